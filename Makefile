@@ -1,0 +1,96 @@
+# Sluice is built with Go, git and make; everything else is pinned in go.mod and internal/tools and fetched by Go.
+# A target's comment after ## is its help.
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+
+# The tag makes go-metrics one registry for all of hashicorp's libraries (docs/adr/0007-version-pins-of-the-raft-set.md).
+TAGS    := hashicorpmetrics
+VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
+# What a user's environment says of modules must not change what is built: go.mod decides.
+export GOFLAGS     := -tags=$(TAGS) -trimpath -mod=readonly
+export GOWORK      := off
+# A static binary that needs no C compiler; race overrides it, because the race detector needs one.
+export CGO_ENABLED ?= 0
+
+TOOLS    := $(CURDIR)/bin/tools
+ACCEPT   ?= ../shared/accept
+SUITE    ?= core
+CASES    ?= .
+PKG      ?= ./...
+BENCH    ?=
+PACKAGES := protoc-gen-go:google.golang.org/protobuf/cmd/protoc-gen-go \
+            protoc-gen-connect-go:connectrpc.com/connect/cmd/protoc-gen-connect-go \
+            buf:github.com/bufbuild/buf/cmd/buf \
+            staticcheck:honnef.co/go/tools/cmd/staticcheck
+
+.PHONY: help
+help: ## Explain every target (the default)
+	@echo 'make TARGET, where TARGET is one of:'
+	@echo
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@echo
+	@echo 'Variables: PKG=./fsm/... (test, race), ACCEPT=DIR SUITE=core|exact|all CASES=REGEX (accept), BENCH="-only send -repeat 1" (bench).'
+
+.PHONY: build
+build: ## Build bin/sluice, one static binary
+	go build -ldflags '-s -w -X main.version=$(VERSION)' -o bin/sluice ./cmd/sluice
+
+.PHONY: test
+test: ## Run every test, the laws among them (PKG= narrows it)
+	go test -timeout 10m $(PKG)
+
+.PHONY: race
+race: ## Run every test under the race detector (needs a C compiler)
+	@command -v "$$(go env CC)" >/dev/null || { echo 'make race: the race detector needs a C compiler, and there is no '"$$(go env CC)" >&2; exit 1; }
+	CGO_ENABLED=1 go test -race -timeout 20m $(PKG)
+
+.PHONY: lint
+lint: $(TOOLS)/staticcheck ## Check the form: gofmt, go vet, staticcheck
+	@bad=$$(git ls-files -z '*.go' | xargs -0 gofmt -l); [ -z "$$bad" ] || { echo "not gofmt-ed:" >&2; echo "$$bad" >&2; exit 1; }
+	go vet ./...
+	$(TOOLS)/staticcheck ./...
+
+.PHONY: generate
+generate: $(TOOLS)/buf $(TOOLS)/protoc-gen-go $(TOOLS)/protoc-gen-connect-go ## Generate the Go code of api/ from its protobuf files
+	cd api && PATH="$(TOOLS):$$PATH" buf generate
+
+.PHONY: verify
+verify: $(TOOLS)/buf $(TOOLS)/protoc-gen-go $(TOOLS)/protoc-gen-connect-go ## Fail if generated code is stale, a protobuf file is ill-formed or go.mod is untidy
+	@tmp=$$(mktemp -d) && trap 'rm -rf "$$tmp"' EXIT && export PATH="$(TOOLS):$$PATH" && cd api && \
+	buf lint && buf generate -o "$$tmp" && \
+	for f in $$(cd "$$tmp" && find . -name '*.go') $$(find . -name '*.pb.go' -o -name '*.connect.go'); do \
+	  cmp -s "$$f" "$$tmp/$$f" || { echo "stale: api/$${f#./} (run make generate and commit)" >&2; stale=1; }; \
+	done; [ -z "$$stale" ]
+	go mod verify
+	@for d in . internal/tools/*/; do (cd $$d && go mod tidy -diff >/dev/null) || { echo "untidy: $$d/go.mod or go.sum (run go mod tidy there and commit)" >&2; exit 1; }; done
+
+.PHONY: accept
+accept: ## Run the black-box acceptance suite in ACCEPT=DIR against the built binary
+	@[ -f "$(ACCEPT)/main.go" ] || { echo 'make accept: there is no suite at $(ACCEPT); say where it is: make accept ACCEPT=DIR' >&2; exit 2; }
+	@$(MAKE) --no-print-directory build
+	cd "$(ACCEPT)" && go run . -bin "$(CURDIR)/bin/sluice" -suite $(SUITE) -run '$(CASES)'
+
+.PHONY: bench
+bench: build ## Measure three local nodes against bare raft, and print the tables (BENCH= passes flags)
+	go build -o bin/bench ./bench
+	bin/bench -bin bin/sluice $(BENCH)
+
+.PHONY: demo
+demo: build ## Start an embedded node, kill a worker midway, and watch hold, recovery and drain
+	go run ./examples/demo -bin bin/sluice
+
+.PHONY: check
+check: lint verify test race ## Run everything that must pass before a change is proposed
+
+.PHONY: clean
+clean: ## Remove what was built
+	rm -rf bin dist
+
+# Each tool has a module of its own, because their requirements clash; it is built again only when its pins change.
+define tool
+$(TOOLS)/$(word 1,$(subst :, ,$(1))): internal/tools/$(word 1,$(subst :, ,$(1)))/go.mod internal/tools/$(word 1,$(subst :, ,$(1)))/go.sum
+	@mkdir -p $(TOOLS)
+	cd internal/tools/$(word 1,$(subst :, ,$(1))) && go build -o $$@ $(word 2,$(subst :, ,$(1)))
+endef
+$(foreach t,$(PACKAGES),$(eval $(call tool,$(t))))

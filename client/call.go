@@ -1,0 +1,152 @@
+package client
+
+import (
+	"context"
+	"math/rand/v2"
+	"net"
+	"time"
+
+	"connectrpc.com/connect"
+)
+
+var dialer = net.Dialer{Timeout: 3 * time.Second, KeepAlive: 15 * time.Second}
+
+// how is the manner of one call.
+type how struct {
+	// timeout of one attempt, the server's waiting included.
+	timeout time.Duration
+	// once: the call is not idempotent, and is not repeated when its outcome is unknown.
+	once bool
+	// node to try first; nil: the next in turn.
+	node *node
+}
+
+// Call calls any unary method of the public contract, with the client's retries; procedure is one of the names in
+// package sluicev1connect. It is for what the SDK has no function for. The caller sees to it that the request carries
+// the ids that make a repetition safe. Errors are *Error.
+func Call[Req, Res any](ctx context.Context, c *Client, procedure string, req *Req) (*Res, error) {
+	return call[Req, Res](ctx, c, procedure, req, how{})
+}
+
+// call repeats a call until it is answered, refused, or the budget is spent.
+func call[Req, Res any](ctx context.Context, c *Client, procedure string, req *Req, h how) (*Res, error) {
+	h.timeout = orDefault(h.timeout, c.cfg.CallTimeout)
+	tries := newBudget(c.cfg.Retry)
+	uncertain := false
+	for {
+		if e := c.usable(ctx); e != nil {
+			e.Uncertain = uncertain
+			return nil, e
+		}
+		n := h.node
+		if n == nil {
+			n = c.nodes.pick(time.Now())
+		}
+		h.node = nil
+		res, e := attempt[Req, Res](ctx, c, n, procedure, req, h.timeout)
+		if e == nil {
+			return res, nil
+		}
+		uncertain = uncertain || e.Uncertain
+		e.Uncertain = uncertain
+		stop := !e.Temporary() || ctx.Err() != nil || (h.once && e.Uncertain)
+		if e.Reason == ErrUnreachable && tries.tries+1 < len(c.nodes.all) {
+			tries.tries++ // another node may be well: no pause
+			continue
+		}
+		if stop || !tries.wait(ctx, c.closed) {
+			return nil, unknownIf(e)
+		}
+	}
+}
+
+// unknownIf turns "not done" into "unknown" when an earlier attempt may have been done.
+func unknownIf(e *Error) *Error {
+	if e.Uncertain && e.Code == "unavailable" {
+		e.Message = "an earlier attempt may have taken effect; the last: [" + string(e.Reason) + "] " + e.Message
+		e.Code, e.Reason = ErrOutcomeUnknown.Code(), ErrOutcomeUnknown
+	}
+	return e
+}
+
+// usable is the refusal of a call by a closed client or under a context that has ended.
+func (c *Client) usable(ctx context.Context) *Error {
+	select {
+	case <-c.closed:
+		return &Error{Code: "canceled", Reason: ErrClosed, Message: "the client is closed"}
+	default:
+	}
+	if err := ctx.Err(); err != nil {
+		return &Error{Code: "canceled", Message: "not tried: " + err.Error(), cause: err}
+	}
+	return nil
+}
+
+// attempt calls one node once and remembers how the node did.
+func attempt[Req, Res any](ctx context.Context, c *Client, n *node, procedure string, req *Req, timeout time.Duration) (*Res, *Error) {
+	attemptCtx, cancel := context.WithTimeout(ctx, timeout)
+	defer cancel()
+	res, err := method[Req, Res](c, n, procedure).CallUnary(attemptCtx, connect.NewRequest(req))
+	if err == nil {
+		c.nodes.note(n, false, time.Now())
+		return res.Msg, nil
+	}
+	e := attemptError(ctx, err, n.address)
+	if ctx.Err() == nil {
+		c.nodes.note(n, e.Temporary(), time.Now())
+	}
+	return nil, e
+}
+
+// method is the client of one procedure at one node, made once.
+func method[Req, Res any](c *Client, n *node, procedure string) *connect.Client[Req, Res] {
+	if v, ok := n.calls.Load(procedure); ok {
+		return v.(*connect.Client[Req, Res])
+	}
+	made := connect.NewClient[Req, Res](c.http, n.url+procedure,
+		connect.WithReadMaxBytes(maxResponseBytes), connect.WithAcceptCompression("gzip", nil, nil))
+	v, _ := n.calls.LoadOrStore(procedure, made)
+	return v.(*connect.Client[Req, Res])
+}
+
+// budget counts the attempts of one call and paces them.
+type budget struct {
+	retry Retry
+	end   time.Time
+	tries int
+	pause time.Duration
+}
+
+func newBudget(r Retry) *budget {
+	return &budget{retry: r, end: time.Now().Add(r.Total), pause: r.Initial}
+}
+
+// wait pauses before the next attempt; false: the budget is spent, or the wait was broken off.
+func (b *budget) wait(ctx context.Context, closed <-chan struct{}) bool {
+	b.tries++
+	pause := jitter(b.pause)
+	if b.tries >= b.retry.Attempts || time.Now().Add(pause).After(b.end) {
+		return false
+	}
+	b.pause = min(2*b.pause, b.retry.Max)
+	return sleep(ctx, closed, pause)
+}
+
+// jitter is a random span between half of d and d.
+func jitter(d time.Duration) time.Duration {
+	return d/2 + rand.N(d/2+1)
+}
+
+// sleep waits; false: a context or channel ended first.
+func sleep(ctx context.Context, done <-chan struct{}, d time.Duration) bool {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+		return true
+	case <-ctx.Done():
+		return false
+	case <-done:
+		return false
+	}
+}

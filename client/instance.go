@@ -1,0 +1,291 @@
+package client
+
+import (
+	"context"
+	"iter"
+	"time"
+
+	sluicev1 "sluice/api/sluice/v1"
+	"sluice/api/sluice/v1/sluicev1connect"
+)
+
+// Instance is what is known of one instance.
+type Instance struct {
+	ID    InstanceID
+	Mode  Mode
+	Epoch Epoch
+	// Owner is the session that hosts it; empty: none.
+	Owner string
+	// DeferredMessages and DeferredBytes count what is unsettled of what was deferred, in any mode.
+	DeferredMessages, DeferredBytes uint64
+	OldestDeferredTime              time.Time
+	InFlight                        uint64
+	// Quiesced: in recovery, and no handler of an earlier epoch that the cluster knows of is still at work.
+	Quiesced bool
+	NextSeq  Seq
+	// Cause and ModeTime are those of the last transition.
+	Cause      string
+	ModeTime   time.Time
+	StateBytes uint64
+	Terminated bool
+	// Duplicate: the same request was carried out before; mode and epoch are those of then.
+	Duplicate bool
+	// NormalMessages and RecoveryMessages count what is unsettled, by lane.
+	NormalMessages, RecoveryMessages uint64
+}
+
+// ListedMessage is one message of a list.
+type ListedMessage struct {
+	Message   Message
+	Seq       Seq
+	Lane      Lane
+	Status    Status
+	Attempts  int
+	LastError string
+	InDoubt   bool
+	// DeadLetter is set for dead letters.
+	DeadLetter *DeadLetter
+}
+
+// Transition is one change of an instance's mode.
+type Transition struct {
+	// Index is the position in the log.
+	Index    uint64
+	Time     time.Time
+	From, To Mode
+	Cause    string
+	Actor    string
+	Epoch    Epoch
+}
+
+// Instances shows instances and changes their mode.
+type Instances struct{ c *Client }
+
+// Instances are the calls that concern instances.
+func (c *Client) Instances() Instances { return Instances{c} }
+
+// Get shows one instance, read linearizably.
+func (i Instances) Get(ctx context.Context, id InstanceID) (Instance, error) {
+	if err := checkInstance(id); err != nil {
+		return Instance{}, err
+	}
+	return instanceOf(Call[sluicev1.GetInstanceRequest, sluicev1.Instance](ctx, i.c,
+		sluicev1connect.InstanceServiceGetProcedure, &sluicev1.GetInstanceRequest{Application: id.Application, Instance: id.Key}))
+}
+
+// ListInstances selects instances of one application. Zero values select all.
+type ListInstances struct {
+	Application string
+	Mode        Mode
+	MinDeferred uint64
+	// Prefix of the instances' keys.
+	Prefix string
+}
+
+// List iterates over instances, page by page; an error ends the iteration.
+func (i Instances) List(ctx context.Context, l ListInstances) iter.Seq2[Instance, error] {
+	return pages(func(token string) ([]Instance, string, error) {
+		mode, err := value[sluicev1.Mode](modes, l.Mode)
+		if err != nil {
+			return nil, "", err
+		}
+		res, err := Call[sluicev1.ListInstancesRequest, sluicev1.ListInstancesResponse](ctx, i.c,
+			sluicev1connect.InstanceServiceListProcedure, &sluicev1.ListInstancesRequest{
+				Application: l.Application, Mode: mode, MinDeferred: l.MinDeferred, Prefix: l.Prefix,
+				PageSize: pageSize, PageToken: token,
+			})
+		out := make([]Instance, len(res.GetInstances()))
+		for k, instance := range res.GetInstances() {
+			out[k], _ = instanceOf(instance, nil)
+		}
+		return out, res.GetNextPageToken(), err
+	})
+}
+
+// EnterRecovery says how an instance enters recovery.
+type EnterRecovery struct {
+	// Cause is recorded in the history.
+	Cause string
+	// Until, if set: the recovery completes by itself then, unless something is in doubt or a recovery message is
+	// unsettled.
+	Until time.Time
+	// RequestID; empty: one is made.
+	RequestID string
+}
+
+// EnterRecovery puts an instance into recovery: normal messages are deferred from then on.
+func (i Instances) EnterRecovery(ctx context.Context, id InstanceID, e EnterRecovery) (Instance, error) {
+	return i.enterRecovery(ctx, id, e, "", 0)
+}
+
+// enterRecovery is for operators without a session, for workers with session and epoch.
+func (i Instances) enterRecovery(ctx context.Context, id InstanceID, e EnterRecovery, session string, epoch Epoch) (Instance, error) {
+	if err := checkInstance(id); err != nil {
+		return Instance{}, err
+	}
+	return instanceOf(Call[sluicev1.EnterRecoveryRequest, sluicev1.Instance](ctx, i.c,
+		sluicev1connect.InstanceServiceEnterRecoveryProcedure, &sluicev1.EnterRecoveryRequest{
+			Application: id.Application, Instance: id.Key, Cause: e.Cause, Until: timestamp(e.Until),
+			RequestId: orNewID(e.RequestID), SessionId: session, Epoch: uint64(epoch),
+		}))
+}
+
+// CompleteRecovery says how an instance leaves recovery.
+type CompleteRecovery struct {
+	// Epoch is refused unless current; 0: the current one.
+	Epoch Epoch
+	// ProcessedThrough: in-doubt messages up to it took effect and are settled as completed; the rest is delivered
+	// again. 0: none took effect.
+	ProcessedThrough Seq
+	// SetState replaces the instance's state by State.
+	SetState bool
+	State    []byte
+	// DiscardRecoveryMessages dead-letters unsettled recovery messages, which else refuse the completion.
+	DiscardRecoveryMessages bool
+	// RequestID; empty: one is made.
+	RequestID string
+}
+
+// CompleteRecovery ends an instance's recovery by an operator's hand: it drains what was deferred and turns normal.
+func (i Instances) CompleteRecovery(ctx context.Context, id InstanceID, r CompleteRecovery) (Instance, error) {
+	return i.completeRecovery(ctx, id, r, "")
+}
+
+func (i Instances) completeRecovery(ctx context.Context, id InstanceID, r CompleteRecovery, session string) (Instance, error) {
+	if err := checkInstance(id); err != nil {
+		return Instance{}, err
+	}
+	return instanceOf(Call[sluicev1.CompleteRecoveryRequest, sluicev1.Instance](ctx, i.c,
+		sluicev1connect.InstanceServiceCompleteRecoveryProcedure, &sluicev1.CompleteRecoveryRequest{
+			Application: id.Application, Instance: id.Key, Epoch: uint64(r.Epoch), ProcessedThrough: uint64(r.ProcessedThrough),
+			SessionId: session, SetState: r.SetState, State: r.State,
+			DiscardRecoveryMessages: r.DiscardRecoveryMessages, RequestId: orNewID(r.RequestID),
+		}))
+}
+
+// ListMessages selects messages of one instance.
+type ListMessages struct {
+	// Lane; empty: both lanes of the inbox.
+	Lane Lane
+	// DeadLetters selects the dead letters instead of the unsettled.
+	DeadLetters bool
+}
+
+// ListMessages iterates over an instance's messages, page by page; an error ends the iteration.
+func (i Instances) ListMessages(ctx context.Context, id InstanceID, l ListMessages) iter.Seq2[ListedMessage, error] {
+	return pages(func(token string) ([]ListedMessage, string, error) {
+		if err := checkInstance(id); err != nil {
+			return nil, "", err
+		}
+		lane, err := value[sluicev1.Lane](lanes, l.Lane)
+		if err != nil {
+			return nil, "", err
+		}
+		req := &sluicev1.ListMessagesRequest{Application: id.Application, Instance: id.Key, Lane: lane, PageSize: pageSize, PageToken: token}
+		if l.DeadLetters {
+			req.Settlement = sluicev1.SettlementKind_SETTLEMENT_DEAD_LETTERED
+		}
+		res, err := Call[sluicev1.ListMessagesRequest, sluicev1.ListMessagesResponse](ctx, i.c, sluicev1connect.InstanceServiceListMessagesProcedure, req)
+		out := make([]ListedMessage, len(res.GetMessages()))
+		for k, m := range res.GetMessages() {
+			out[k] = ListedMessage{
+				Message: messageOf(m.GetMessage()), Seq: Seq(m.GetSeq()), Lane: word(lanes, m.GetLane()),
+				Status: word(statuses, m.GetStatus()), Attempts: int(m.GetAttempts()), LastError: m.GetLastError(),
+				InDoubt: m.GetInDoubt(), DeadLetter: deadLetterOf(m.GetDeadLetter()),
+			}
+		}
+		return out, res.GetNextPageToken(), err
+	})
+}
+
+// Action is what an operator does with one message.
+type Action string
+
+// The actions.
+const (
+	ActionSkip       Action = "skip"
+	ActionDeadLetter Action = "dead-letter"
+	// ActionReplace replaces the data; order, id and sequence number stay. It is refused while in flight.
+	ActionReplace Action = "replace"
+)
+
+var actions = []Action{"", ActionSkip, ActionDeadLetter, ActionReplace}
+
+// ResolveMessage is an operator's decision about one message.
+type ResolveMessage struct {
+	Seq    Seq
+	Lane   Lane
+	Action Action
+	// Data is for ActionReplace.
+	Data   []byte
+	Reason string
+	// RequestID; empty: one is made.
+	RequestID string
+}
+
+// ResolveMessage skips, dead-letters or replaces one message.
+func (i Instances) ResolveMessage(ctx context.Context, id InstanceID, r ResolveMessage) (MessageStatus, error) {
+	if err := checkInstance(id); err != nil {
+		return MessageStatus{}, err
+	}
+	lane, err := value[sluicev1.Lane](lanes, r.Lane)
+	if err != nil {
+		return MessageStatus{}, err
+	}
+	action, err := value[sluicev1.ResolveAction](actions, r.Action)
+	if err != nil {
+		return MessageStatus{}, err
+	}
+	res, err := Call[sluicev1.ResolveMessageRequest, sluicev1.MessageStatus](ctx, i.c,
+		sluicev1connect.InstanceServiceResolveMessageProcedure, &sluicev1.ResolveMessageRequest{
+			Application: id.Application, Instance: id.Key, Seq: uint64(r.Seq), Lane: lane, Action: action,
+			Data: r.Data, Reason: r.Reason, RequestId: orNewID(r.RequestID),
+		})
+	if err != nil {
+		return MessageStatus{}, err
+	}
+	return messageStatusOf(res), nil
+}
+
+// History are the last transitions of an instance, oldest first.
+func (i Instances) History(ctx context.Context, id InstanceID) ([]Transition, error) {
+	if err := checkInstance(id); err != nil {
+		return nil, err
+	}
+	res, err := Call[sluicev1.HistoryRequest, sluicev1.HistoryResponse](ctx, i.c, sluicev1connect.InstanceServiceHistoryProcedure,
+		&sluicev1.HistoryRequest{Application: id.Application, Instance: id.Key})
+	out := make([]Transition, len(res.GetTransitions()))
+	for k, t := range res.GetTransitions() {
+		out[k] = Transition{
+			Index: t.GetIndex(), Time: timeOf(t.GetTime()), From: word(modes, t.GetFrom()), To: word(modes, t.GetTo()),
+			Cause: t.GetCause(), Actor: t.GetActor(), Epoch: Epoch(t.GetEpoch()),
+		}
+	}
+	return out, err
+}
+
+// Terminate ends an instance: what is unsettled is dead-lettered, the owner released. The name is free again after the
+// deduplication window. An empty request id is made.
+func (i Instances) Terminate(ctx context.Context, id InstanceID, reason, requestID string) (Instance, error) {
+	if err := checkInstance(id); err != nil {
+		return Instance{}, err
+	}
+	return instanceOf(Call[sluicev1.TerminateRequest, sluicev1.Instance](ctx, i.c,
+		sluicev1connect.InstanceServiceTerminateProcedure, &sluicev1.TerminateRequest{
+			Application: id.Application, Instance: id.Key, Reason: reason, RequestId: orNewID(requestID),
+		}))
+}
+
+func instanceOf(i *sluicev1.Instance, err error) (Instance, error) {
+	if err != nil {
+		return Instance{}, err
+	}
+	return Instance{
+		ID: InstanceID{Application: i.GetApplication(), Key: i.GetKey()}, Mode: word(modes, i.GetMode()), Epoch: Epoch(i.GetEpoch()),
+		Owner: i.GetOwner(), DeferredMessages: i.GetDeferredMessages(), DeferredBytes: i.GetDeferredBytes(),
+		OldestDeferredTime: timeOf(i.GetOldestDeferredTime()), InFlight: i.GetInFlight(), Quiesced: i.GetQuiesced(),
+		NextSeq: Seq(i.GetNextSeq()), Cause: i.GetCause(), ModeTime: timeOf(i.GetModeTime()), StateBytes: i.GetStateBytes(),
+		Terminated: i.GetTerminated(), Duplicate: i.GetDuplicate(),
+		NormalMessages: i.GetNormalMessages(), RecoveryMessages: i.GetRecoveryMessages(),
+	}, nil
+}

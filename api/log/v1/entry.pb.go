@@ -885,7 +885,9 @@ type StepOperation struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	Id    string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
 	// At most so many instances, 1 to 10,000.
-	Limit         uint32 `protobuf:"varint,2,opt,name=limit,proto3" json:"limit,omitempty"`
+	Limit uint32 `protobuf:"varint,2,opt,name=limit,proto3" json:"limit,omitempty"`
+	// Keys of instances whose recovery handler is at work, as the leader knows: they are passed over.
+	Busy          []string `protobuf:"bytes,3,rep,name=busy,proto3" json:"busy,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -932,6 +934,13 @@ func (x *StepOperation) GetLimit() uint32 {
 		return x.Limit
 	}
 	return 0
+}
+
+func (x *StepOperation) GetBusy() []string {
+	if x != nil {
+		return x.Busy
+	}
+	return nil
 }
 
 // SteerOperation cancels, pauses or resumes an operation.
@@ -1371,10 +1380,11 @@ const file_log_v1_entry_proto_rawDesc = "" +
 	"\aAdvance\x12\x14\n" +
 	"\x05limit\x18\x01 \x01(\rR\x05limit\"'\n" +
 	"\x0fForwardOutgoing\x12\x14\n" +
-	"\x05limit\x18\x01 \x01(\rR\x05limit\"5\n" +
+	"\x05limit\x18\x01 \x01(\rR\x05limit\"I\n" +
 	"\rStepOperation\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x14\n" +
-	"\x05limit\x18\x02 \x01(\rR\x05limit\"Q\n" +
+	"\x05limit\x18\x02 \x01(\rR\x05limit\x12\x12\n" +
+	"\x04busy\x18\x03 \x03(\tR\x04busy\"Q\n" +
 	"\x0eSteerOperation\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12/\n" +
 	"\x05state\x18\x02 \x01(\x0e2\x19.sluice.v1.OperationStateR\x05state\";\n" +

@@ -120,8 +120,10 @@ type ApplicationRecord struct {
 	Spec    *v1.Application `protobuf:"bytes,2,opt,name=spec,proto3" json:"spec,omitempty"`
 	Version uint64          `protobuf:"varint,3,opt,name=version,proto3" json:"version,omitempty"`
 	// The application-wide entries into recovery, newest last; at most 16 are kept.
-	Generations   []*Generation  `protobuf:"bytes,4,rep,name=generations,proto3" json:"generations,omitempty"`
-	Counts        *v1.ModeCounts `protobuf:"bytes,5,opt,name=counts,proto3" json:"counts,omitempty"`
+	Generations []*Generation  `protobuf:"bytes,4,rep,name=generations,proto3" json:"generations,omitempty"`
+	Counts      *v1.ModeCounts `protobuf:"bytes,5,opt,name=counts,proto3" json:"counts,omitempty"`
+	// Ends of the memory buckets that hold something, ascending, Unix ms.
+	Memory        []int64 `protobuf:"varint,6,rep,packed,name=memory,proto3" json:"memory,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -187,6 +189,13 @@ func (x *ApplicationRecord) GetGenerations() []*Generation {
 func (x *ApplicationRecord) GetCounts() *v1.ModeCounts {
 	if x != nil {
 		return x.Counts
+	}
+	return nil
+}
+
+func (x *ApplicationRecord) GetMemory() []int64 {
+	if x != nil {
+		return x.Memory
 	}
 	return nil
 }
@@ -324,8 +333,14 @@ type InstanceRecord struct {
 	TerminateReason string      `protobuf:"bytes,37,opt,name=terminate_reason,json=terminateReason,proto3" json:"terminate_reason,omitempty"`
 	Thawing         bool        `protobuf:"varint,38,opt,name=thawing,proto3" json:"thawing,omitempty"`
 	CreatedTimeMs   int64       `protobuf:"varint,39,opt,name=created_time_ms,json=createdTimeMs,proto3" json:"created_time_ms,omitempty"`
-	unknownFields   protoimpl.UnknownFields
-	sizeCache       protoimpl.SizeCache
+	// The default transaction has a record; without one it stands at its beginning.
+	DefaultTransaction bool `protobuf:"varint,40,opt,name=default_transaction,json=defaultTransaction,proto3" json:"default_transaction,omitempty"`
+	// Messages of which a failure is on record.
+	Failures uint32 `protobuf:"varint,41,opt,name=failures,proto3" json:"failures,omitempty"`
+	// Transactions on record.
+	TransactionsOpen uint32 `protobuf:"varint,42,opt,name=transactions_open,json=transactionsOpen,proto3" json:"transactions_open,omitempty"`
+	unknownFields    protoimpl.UnknownFields
+	sizeCache        protoimpl.SizeCache
 }
 
 func (x *InstanceRecord) Reset() {
@@ -627,6 +642,27 @@ func (x *InstanceRecord) GetThawing() bool {
 func (x *InstanceRecord) GetCreatedTimeMs() int64 {
 	if x != nil {
 		return x.CreatedTimeMs
+	}
+	return 0
+}
+
+func (x *InstanceRecord) GetDefaultTransaction() bool {
+	if x != nil {
+		return x.DefaultTransaction
+	}
+	return false
+}
+
+func (x *InstanceRecord) GetFailures() uint32 {
+	if x != nil {
+		return x.Failures
+	}
+	return 0
+}
+
+func (x *InstanceRecord) GetTransactionsOpen() uint32 {
+	if x != nil {
+		return x.TransactionsOpen
 	}
 	return 0
 }
@@ -1614,21 +1650,21 @@ const file_log_v1_record_proto_rawDesc = "" +
 	"\bposition\x18\x03 \x01(\x04R\bposition\x12\x19\n" +
 	"\bclock_ms\x18\x04 \x01(\x03R\aclockMs\x12\x16\n" +
 	"\x06digest\x18\x05 \x01(\x04R\x06digest\x12\x16\n" +
-	"\x06format\x18\x06 \x01(\rR\x06format\"\xd7\x01\n" +
+	"\x06format\x18\x06 \x01(\rR\x06format\"\xef\x01\n" +
 	"\x11ApplicationRecord\x12\x10\n" +
 	"\x03uid\x18\x01 \x01(\x04R\x03uid\x12*\n" +
 	"\x04spec\x18\x02 \x01(\v2\x16.sluice.v1.ApplicationR\x04spec\x12\x18\n" +
 	"\aversion\x18\x03 \x01(\x04R\aversion\x12;\n" +
 	"\vgenerations\x18\x04 \x03(\v2\x19.sluice.log.v1.GenerationR\vgenerations\x12-\n" +
-	"\x06counts\x18\x05 \x01(\v2\x15.sluice.v1.ModeCountsR\x06counts\"\x83\x01\n" +
+	"\x06counts\x18\x05 \x01(\v2\x15.sluice.v1.ModeCountsR\x06counts\x12\x16\n" +
+	"\x06memory\x18\x06 \x03(\x03R\x06memory\"\x83\x01\n" +
 	"\n" +
 	"Generation\x12\x1a\n" +
 	"\bposition\x18\x01 \x01(\x04R\bposition\x12\x14\n" +
 	"\x05index\x18\x02 \x01(\x04R\x05index\x12\x17\n" +
 	"\atime_ms\x18\x03 \x01(\x03R\x06timeMs\x12\x14\n" +
 	"\x05cause\x18\x04 \x01(\tR\x05cause\x12\x14\n" +
-	"\x05actor\x18\x05 \x01(\tR\x05actor\"\xef\n" +
-	"\n" +
+	"\x05actor\x18\x05 \x01(\tR\x05actor\"\xe9\v\n" +
 	"\x0eInstanceRecord\x12\x10\n" +
 	"\x03uid\x18\x01 \x01(\x04R\x03uid\x12 \n" +
 	"\vapplication\x18\x02 \x01(\tR\vapplication\x12\x10\n" +
@@ -1677,7 +1713,10 @@ const file_log_v1_record_proto_rawDesc = "" +
 	"\x0flast_completion\x18$ \x01(\v2\x19.sluice.log.v1.CompletionR\x0elastCompletion\x12)\n" +
 	"\x10terminate_reason\x18% \x01(\tR\x0fterminateReason\x12\x18\n" +
 	"\athawing\x18& \x01(\bR\athawing\x12&\n" +
-	"\x0fcreated_time_ms\x18' \x01(\x03R\rcreatedTimeMs\"\x99\x01\n" +
+	"\x0fcreated_time_ms\x18' \x01(\x03R\rcreatedTimeMs\x12/\n" +
+	"\x13default_transaction\x18( \x01(\bR\x12defaultTransaction\x12\x1a\n" +
+	"\bfailures\x18) \x01(\rR\bfailures\x12+\n" +
+	"\x11transactions_open\x18* \x01(\rR\x10transactionsOpen\"\x99\x01\n" +
 	"\n" +
 	"LaneRecord\x12\x1a\n" +
 	"\bmessages\x18\x01 \x01(\x04R\bmessages\x12\x14\n" +

@@ -1,0 +1,172 @@
+package fsm
+
+import (
+	"errors"
+
+	logv1 "sluice/api/log/v1"
+	sluicev1 "sluice/api/sluice/v1"
+	"sluice/queue"
+)
+
+const (
+	completed    = sluicev1.SettlementKind_SETTLEMENT_COMPLETED
+	skipped      = sluicev1.SettlementKind_SETTLEMENT_SKIPPED
+	deadLettered = sluicev1.SettlementKind_SETTLEMENT_DEAD_LETTERED
+	expired      = sluicev1.SettlementKind_SETTLEMENT_EXPIRED
+)
+
+// maxDeadLetters bounds the dead letters kept of an instance; past it the oldest goes.
+const maxDeadLetters = 10_000
+
+// ending says how a message's life ends.
+type ending struct {
+	kind   sluicev1.SettlementKind
+	reason string // of a dead letter
+	// The settlement of a worker, for its repeats.
+	by      *sluicev1.Settlement
+	attempt uint32
+	digest  []byte
+}
+
+func deadLetter(reason string) ending { return ending{kind: deadLettered, reason: reason} }
+
+// end settles a message: the one way out of an inbox, taken once by each message.
+func (t *txn) end(i *instance, m *logv1.MessageRecord, e ending) error {
+	failure, err := t.takeFailure(i, m)
+	if err != nil {
+		return err
+	}
+	if err := t.leave(i, m); err != nil {
+		return err
+	}
+	s := settled(m, e, failure, t.now)
+	if e.kind == deadLettered {
+		if err := t.bury(i, m, s); err != nil {
+			return err
+		}
+	}
+	end, err := t.bucket(i.app)
+	if err != nil {
+		return err
+	}
+	t.note(i, end)
+	if err := i.memory().Remember(t, end, s); err != nil {
+		return err
+	}
+	t.fx.Settled = append(t.fx.Settled, MessageRef{i.id(), s.Id})
+	t.fx.Counters.Settled[e.kind]++
+	if err := t.drained(i); err != nil {
+		return err
+	}
+	t.fx.touch(i)
+	return t.queueUp(i)
+}
+
+// settled is what is remembered of a message.
+func settled(m *logv1.MessageRecord, e ending, f *logv1.FailureRecord, now int64) *logv1.SettledRecord {
+	s := &logv1.SettledRecord{
+		Id: m.Message.Id, Seq: m.Seq, Lane: m.Lane, Disposition: m.Disposition, Mode: m.Mode, Epoch: m.Epoch, Ahead: m.Ahead, Index: m.Index,
+		Digest: m.Digest, Settlement: e.kind, TimeMs: now, Attempts: f.GetAttempts(),
+	}
+	first, last := f.GetFirstError(), f.GetLastError()
+	if by := e.by; by != nil {
+		s.SettleEpoch, s.SettleAttempt, s.SettleOutcome, s.SettleDigest = by.Epoch, e.attempt, by.Outcome, e.digest
+		s.Reply, s.ReplyContentType = by.Reply, by.ReplyContentType
+		if by.Outcome == sluicev1.Outcome_OUTCOME_REJECTED {
+			s.Attempts++
+			last = by.ErrorText
+			if f == nil {
+				first = last
+			}
+		}
+	}
+	if e.kind == deadLettered {
+		s.DeadLetter = &sluicev1.DeadLetter{Reason: e.reason, FirstError: first, LastError: last}
+	}
+	return s
+}
+
+// leave takes a message out of its lane and out of every count.
+func (t *txn) leave(i *instance, m *logv1.MessageRecord) error {
+	l, r := i.lane(m.Lane), i.rec
+	seqs, err := i.first(t, m.Lane, 1)
+	if err != nil {
+		return err
+	}
+	if seqs[0] == m.Seq {
+		l.HeadAttempts, l.HeadWaitMs = 0, 0
+	}
+	if err := queue.Remove(t, r.Uid, m); err != nil {
+		return err
+	}
+	i.head(m.Lane).removed(m.Seq)
+	l.Messages--
+	l.Bytes -= m.Bytes
+	if m.Disposition == deferred {
+		r.DeferredMessages--
+		r.DeferredBytes -= m.Bytes
+		t.countDeferred(i.app, -1, m.Bytes)
+	}
+	t.change(i)
+	if m.Message.ExpireTime == nil {
+		return nil
+	}
+	return t.dropExpiry(i, m)
+}
+
+func (t *txn) countDeferred(a *application, messages int, bytes uint64) {
+	if messages < 0 {
+		a.counts.deferredMessages--
+		a.counts.deferredBytes -= bytes
+	} else {
+		a.counts.deferredMessages++
+		a.counts.deferredBytes += bytes
+	}
+	t.changeApplication(a)
+}
+
+// takeFailure takes what is on record of a message's failures off the record; nil when there is nothing.
+func (t *txn) takeFailure(i *instance, m *logv1.MessageRecord) (*logv1.FailureRecord, error) {
+	if i.rec.Failures == 0 {
+		return nil, nil
+	}
+	f, err := queue.Failure(t, i.rec.Uid, m.Lane, m.Seq)
+	if errors.Is(err, queue.ErrNotFound) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	i.rec.Failures--
+	return f, queue.DropFailure(t, i.rec.Uid, m.Lane, m.Seq)
+}
+
+// dropFailureOfRecovery forgets the failures of a recovery's handler.
+func (t *txn) dropFailureOfRecovery(i *instance) error {
+	_, err := t.takeFailure(i, &logv1.MessageRecord{Lane: recoveryLane, Message: &sluicev1.Message{}})
+	return err
+}
+
+// bury keeps a dead letter.
+func (t *txn) bury(i *instance, m *logv1.MessageRecord, s *logv1.SettledRecord) error {
+	m.DeadLetter, m.Attempts = s.DeadLetter, s.Attempts
+	if err := queue.PutDeadLetter(t, i.rec.Uid, m); err != nil {
+		return err
+	}
+	t.change(i)
+	if i.rec.DeadLetters++; i.rec.DeadLetters <= maxDeadLetters {
+		return nil
+	}
+	for _, l := range []sluicev1.Lane{normalLane, recoveryLane, outgoingLane} {
+		var oldest *logv1.MessageRecord
+		err := queue.DeadLetters(t, i.rec.Uid, l, 0, func(d *logv1.MessageRecord) bool { oldest = d; return false })
+		if err != nil {
+			return err
+		}
+		if oldest != nil {
+			i.rec.DeadLetters--
+			return queue.DropDeadLetter(t, i.rec.Uid, l, oldest.Seq)
+		}
+	}
+	return nil
+}

@@ -1,0 +1,239 @@
+package fsm
+
+import (
+	"errors"
+	"slices"
+
+	"google.golang.org/protobuf/types/known/timestamppb"
+
+	"sluice/api/reason"
+	logv1 "sluice/api/log/v1"
+	sluicev1 "sluice/api/sluice/v1"
+	"sluice/queue"
+)
+
+// instance is an instance's header at work. What it keeps beside rec is derived from the store and never written.
+type instance struct {
+	rec   *logv1.InstanceRecord
+	app   *application
+	heads [2]head // of the normal and of the recovery lane
+	dirty bool    // in the list of what the entry changed
+	fresh bool    // not kept yet: nothing of it is in the store
+	gone  bool    // forgotten in this entry
+}
+
+// head knows the first sequence numbers of a lane. whole tells that the lane holds no others.
+type head struct {
+	seqs  []uint64
+	whole bool
+}
+
+// headMost bounds what is kept of a lane in memory; a larger window reads more.
+const headMost = 64
+
+func (i *instance) id() InstanceID { return InstanceID{i.rec.Application, i.rec.Key} }
+
+func (i *instance) lane(l sluicev1.Lane) *logv1.LaneRecord {
+	if l == recoveryLane {
+		return i.rec.Recovery
+	}
+	return i.rec.Normal
+}
+
+func (i *instance) head(l sluicev1.Lane) *head {
+	if l == recoveryLane {
+		return &i.heads[1]
+	}
+	return &i.heads[0]
+}
+
+// first gives up to n of the first sequence numbers of a lane.
+func (i *instance) first(r queue.Reader, l sluicev1.Lane, n int) ([]uint64, error) {
+	h, have := i.head(l), int(min(i.lane(l).Messages, uint64(n)))
+	if len(h.seqs) < have && !h.whole {
+		limit := max(n, headMost)
+		seqs, err := queue.Seqs(r, i.rec.Uid, l, 0, limit)
+		if err != nil {
+			return nil, err
+		}
+		*h = head{seqs: seqs, whole: len(seqs) < limit}
+	}
+	if len(h.seqs) < have {
+		return nil, errors.Join(queue.ErrCorrupt, errors.New("fsm: a lane of "+i.id().String()+" holds fewer messages than its header says"))
+	}
+	return h.seqs[:have], nil
+}
+
+// appended notes a new tail.
+func (h *head) appended(seq uint64) {
+	switch {
+	case !h.whole:
+	case len(h.seqs) >= 4*headMost:
+		h.whole = false
+	default:
+		h.seqs = append(h.seqs, seq)
+	}
+}
+
+// removed notes that a message is gone.
+func (h *head) removed(seq uint64) {
+	if len(h.seqs) > 0 && h.seqs[0] == seq {
+		h.seqs = h.seqs[1:]
+	} else if at, found := slices.BinarySearch(h.seqs, seq); found {
+		h.seqs = slices.Delete(slices.Clone(h.seqs), at, at+1)
+	}
+}
+
+// working is the lane that the instance's mode offers.
+func (i *instance) working() sluicev1.Lane {
+	if i.rec.Mode == recoveryMode {
+		return recoveryLane
+	}
+	return normalLane
+}
+
+// waits tells that nothing is offered until a backoff ends.
+func (i *instance) waits() bool {
+	if i.rec.Mode == recoveryMode && i.rec.RecoveryWaitMs != 0 {
+		return true
+	}
+	return i.lane(i.working()).HeadWaitMs != 0
+}
+
+// out is how many messages are out with the owner.
+func (i *instance) out() uint64 {
+	if i.rec.Owner == "" || i.waits() {
+		return 0
+	}
+	return min(i.lane(i.working()).Messages, uint64(i.rec.Window))
+}
+
+// hasWork tells that an owner would have something to do.
+func (i *instance) hasWork() bool {
+	if i.rec.Terminated || i.waits() && i.rec.Mode != recoveryMode {
+		return false
+	}
+	if i.rec.Mode == recoveryMode {
+		return i.rec.RecoveryWaitMs == 0
+	}
+	return i.rec.Normal.Messages > 0
+}
+
+// memory is what the instance remembers, in the buckets that still stand.
+func (i *instance) memory() queue.Memory {
+	return queue.Memory{Application: i.app.uid, Instance: i.rec.Uid, Buckets: i.rec.Memory}
+}
+
+// find loads an instance, caught up with its application, or nil when there is none.
+func (t *txn) find(a *application, key string) (*instance, error) {
+	id := InstanceID{a.name(), key}
+	i := t.m.instances.get(id)
+	if i == nil {
+		rec := &logv1.InstanceRecord{}
+		err := queue.Load(t, instanceKey(id), rec)
+		if errors.Is(err, queue.ErrNotFound) {
+			return nil, nil
+		}
+		if err != nil {
+			return nil, err
+		}
+		complete(rec)
+		i = &instance{rec: rec, app: a}
+		t.m.instances.put(i)
+	}
+	i.app = a
+	return i, t.catchUp(i)
+}
+
+// complete fills in the parts that an empty record leaves out.
+func complete(rec *logv1.InstanceRecord) {
+	if rec.Normal == nil {
+		rec.Normal = &logv1.LaneRecord{}
+	}
+	if rec.Recovery == nil {
+		rec.Recovery = &logv1.LaneRecord{}
+	}
+}
+
+// known finds an instance by its names, or refuses.
+func (t *txn) known(id InstanceID) (*instance, error) {
+	a, err := t.application(id.Application)
+	if err != nil {
+		return nil, err
+	}
+	if err := checkKey("instance", id.Key, reason.BadName); err != nil {
+		return nil, err
+	}
+	i, err := t.find(a, id.Key)
+	if err == nil && i == nil {
+		err = reason.UnknownInstance.Errorf("there is no instance %s; it exists from its first accepted message, transaction or mode change on", id)
+	}
+	return i, err
+}
+
+// findOrBear finds an instance or makes one, which is kept only if keep is called.
+func (t *txn) findOrBear(a *application, key string) (*instance, error) {
+	i, err := t.find(a, key)
+	if err != nil || i != nil {
+		return i, err
+	}
+	position := t.mint()
+	rec := &logv1.InstanceRecord{
+		Uid: position, Application: a.name(), Key: key, Mode: normalMode, Epoch: position, Generation: a.generation(),
+		Window: a.settings.window, NextSeq: 1, ModeTimeMs: t.now, ModeIndex: t.index, CreatedTimeMs: t.now,
+	}
+	complete(rec)
+	return &instance{rec: rec, app: a, fresh: true, heads: [2]head{{whole: true}, {whole: true}}}, nil
+}
+
+// keep makes a new instance exist.
+func (t *txn) keep(i *instance) {
+	if i.fresh {
+		i.fresh = false
+		i.app.counts.normal++
+		t.changeApplication(i.app)
+		t.m.instances.put(i)
+	}
+	t.change(i)
+}
+
+// stands refuses what cannot be done to a terminated instance.
+func (i *instance) stands() error {
+	if i.rec.Terminated {
+		return reason.Terminated.Errorf("instance %s was terminated (%s)", i.id(), i.rec.TerminateReason)
+	}
+	return nil
+}
+
+// answer is the instance as the public contract shows it, but for what takes a look into its lanes.
+func (i *instance) answer() *sluicev1.Instance {
+	r := i.rec
+	return &sluicev1.Instance{
+		Application: r.Application, Key: r.Key, Mode: r.Mode, Epoch: r.Epoch, Owner: r.Owner,
+		DeferredMessages: r.DeferredMessages, DeferredBytes: r.DeferredBytes, InFlight: i.out(), NextSeq: r.NextSeq, Cause: r.Cause,
+		ModeTime: timestamp(r.ModeTimeMs), StateBytes: r.StateBytes, Terminated: r.Terminated,
+		NormalMessages: r.Normal.Messages, RecoveryMessages: r.Recovery.Messages,
+	}
+}
+
+func timestamp(ms int64) *timestamppb.Timestamp {
+	return &timestamppb.Timestamp{Seconds: ms / 1000, Nanos: int32(ms%1000) * 1e6}
+}
+
+// queueUp puts the instance in the queue of those that wait for an owner, or takes it out, as its state says.
+func (t *txn) queueUp(i *instance) error {
+	want, r := i.rec.Owner == "" && i.hasWork(), i.rec
+	switch {
+	case want && r.WorkPosition == 0:
+		r.WorkPosition = t.mint()
+		t.change(i)
+		t.fx.work(r.Application)
+		return t.Set(workKey(r.Application, r.WorkPosition), []byte(r.Key))
+	case !want && r.WorkPosition != 0:
+		k := workKey(r.Application, r.WorkPosition)
+		r.WorkPosition = 0
+		t.change(i)
+		return t.SingleDelete(k)
+	}
+	return nil
+}

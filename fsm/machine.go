@@ -1,0 +1,156 @@
+package fsm
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"sync/atomic"
+
+	"google.golang.org/protobuf/proto"
+
+	logv1 "sluice/api/log/v1"
+	"sluice/queue"
+)
+
+// format is the version of the stored records. A store of another format is refused.
+const format = 1
+
+// Options bound the machine's memory.
+type Options struct {
+	// CacheInstances is how many instance headers are kept decoded; default 16,384.
+	CacheInstances int
+}
+
+// Machine is the replicated state machine over a store. Apply is called by one goroutine; View and Digest by any.
+type Machine struct {
+	store queue.Store
+	meta  *logv1.MetaRecord
+	// applications and sessions are all in memory, instances as far as they are worked on. They are Apply's own.
+	applications map[string]*application
+	sessions     map[string]*logv1.SessionRecord
+	instances    *cache
+	stopped      bool
+	// shared is what readers see beside the store, replaced whole after every commit.
+	shared atomic.Pointer[shared]
+}
+
+// shared is an immutable view of what the store alone would make dear to read.
+type shared struct {
+	index   uint64
+	digest  uint64
+	clockMS int64
+	// applications point at what readers see of each; the map is replaced when one is added.
+	applications map[string]*atomic.Pointer[application]
+}
+
+// Open takes up the state that a store holds, which may be none.
+func Open(store queue.Store, o Options) (*Machine, error) {
+	if o.CacheInstances <= 0 {
+		o.CacheInstances = 16384
+	}
+	m := &Machine{store: store, meta: &logv1.MetaRecord{Format: format}, applications: map[string]*application{}, sessions: map[string]*logv1.SessionRecord{}, instances: newCache(o.CacheInstances)}
+	err := queue.Load(store, []byte{tableMeta}, m.meta)
+	if err != nil && !errors.Is(err, queue.ErrNotFound) {
+		return nil, fmt.Errorf("fsm: open: %w", err)
+	}
+	if m.meta.Format != format {
+		return nil, fmt.Errorf("fsm: open: the state has format %d, this version reads %d", m.meta.Format, format)
+	}
+	if err := m.load(); err != nil {
+		return nil, fmt.Errorf("fsm: open: %w", err)
+	}
+	m.share(true)
+	return m, nil
+}
+
+func (m *Machine) load() error {
+	err := scan(m.store, []byte{tableApplication}, func(_, v []byte) error {
+		rec := &logv1.ApplicationRecord{}
+		if err := proto.Unmarshal(v, rec); err != nil {
+			return err
+		}
+		m.applications[rec.Spec.Name] = loadApplication(rec)
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	return scan(m.store, []byte{tableSession}, func(_, v []byte) error {
+		rec := &logv1.SessionRecord{}
+		if err := proto.Unmarshal(v, rec); err != nil {
+			return err
+		}
+		m.sessions[rec.Id] = rec
+		return nil
+	})
+}
+
+// scan hands every key and value that begins with a prefix to visit; both are valid only within the call.
+func scan(r queue.Reader, prefix []byte, visit func(k, v []byte) error) (err error) {
+	it, err := r.NewIter(prefix, queue.Successor(prefix))
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, it.Close()) }()
+	for ok := it.First(); ok; ok = it.Next() {
+		v, err := it.Value()
+		if err != nil {
+			return err
+		}
+		if err := visit(it.Key(), v); err != nil {
+			return err
+		}
+	}
+	return it.Error()
+}
+
+// Applied is the last entry that was applied.
+func (m *Machine) Applied() (index, term uint64) { return m.meta.AppliedIndex, m.meta.AppliedTerm }
+
+// Digest is the chained hash over the writes of every entry up to an index.
+func (m *Machine) Digest() (index uint64, digest []byte) {
+	s := m.shared.Load()
+	return s.index, binary.BigEndian.AppendUint64(nil, s.digest)
+}
+
+// Apply applies entries in order and in one store batch; those at or below Applied are skipped.
+// After an error nothing of the call is visible to readers, and the machine must not be used again.
+func (m *Machine) Apply(entries []Entry) ([]Result, Effects, error) {
+	if m.stopped {
+		return nil, Effects{}, ErrStopped
+	}
+	t := newTxn(m)
+	defer t.close()
+	results := make([]Result, len(entries))
+	for n, e := range entries {
+		if e.Index <= m.meta.AppliedIndex {
+			continue
+		}
+		outcomes, err := t.entry(e)
+		if err != nil {
+			m.stopped = true
+			return nil, Effects{}, fmt.Errorf("fsm: entry %d: %w", e.Index, err)
+		}
+		results[n].Outcomes = outcomes
+	}
+	if err := t.commit(); err != nil {
+		m.stopped = true
+		return nil, Effects{}, err
+	}
+	return results, t.fx, nil
+}
+
+// share shows readers what was committed; added tells that there is a new application.
+func (m *Machine) share(added bool) {
+	s := &shared{index: m.meta.AppliedIndex, digest: m.meta.Digest, clockMS: m.meta.ClockMs}
+	if old := m.shared.Load(); old != nil && !added {
+		s.applications = old.applications
+	} else {
+		s.applications = make(map[string]*atomic.Pointer[application], len(m.applications))
+		for name, a := range m.applications {
+			a.show()
+			s.applications[name] = a.seen
+		}
+	}
+	m.shared.Store(s)
+}

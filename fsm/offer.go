@@ -1,0 +1,253 @@
+package fsm
+
+import (
+	"errors"
+	"time"
+
+	"google.golang.org/protobuf/proto"
+
+	logv1 "sluice/api/log/v1"
+	sluicev1 "sluice/api/sluice/v1"
+	"sluice/queue"
+)
+
+// Given says what of an instance's offer was handed out. Its zero value: nothing.
+type Given struct {
+	epoch     uint64
+	head, seq uint64 // the head of the lane then, and the last message handed out
+	attempt   uint32 // of the head then
+	announced uint32 // the attempt of the recovery that was announced
+}
+
+// Offer is what is out with the owner of an instance and was not handed out yet.
+type Offer struct {
+	Owner      string
+	Epoch      uint64
+	Mode       sluicev1.Mode
+	Deliveries []*sluicev1.Delivery
+	// Given is to be passed the next time, once Deliveries were handed out.
+	Given Given
+	// More is out than was asked for.
+	More bool
+	// Idle: there is no unsettled work, and the instance may be released to make room.
+	Idle bool
+	// RecoveryTaken: in recovery, and its announcement is among what was handed out, Deliveries included.
+	RecoveryTaken bool
+}
+
+// offering is an Offer in the making.
+type offering struct {
+	*Offer
+	r     *reading
+	i     *instance
+	max   int
+	state bool // the first delivery of an epoch brings the state
+	fresh bool // nothing of this lane counts as handed out
+}
+
+// Offer tells what of an instance is to be handed out next, at most so many deliveries.
+func (v *View) Offer(id InstanceID, given Given, max int) (out *Offer, err error) {
+	r := v.begin()
+	defer r.end(&err)
+	i, err := r.instance(id)
+	if err != nil {
+		return nil, err
+	}
+	o := &offering{Offer: &Offer{Owner: i.rec.Owner, Epoch: i.rec.Epoch, Mode: i.rec.Mode, Given: given}, r: r, i: i, max: max}
+	o.Idle = i.rec.Mode == normalMode && i.rec.Normal.Messages == 0
+	if given.epoch != i.rec.Epoch {
+		o.Given = Given{epoch: i.rec.Epoch}
+		o.state = true
+	}
+	if i.rec.Owner == "" || i.rec.Terminated {
+		return o.Offer, nil
+	}
+	if err := o.announce(); err != nil {
+		return nil, err
+	}
+	if err := o.messages(); err != nil {
+		return nil, err
+	}
+	if len(o.Deliveries) > 0 && o.state {
+		if err := o.bringState(); err != nil {
+			return nil, err
+		}
+	}
+	return o.Offer, nil
+}
+
+// announce offers the recovery itself, once per epoch and attempt of its handler.
+func (o *offering) announce() error {
+	rec := o.i.rec
+	if rec.Mode != recoveryMode {
+		return nil
+	}
+	attempt := rec.RecoveryAttempts + 1
+	switch {
+	case o.Given.announced == attempt:
+		o.RecoveryTaken = true
+		return nil
+	case rec.RecoveryWaitMs != 0:
+		return nil
+	case o.max < 1:
+		o.More = true
+		return nil
+	}
+	work := &sluicev1.RecoveryWork{Cause: rec.Cause, DeferredMessages: rec.DeferredMessages}
+	for _, d := range []struct {
+		lane  sluicev1.Lane
+		doubt uint64
+	}{{normalLane, rec.NormalDoubt}, {recoveryLane, rec.RecoveryDoubt}} {
+		if d.doubt == 0 {
+			continue
+		}
+		err := queue.Messages(o.r, rec.Uid, d.lane, 0, func(m *logv1.MessageRecord) bool {
+			if m.Seq <= d.doubt {
+				work.InDoubt = append(work.InDoubt, &sluicev1.InDoubt{Lane: m.Lane, Seq: m.Seq, Message: m.Message})
+			}
+			return m.Seq < d.doubt
+		})
+		if err != nil {
+			return err
+		}
+	}
+	o.Deliveries = append(o.Deliveries, &sluicev1.Delivery{
+		Application: rec.Application, Instance: rec.Key, Epoch: rec.Epoch, Kind: sluicev1.DeliveryKind_DELIVERY_RECOVERY, Lane: recoveryLane, Attempt: attempt, Recovery: work,
+	})
+	o.Given = Given{epoch: rec.Epoch, announced: attempt}
+	o.RecoveryTaken, o.fresh = true, true
+	return nil
+}
+
+// messages offers what is out in the lane that the mode offers, beyond what was given. A head that is at another
+// attempt than the one given is offered again, and with it what is behind it.
+func (o *offering) messages() error {
+	i := o.i
+	n := i.out()
+	if n == 0 {
+		return nil
+	}
+	lane := i.working()
+	attempt := i.lane(lane).HeadAttempts + 1
+	last, count := o.Given.seq, uint64(0)
+	return queue.Messages(o.r, i.rec.Uid, lane, 0, func(m *logv1.MessageRecord) bool {
+		if count++; count == 1 {
+			if m.Seq == o.Given.head && attempt != o.Given.attempt {
+				last = 0
+			}
+			o.Given.head, o.Given.attempt = m.Seq, attempt
+		}
+		if m.Seq > last {
+			if len(o.Deliveries) >= o.max {
+				o.More = true
+				return false
+			}
+			o.deliver(m, count == 1, attempt)
+		}
+		return count < n
+	})
+}
+
+func (o *offering) deliver(m *logv1.MessageRecord, head bool, attempt uint32) {
+	if !head {
+		attempt = 1
+	}
+	rec := o.i.rec
+	o.Deliveries = append(o.Deliveries, &sluicev1.Delivery{
+		Application: rec.Application, Instance: rec.Key, Epoch: rec.Epoch, Kind: sluicev1.DeliveryKind_DELIVERY_MESSAGE, Lane: m.Lane, Seq: m.Seq,
+		Message: m.Message, Attempt: attempt, Deferred: m.Disposition == deferred, InDoubt: rec.Mode == recoveryMode && m.Seq <= rec.RecoveryDoubt,
+	})
+	o.Given.seq = m.Seq
+}
+
+func (o *offering) bringState() error {
+	state, err := o.r.Get(numbered(tableState, o.i.rec.Uid))
+	if errors.Is(err, queue.ErrNotFound) {
+		return nil
+	}
+	o.Deliveries[0].State, o.Deliveries[0].HasState = state, true
+	return err
+}
+
+// Session shows a session.
+func (v *View) Session(id string) (out *logv1.SessionRecord, err error) {
+	r := v.begin()
+	defer r.end(&err)
+	out = &logv1.SessionRecord{}
+	err = queue.Load(r, named(tableSession, id), out)
+	if errors.Is(err, queue.ErrNotFound) {
+		return nil, unknownSession(id)
+	}
+	return out, err
+}
+
+// Sessions lists every session, in the order of their ids.
+func (v *View) Sessions() (out []*logv1.SessionRecord, err error) {
+	r := v.begin()
+	defer r.end(&err)
+	err = scan(r, []byte{tableSession}, func(_, b []byte) error {
+		s := &logv1.SessionRecord{}
+		out = append(out, s)
+		return proto.Unmarshal(b, s)
+	})
+	return out, err
+}
+
+// Owned lists the instances that a session owns.
+func (v *View) Owned(session string) (out []InstanceID, err error) {
+	r := v.begin()
+	defer r.end(&err)
+	s := &logv1.SessionRecord{}
+	err = queue.Load(r, named(tableSession, session), s)
+	if errors.Is(err, queue.ErrNotFound) {
+		return nil, unknownSession(session)
+	}
+	if err != nil {
+		return nil, err
+	}
+	keys, err := owned(r, session)
+	for _, k := range keys {
+		out = append(out, InstanceID{s.Application, k})
+	}
+	return out, err
+}
+
+// Waiting lists instances of an application that wait for an owner, those that wait longest first.
+func (v *View) Waiting(application string, limit int) (out []InstanceID, err error) {
+	r := v.begin()
+	defer r.end(&err)
+	err = scan(r, named(tableWork, application, ""), func(_, key []byte) error {
+		if len(out) == limit {
+			return errEnough
+		}
+		out = append(out, InstanceID{application, string(key)})
+		return nil
+	})
+	return out, ignore(err, errEnough)
+}
+
+// NextDeadline is when an Advance is due; ok is false when nothing is to come.
+func (v *View) NextDeadline() (at time.Time, ok bool, err error) {
+	r := v.begin()
+	defer r.end(&err)
+	err = scan(r, []byte{tableDue}, func(k, _ []byte) error {
+		d, whole := parseDue(k)
+		if !whole {
+			return queue.ErrCorrupt
+		}
+		at, ok = time.UnixMilli(d.at), true
+		return errEnough
+	})
+	return at, ok, ignore(err, errEnough)
+}
+
+// HasOutgoing tells whether outgoing messages wait to be judged at their targets.
+func (v *View) HasOutgoing() (waiting bool, err error) {
+	r := v.begin()
+	defer r.end(&err)
+	err = scan(r, []byte{tableOutgoing}, func(_, _ []byte) error {
+		waiting = true
+		return errEnough
+	})
+	return waiting, ignore(err, errEnough)
+}

@@ -1,0 +1,341 @@
+package queue
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/cockroachdb/pebble/v2"
+	"github.com/cockroachdb/pebble/v2/bloom"
+	"github.com/cockroachdb/pebble/v2/vfs"
+)
+
+// ErrClosed is what a store answers once it is closed.
+var ErrClosed = errors.New("queue: store is closed")
+
+// errBatchDone is what a batch answers that was committed or closed.
+var errBatchDone = errors.New("queue: batch was committed or closed")
+
+// PebbleConfig is what a Pebble store may be told. The zero value is good.
+type PebbleConfig struct {
+	// CacheBytes bounds the block cache, in bytes; 0 means 64 MiB. It is not used when Cache is set.
+	CacheBytes int64
+	// Cache is a block cache that several stores of one process share; nil means one of its own. The store takes a
+	// reference for as long as it is open.
+	Cache *pebble.Cache
+	// MemTableBytes is the size at which a table in memory is written out, in bytes; 0 means 32 MiB. At most four
+	// of them exist at a time, and only under a load that outruns the disk. It must be at least 64 KiB.
+	MemTableBytes int64
+	// OpenFiles bounds the files that are kept open; 0 means 512.
+	OpenFiles int
+	// FS is the file system; nil means the operating system's, watched for slow writes.
+	FS vfs.FS
+	// Logger takes what the store has to say; nil means slog.Default().
+	Logger *slog.Logger
+}
+
+const (
+	defaultCacheBytes    = 64 << 20
+	defaultMemTableBytes = 32 << 20
+	defaultOpenFiles     = 512
+	// bloomBitsPerKey costs a little over a byte a key and answers 99 % of the look-ups of unknown ids without a read.
+	bloomBitsPerKey = 10
+	// manifestBytesMax bounds what a start has to read before it knows the tables.
+	manifestBytesMax = 8 << 20
+	// diskSlowAfter is how long one write may take before the log says that the disk is slow.
+	diskSlowAfter = 5 * time.Second
+	// stallNever keeps Pebble from holding a writer up by itself: it would hold it for ever once the disk fails, and
+	// Close with it. The store holds writers up instead (see pace), and lets them go with the error.
+	stallNever = 1 << 20
+)
+
+// withDefaults gives the configuration with every zero replaced.
+func (c PebbleConfig) withDefaults() PebbleConfig {
+	if c.CacheBytes == 0 {
+		c.CacheBytes = defaultCacheBytes
+	}
+	if c.MemTableBytes == 0 {
+		c.MemTableBytes = defaultMemTableBytes
+	}
+	if c.OpenFiles == 0 {
+		c.OpenFiles = defaultOpenFiles
+	}
+	if c.Logger == nil {
+		c.Logger = slog.Default()
+	}
+	return c
+}
+
+// validate tells what of the configuration cannot be.
+func (c PebbleConfig) validate() error {
+	switch {
+	case c.CacheBytes < 0:
+		return fmt.Errorf("queue: CacheBytes %d is negative", c.CacheBytes)
+	case c.MemTableBytes < 64<<10 || c.MemTableBytes > 1<<30:
+		return fmt.Errorf("queue: MemTableBytes %d is not within 64 KiB and 1 GiB", c.MemTableBytes)
+	case c.OpenFiles < 64:
+		return fmt.Errorf("queue: OpenFiles %d is below 64", c.OpenFiles)
+	}
+	return nil
+}
+
+// Pebble is a Store on disk. It keeps no write-ahead log: what was committed since the last Flush, or since Pebble wrote
+// its memory out by itself, is lost in a crash, always from the end and never in part of a batch.
+//
+// Once the disk fails under its background work the store has failed for good: Commit, Flush and Checkpoint answer the
+// error from then on, nothing of the directory is touched any more, and Failed tells at once. Reads go on.
+type Pebble struct {
+	db     *pebble.DB
+	dir    string
+	config PebbleConfig
+
+	failure failure
+	pace    pace
+	counts  storeCounts
+	pool    sync.Pool // of *overlay, for their maps
+
+	// flushing lets one Flush run at a time; dirty tells whether anything was committed since the last one began.
+	flushing sync.Mutex
+	dirty    atomic.Bool
+
+	// gate is held shared by whoever is inside db, and alone by Close, since Pebble panics when used after its end.
+	gate   sync.RWMutex
+	closed bool
+
+	// checkpoints counts Pebble's checkpoints under way: one may outlive the call that a failure ended.
+	checkpoints sync.WaitGroup
+	diskWatch   io.Closer // nil for a file system that the caller gave
+}
+
+var _ Store = (*Pebble)(nil)
+
+// OpenPebble opens the store in dir, which is created if need be, or says why not: ErrCorrupt if a file is damaged. Only
+// one process can have a store open. Pebble's own goroutines run until Close.
+func OpenPebble(dir string, cfg PebbleConfig) (*Pebble, error) {
+	cfg = cfg.withDefaults()
+	if err := cfg.validate(); err != nil {
+		return nil, err
+	}
+	p := &Pebble{dir: dir, config: cfg}
+	p.failure.init(cfg.Logger.With("store", dir))
+	p.pace.init(uint64(cfg.MemTableBytes))
+
+	base := cfg.FS
+	if base == nil {
+		base, p.diskWatch = vfs.WithDiskHealthChecks(vfs.Default, diskSlowAfter, nil, p.diskSlow)
+	}
+	if err := p.open(base); err != nil {
+		p.closeDiskWatch()
+		return nil, fmt.Errorf("queue: open store %s: %w", dir, err)
+	}
+	p.failure.park()
+	return p, nil
+}
+
+// open checks what Pebble itself would pass over and opens the database.
+func (p *Pebble) open(base vfs.FS) error {
+	if err := checkManifest(base, p.dir); err != nil {
+		return err
+	}
+	options := p.options(base)
+	defer options.Cache.Unref()
+	db, err := pebble.Open(p.dir, options)
+	if err != nil {
+		return openError(err)
+	}
+	p.db = db
+	return nil
+}
+
+// options is the one place that sets how Pebble works. The caller gives the reference on the cache back.
+func (p *Pebble) options(base vfs.FS) *pebble.Options {
+	cache := p.config.Cache
+	if cache == nil {
+		cache = pebble.NewCache(p.config.CacheBytes)
+	} else {
+		cache.Ref()
+	}
+	o := &pebble.Options{
+		DisableWAL:                  true,
+		FormatMajorVersion:          pebble.FormatNewest,
+		FS:                          &guardedFS{FS: base, failure: &p.failure},
+		Cache:                       cache,
+		MemTableSize:                uint64(p.config.MemTableBytes),
+		MemTableStopWritesThreshold: stallNever,
+		L0StopWritesThreshold:       stallNever,
+		MaxOpenFiles:                p.config.OpenFiles,
+		MaxManifestFileSize:         manifestBytesMax,
+		CompactionConcurrencyRange:  func() (int, int) { return 1, 2 },
+		Logger:                      (*pebbleLogger)(&p.failure),
+		EventListener:               p.events(),
+	}
+	for i := range o.Levels {
+		o.Levels[i].FilterPolicy = bloom.FilterPolicy(bloomBitsPerKey)
+	}
+	return o
+}
+
+// enter lets a caller into the database unless it is closed; the caller calls p.gate.RUnlock when it is done.
+func (p *Pebble) enter() error {
+	p.gate.RLock()
+	if p.closed {
+		p.gate.RUnlock()
+		return ErrClosed
+	}
+	return nil
+}
+
+// Get implements Reader.
+func (p *Pebble) Get(key []byte) ([]byte, error) {
+	if err := p.enter(); err != nil {
+		return nil, err
+	}
+	defer p.gate.RUnlock()
+	return pebbleGet(p.db, key)
+}
+
+// NewIter implements Reader: it walks the store as it is now.
+func (p *Pebble) NewIter(lower, upper []byte) (Iterator, error) {
+	if err := p.enter(); err != nil {
+		return nil, err
+	}
+	defer p.gate.RUnlock()
+	return pebbleIter(p.db, lower, upper)
+}
+
+// NewSnapshot implements Store. A snapshot holds disk space that compactions would free: close it soon.
+func (p *Pebble) NewSnapshot() Snapshot {
+	if err := p.enter(); err != nil {
+		return closedSnapshot{}
+	}
+	defer p.gate.RUnlock()
+	return &pebbleSnapshot{store: p, snapshot: p.db.NewSnapshot()}
+}
+
+// NewBatch implements Store. The batch keeps the net effect of its writes in memory until Commit, so that what is written
+// again and again within it, and what is set and removed within it, costs the store one write or none.
+func (p *Pebble) NewBatch() Batch {
+	o, ok := p.pool.Get().(*overlay)
+	if !ok {
+		o = newOverlay()
+	}
+	return &pebbleBatch{store: p, writes: o}
+}
+
+// commit gives the net effect of a batch to Pebble, all at once.
+func (p *Pebble) commit(writes *overlay) error {
+	if err := p.enter(); err != nil {
+		return err
+	}
+	defer p.gate.RUnlock()
+	if err := p.pace.wait(p, writes.bytes); err != nil {
+		return err
+	}
+	batch := p.db.NewBatchWithSize(writes.bytes)
+	defer func() { _ = batch.Close() }() // Close of a plain batch cannot fail.
+	if err := writes.encode(batch); err != nil {
+		return fmt.Errorf("queue: commit: %w", err)
+	}
+	if batch.Empty() {
+		return p.failure.get()
+	}
+	p.dirty.Store(true)
+	p.counts.bytesIn.Add(uint64(batch.Len()))
+	if err := p.db.Apply(batch, pebble.NoSync); err != nil {
+		return p.failure.set(fmt.Errorf("queue: commit: %w", err))
+	}
+	return p.failure.get()
+}
+
+// Flush implements Store. It waits for the disk. A failure of any background work so far is its error, too.
+func (p *Pebble) Flush() error {
+	if err := p.enter(); err != nil {
+		return err
+	}
+	defer p.gate.RUnlock()
+	return p.flush()
+}
+
+func (p *Pebble) flush() error {
+	p.flushing.Lock()
+	defer p.flushing.Unlock()
+	if err := p.failure.get(); err != nil {
+		return err
+	}
+	if !p.dirty.Swap(false) {
+		return nil
+	}
+	done, err := p.db.AsyncFlush()
+	if err != nil {
+		return p.failure.set(fmt.Errorf("queue: flush: %w", err))
+	}
+	select {
+	case <-done:
+	case <-p.failure.failed:
+	}
+	return p.failure.get()
+}
+
+// Checkpoint implements Store: it flushes and then links the tables into dir, which must not exist, so that dir holds
+// everything committed before the call. OpenPebble opens it.
+func (p *Pebble) Checkpoint(dir string) error {
+	if err := p.enter(); err != nil {
+		return err
+	}
+	defer p.gate.RUnlock()
+	if err := p.flush(); err != nil {
+		return err
+	}
+	// A disk that fails meanwhile holds Pebble's own work up until Close, and a checkpoint may stand behind it.
+	done := make(chan error, 1)
+	p.checkpoints.Go(func() { done <- p.db.Checkpoint(dir) })
+	select {
+	case err := <-done:
+		if err != nil {
+			return fmt.Errorf("queue: checkpoint %s: %w", dir, corruption(err))
+		}
+		return p.failure.get()
+	case <-p.failure.failed:
+		return p.failure.get()
+	}
+}
+
+// Failed is closed when the store's disk has failed; Err tells why. A node that sees it stops at once instead of at its
+// next write.
+func (p *Pebble) Failed() <-chan struct{} { return p.failure.failed }
+
+// Err is the failure that ended the store's life as a store that can be written to; nil while it is sound.
+func (p *Pebble) Err() error { return p.failure.get() }
+
+// Close flushes, waits for background work to end and closes the files. Batches, iterators and snapshots must be closed
+// before. A second Close does nothing.
+func (p *Pebble) Close() error {
+	p.failure.release()
+	p.gate.Lock()
+	defer p.gate.Unlock()
+	if p.closed {
+		return nil
+	}
+	p.closed = true
+	p.checkpoints.Wait()
+	flushed := p.flush()
+	closed := p.db.Close()
+	p.closeDiskWatch()
+	if flushed != nil {
+		return flushed
+	}
+	if closed != nil {
+		return fmt.Errorf("queue: close store %s: %w", p.dir, closed)
+	}
+	return nil
+}
+
+func (p *Pebble) closeDiskWatch() {
+	if p.diskWatch != nil {
+		_ = p.diskWatch.Close() // It ends a goroutine and holds no file.
+	}
+}

@@ -1,0 +1,102 @@
+package queue
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"hash/crc32"
+	"io"
+	"io/fs"
+	"path/filepath"
+
+	"github.com/cockroachdb/pebble/v2"
+	"github.com/cockroachdb/pebble/v2/vfs"
+)
+
+// The manifest is a row of chunks in blocks of 32 KiB: a checksum of four bytes, a length of two, a kind of one, and so
+// many bytes. A chunk does not cross a block's end.
+const (
+	manifestBlock  = 32 << 10
+	manifestHeader = 7
+	chunkWhole     = 1 // a record in one chunk
+	chunkFirst     = 2 // the first chunk of a record
+	chunkLast      = 4
+)
+
+var castagnoli = crc32.MakeTable(crc32.Castagnoli)
+
+// checkManifest tells a damaged manifest from a torn one. Pebble takes a bad record for the end of the manifest, as it is
+// after a crash in the midst of writing it; a damaged one in the middle would so take the store silently back to an old
+// state, and the newer tables would be deleted. Each record is on disk before the next one begins, so a bad chunk with a
+// later record behind it is damage. Damage to the last record alone cannot be told from a crash: the store is then as it
+// was before its last flush.
+func checkManifest(files vfs.FS, dir string) error {
+	if _, err := files.Stat(dir); errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	desc, err := pebble.Peek(dir, files)
+	if err != nil {
+		return openError(err)
+	}
+	if !desc.Exists {
+		return nil
+	}
+	path := files.PathJoin(dir, filepath.Base(desc.ManifestFilename))
+	file, err := files.Open(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return corruptFile(path, err)
+	}
+	if err != nil {
+		return err
+	}
+	content, err := io.ReadAll(file)
+	if err := errors.Join(err, file.Close()); err != nil {
+		return fmt.Errorf("read %s: %w", path, err)
+	}
+	if at, damaged := manifestDamage(content); damaged {
+		return corruptFile(path, fmt.Errorf("bad checksum at byte %d", at))
+	}
+	return nil
+}
+
+// manifestDamage finds the first bad chunk that has a later record behind it.
+func manifestDamage(content []byte) (at int, damaged bool) {
+	for at < len(content) {
+		if room := manifestBlock - at%manifestBlock; room < manifestHeader {
+			at += room
+			continue
+		}
+		_, length, ok := manifestChunk(content, at)
+		if !ok {
+			return at, recordBehind(content, at+1)
+		}
+		at += manifestHeader + length
+	}
+	return 0, false
+}
+
+// recordBehind tells whether a record begins at any byte from here on.
+func recordBehind(content []byte, from int) bool {
+	for at := from; at < len(content); at++ {
+		if kind, _, ok := manifestChunk(content, at); ok && kind <= chunkFirst {
+			return true
+		}
+	}
+	return false
+}
+
+// manifestChunk reads the chunk at a byte, if there is a sound one.
+func manifestChunk(content []byte, at int) (kind byte, length int, ok bool) {
+	room := min(manifestBlock-at%manifestBlock, len(content)-at)
+	if room < manifestHeader {
+		return 0, 0, false
+	}
+	chunk := content[at : at+room]
+	length = int(binary.LittleEndian.Uint16(chunk[4:]))
+	kind = chunk[6]
+	if kind < chunkWhole || kind > chunkLast || length > room-manifestHeader {
+		return 0, 0, false
+	}
+	sum := crc32.Checksum(chunk[6:manifestHeader+length], castagnoli)
+	return kind, length, binary.LittleEndian.Uint32(chunk) == (sum>>15|sum<<17)+0xa282ead8
+}

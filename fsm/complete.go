@@ -5,8 +5,8 @@ import (
 	"fmt"
 	"slices"
 
-	"sluice/api/reason"
 	logv1 "sluice/api/log/v1"
+	"sluice/api/reason"
 	sluicev1 "sluice/api/sluice/v1"
 	"sluice/queue"
 )

@@ -6,8 +6,8 @@ import (
 
 	"google.golang.org/protobuf/types/known/timestamppb"
 
-	"sluice/api/reason"
 	logv1 "sluice/api/log/v1"
+	"sluice/api/reason"
 	sluicev1 "sluice/api/sluice/v1"
 	"sluice/queue"
 )

@@ -3,8 +3,8 @@ package fsm
 import (
 	"errors"
 
-	"sluice/api/reason"
 	logv1 "sluice/api/log/v1"
+	"sluice/api/reason"
 	sluicev1 "sluice/api/sluice/v1"
 )
 

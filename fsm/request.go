@@ -6,8 +6,8 @@ import (
 
 	"google.golang.org/protobuf/proto"
 
-	"sluice/api/reason"
 	logv1 "sluice/api/log/v1"
+	"sluice/api/reason"
 	"sluice/queue"
 )
 

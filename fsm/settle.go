@@ -5,8 +5,8 @@ import (
 	"fmt"
 	"slices"
 
-	"sluice/api/reason"
 	logv1 "sluice/api/log/v1"
+	"sluice/api/reason"
 	sluicev1 "sluice/api/sluice/v1"
 	"sluice/queue"
 )
@@ -35,7 +35,8 @@ type settlement struct {
 	session string
 	digest  []byte
 	i       *instance
-	past    *logv1.SettledRecord // what is remembered of the message, if it is settled
+	m       *logv1.MessageRecord // the message, if it is unsettled
+	past    *logv1.SettledRecord // what is remembered of it, if it is settled
 }
 
 // settleOne judges a settlement in the order of the contract and carries it out.
@@ -68,11 +69,7 @@ func (t *txn) settleOne(session string, s *sluicev1.Settlement) (duplicate bool,
 	if s.Seq == 0 {
 		return false, t.recoveryFailed(w)
 	}
-	m, err := queue.Message(t, w.i.rec.Uid, s.Lane, s.Seq)
-	if err != nil {
-		return false, err
-	}
-	return false, t.carryOut(w, m)
+	return false, t.carryOut(w, w.m)
 }
 
 // settlementDigest leaves the attempt out: a repeat may name it or not.
@@ -217,7 +214,8 @@ func (t *txn) remembered(w *settlement) error {
 	if w.past != nil || w.Seq == 0 {
 		return nil
 	}
-	_, err := queue.Message(t, w.i.rec.Uid, w.Lane, w.Seq)
+	m, err := queue.Message(t, w.i.rec.Uid, w.Lane, w.Seq)
+	w.m = m
 	if errors.Is(err, queue.ErrNotFound) {
 		return reason.UnknownMessage.Errorf("there is no message with seq %d in %v of %s", w.Seq, w.Lane, w.i.id())
 	}

@@ -29,6 +29,7 @@ type Machine struct {
 	applications map[string]*application
 	sessions     map[string]*logv1.SessionRecord
 	instances    *cache
+	recent       [recentDigests]mark
 	stopped      bool
 	// shared is what readers see beside the store, replaced whole after every commit.
 	shared atomic.Pointer[shared]

@@ -25,8 +25,6 @@ type txn struct {
 	now   int64  // the state's clock, Unix ms
 	index uint64 // of the entry
 	actor string // of the command
-	// before is what the digest was when the entry began.
-	before struct{ index, digest uint64 }
 
 	dirty        []*instance
 	applications map[string]*application // changed in this entry
@@ -86,7 +84,6 @@ func (t *txn) mint() uint64 {
 func (t *txn) entry(e Entry) ([]*logv1.Outcome, error) {
 	meta := t.m.meta
 	t.hash.Reset()
-	t.before.index, t.before.digest = meta.AppliedIndex, meta.Digest
 	t.index = e.Index
 	meta.AppliedIndex, meta.AppliedTerm = e.Index, e.Term
 	var outcomes []*logv1.Outcome
@@ -140,6 +137,7 @@ func (t *txn) chain() {
 		binary.BigEndian.PutUint64(b[n*8:], v)
 	}
 	meta.Digest = xxhash.Sum64(b[:])
+	t.m.recent[meta.AppliedIndex%recentDigests] = mark{meta.AppliedIndex, meta.Digest}
 }
 
 // flush writes the headers that the entry changed.

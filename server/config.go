@@ -1,0 +1,158 @@
+package server
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"time"
+
+	"sluice/cluster"
+	"sluice/cluster/raftlog"
+	"sluice/transport"
+)
+
+// Config tells a server who it is, where it listens, where its data lies and how much it takes. The zero value of an
+// optional field means its default, given by Defaults.
+type Config struct {
+	// NodeID names the node for ever. Required.
+	NodeID string
+	// Cluster is the name that all nodes of a cluster share; default "sluice".
+	Cluster string
+	// DataDir is the folder that only this node uses; it is made if absent. Required.
+	DataDir string
+	// Version is what the program calls itself in Status and on its page.
+	Version string
+	// Logger takes every line of the server; default slog.Default().
+	Logger *slog.Logger
+
+	// Listen is the HOST:PORT of the one port for clients, peers and raft; port 0: any free one. Required.
+	Listen string
+	// Advertise is the HOST:PORT under which others reach it, if it is not the one bound.
+	Advertise string
+	// Gossip is the HOST:PORT of gossip; empty: none, which a cluster of one needs not.
+	Gossip string
+	// GossipAdvertise is the address that others use, if it is not Gossip.
+	GossipAdvertise string
+	// BootstrapExpect is how many nodes without data found a new cluster together; 0: this node founds none.
+	BootstrapExpect int
+	// Join lists gossip addresses of other nodes, tried for ever.
+	Join []string
+
+	// CertFile, KeyFile and CAFile switch TLS on, mutual between nodes. Without them plain text is spoken, on
+	// loopback addresses alone unless Insecure is set.
+	CertFile, KeyFile, CAFile string
+	// Insecure allows plain text on any address.
+	Insecure bool
+
+	// LogStore is the library that keeps the raft log, "wal" or "bolt"; default the node's own.
+	LogStore string
+	// SnapshotInterval is how often raft looks whether SnapshotThreshold entries have come since the last snapshot,
+	// and TrailingLogs how many are kept behind one; zero: the node's defaults.
+	SnapshotInterval  time.Duration
+	SnapshotThreshold uint64
+	TrailingLogs      uint64
+	// Tune, if set, changes the node's configuration last; for tests and for what has no field here.
+	Tune func(*cluster.Config)
+
+	// Limits bound what callers may ask for.
+	Limits Limits
+	// DrainTime is how long a stopping server lets calls in progress go on; default 5 s.
+	DrainTime time.Duration
+	// Profiles shows /debug/pprof to callers on this machine.
+	Profiles bool
+}
+
+// Limits bound what callers may ask for. Zero means the default.
+type Limits struct {
+	// Calls is how many calls are served at once, streams and long polls among them; default 16,384.
+	Calls int
+	// CallBytes is how large a request may be, or one message of a stream; default 32 MiB.
+	CallBytes int
+	// MessageBytes is how large the data of one message may be, whatever its application allows; default 15 MiB:
+	// a command of the log holds 16.
+	MessageBytes int
+	// Streams is how many calls one HTTP/2 connection may have at once; default 4,096.
+	Streams int
+	// Connections is how many client connections are open at once; 0: the transport's default.
+	Connections int
+	// HeaderBytes is how large the headers of a call may be; default 64 KiB.
+	HeaderBytes int
+	// HeaderTime and BodyTime are how long headers and a request that is no stream may take to arrive; default 10 s and 60 s.
+	HeaderTime, BodyTime time.Duration
+	// IdleTime is after how long a connection without calls is closed; default 3 minutes.
+	IdleTime time.Duration
+	// PingAfter is after how long without a frame an HTTP/2 peer is pinged, PingTime how long it may take to answer
+	// before the connection is given up; default 15 s each.
+	PingAfter, PingTime time.Duration
+}
+
+// Defaults fills in every optional field that is zero.
+func (c Config) Defaults() Config {
+	standard(&c.Cluster, "sluice")
+	standard(&c.DrainTime, 5*time.Second)
+	if c.Logger == nil {
+		c.Logger = slog.Default()
+	}
+	l := &c.Limits
+	standard(&l.Calls, 16384)
+	standard(&l.CallBytes, 32<<20)
+	standard(&l.MessageBytes, 15<<20)
+	standard(&l.Streams, 4096)
+	standard(&l.HeaderBytes, 64<<10)
+	standard(&l.HeaderTime, 10*time.Second)
+	standard(&l.BodyTime, time.Minute)
+	standard(&l.IdleTime, 3*time.Minute)
+	standard(&l.PingAfter, 15*time.Second)
+	standard(&l.PingTime, 15*time.Second)
+	return c
+}
+
+func standard[T comparable](field *T, otherwise T) {
+	var zero T
+	if *field == zero {
+		*field = otherwise
+	}
+}
+
+// Validate tells what is wrong with the configuration, all at once. What concerns the node or the transport alone is
+// judged there.
+func (c Config) Validate() error {
+	var errs []error
+	need := func(ok bool, format string, args ...any) {
+		if !ok {
+			errs = append(errs, fmt.Errorf("server: "+format, args...))
+		}
+	}
+	need(c.NodeID != "", "a node id is needed")
+	need(c.DataDir != "", "a data folder is needed")
+	need(c.Listen != "", "an address to listen on is needed")
+	need((c.CertFile == "") == (c.KeyFile == ""), "a certificate and its key go together")
+	need(c.CAFile == "" || c.CertFile != "", "a CA without a certificate of our own serves nothing")
+	need(c.LogStore == "" || c.LogStore == string(raftlog.WAL) || c.LogStore == string(raftlog.Bolt), "log store %q: want %q or %q", c.LogStore, raftlog.WAL, raftlog.Bolt)
+	need(c.Limits.Calls > 0 && c.Limits.CallBytes > 0 && c.Limits.MessageBytes > 0 && c.Limits.Streams > 0, "limits must be above zero")
+	need(c.DrainTime > 0, "the drain time must be above zero")
+	return errors.Join(errs...)
+}
+
+func (c Config) secure() bool { return c.CertFile != "" }
+
+func (c Config) transport() transport.Config {
+	return transport.Config{
+		NodeID: c.NodeID, Listen: c.Listen, Advertise: c.Advertise,
+		CertFile: c.CertFile, KeyFile: c.KeyFile, CAFile: c.CAFile, Insecure: c.Insecure,
+		MaxConnections: c.Limits.Connections, Logger: c.Logger,
+	}
+}
+
+func (c Config) cluster(carrier cluster.Transport) cluster.Config {
+	node := cluster.Config{
+		NodeID: c.NodeID, Cluster: c.Cluster, DataDir: c.DataDir, Version: c.Version, Logger: c.Logger, Transport: carrier,
+		GossipBind: c.Gossip, GossipAdvertise: c.GossipAdvertise, BootstrapExpect: c.BootstrapExpect, Join: c.Join,
+		RaftLog:          raftlog.Backend(c.LogStore),
+		SnapshotInterval: c.SnapshotInterval, SnapshotThreshold: c.SnapshotThreshold, TrailingLogs: c.TrailingLogs,
+	}
+	if c.Tune != nil {
+		c.Tune(&node)
+	}
+	return node
+}

@@ -1,0 +1,162 @@
+package cluster
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"time"
+
+	"sluice/cluster/raftlog"
+	"sluice/queue"
+	"sluice/transport"
+)
+
+// Transport carries raft streams and calls between nodes; *transport.Transport is one. The caller of New runs it,
+// from before Run until after Run has returned.
+type Transport interface {
+	RaftListener(group uint32) net.Listener
+	DialRaft(ctx context.Context, group uint32, addr string) (net.Conn, error)
+	HandlePeers(h transport.PeerHandler)
+	CallPeer(ctx context.Context, addr, method string, body []byte) ([]byte, error)
+	// Advertise is the HOST:PORT under which other nodes reach this one.
+	Advertise() string
+}
+
+// Config tells a node who it is, where it keeps its data and how it behaves. The zero value of an optional field
+// means its default, given by Defaults.
+type Config struct {
+	// NodeID names the node for ever: 1 to 63 bytes as in a name. Required.
+	NodeID string
+	// Cluster is the name that all nodes of a cluster share; default "sluice".
+	Cluster string
+	// DataDir is the folder that only this node uses; it is made if absent. Required.
+	DataDir string
+	// Transport carries what nodes say to each other. Required, and running while the node runs.
+	Transport Transport
+	// Version is what the node calls its program towards others.
+	Version string
+
+	// GossipBind is HOST:PORT of gossip; empty: none, which a cluster of one needs not.
+	GossipBind string
+	// GossipAdvertise is the address that others use, if it is not GossipBind.
+	GossipAdvertise string
+	// BootstrapExpect is how many nodes without state found a new cluster together; 0: this node founds none.
+	BootstrapExpect int
+	// Join lists gossip addresses of other nodes, tried for ever.
+	Join []string
+
+	// Logger takes every line of the node, of raft and of gossip; default slog.Default().
+	Logger *slog.Logger
+
+	// RaftLog is the library that keeps the raft log; default raftlog's own.
+	RaftLog raftlog.Backend
+	// OpenStore opens the state store in a folder; default Pebble.
+	OpenStore func(dir string) (queue.Store, error)
+	// CacheInstances is how many instance headers stay decoded in memory; 0: fsm's default.
+	CacheInstances int
+
+	// HeartbeatTimeout, ElectionTimeout, LeaderLeaseTimeout and CommitTimeout are raft's;
+	// default 1 s, 1 s, 500 ms, 20 ms.
+	HeartbeatTimeout, ElectionTimeout, LeaderLeaseTimeout, CommitTimeout time.Duration
+	// SnapshotInterval is how often raft looks whether SnapshotThreshold entries have come since the last snapshot;
+	// default 120 s and 8,192.
+	SnapshotInterval  time.Duration
+	SnapshotThreshold uint64
+	// TrailingLogs is how many entries are kept behind a snapshot, above 8; default 10,240.
+	TrailingLogs uint64
+	// MaxAppendEntries is how many entries one append may carry, 1 to 1,024; default 64.
+	MaxAppendEntries int
+
+	// BatchCommands and BatchBytes bound one raft entry; default 1,024 and 1 MiB. One command may be larger than BatchBytes.
+	BatchCommands, BatchBytes int
+	// MaxCommandBytes bounds one command; default 16 MiB.
+	MaxCommandBytes int
+	// QueueLength and QueueBytes bound what waits to be proposed; default 8,192 and 64 MiB. Beyond them: OVERLOADED.
+	QueueLength, QueueBytes int
+	// EntriesInFlight is how many entries the leader has under way at once, below TrailingLogs/4; default 2.
+	EntriesInFlight int
+	// ForwardCalls is how many batches a follower has under way to the leader at once; default 4.
+	ForwardCalls int
+	// DigestEvery is after how many entries the leader puts a digest of the state into the log; default 1,000.
+	DigestEvery int
+
+	// LeaderWait is how long a call waits for a leader before it says NO_LEADER; default 5 s.
+	LeaderWait time.Duration
+	// RedeliverAfter is when what was given and is not settled is offered again, at most half a session's ttl; default 5 s.
+	RedeliverAfter time.Duration
+	// PromoteAfter is how long a new member must have been reachable and caught up before it votes; default 10 s.
+	PromoteAfter time.Duration
+	// DiskReserve is how many bytes must be free for the node to take commands; default 32 MiB, at most 5 % of the file system.
+	DiskReserve uint64
+}
+
+// Defaults fills in every optional field that is zero.
+func (c Config) Defaults() Config {
+	text(&c.Cluster, "sluice")
+	if c.Logger == nil {
+		c.Logger = slog.Default()
+	}
+	if c.OpenStore == nil {
+		logger := c.Logger
+		c.OpenStore = func(dir string) (queue.Store, error) {
+			return queue.OpenPebble(dir, queue.PebbleConfig{Logger: logger})
+		}
+	}
+	number(&c.HeartbeatTimeout, time.Second)
+	number(&c.ElectionTimeout, time.Second)
+	number(&c.LeaderLeaseTimeout, 500*time.Millisecond)
+	number(&c.CommitTimeout, 20*time.Millisecond)
+	number(&c.SnapshotInterval, 120*time.Second)
+	number(&c.SnapshotThreshold, 8192)
+	number(&c.TrailingLogs, 10240)
+	number(&c.MaxAppendEntries, 64)
+	number(&c.BatchCommands, 1024)
+	number(&c.BatchBytes, 1<<20)
+	number(&c.MaxCommandBytes, 16<<20)
+	number(&c.QueueLength, 8192)
+	number(&c.QueueBytes, 64<<20)
+	number(&c.EntriesInFlight, 2)
+	number(&c.ForwardCalls, 4)
+	number(&c.DigestEvery, 1000)
+	number(&c.LeaderWait, 5*time.Second)
+	number(&c.RedeliverAfter, 5*time.Second)
+	number(&c.PromoteAfter, 10*time.Second)
+	number(&c.DiskReserve, 32<<20)
+	return c
+}
+
+func text(field *string, standard string) {
+	if *field == "" {
+		*field = standard
+	}
+}
+
+func number[T int | uint64 | time.Duration](field *T, standard T) {
+	if *field == 0 {
+		*field = standard
+	}
+}
+
+// Validate tells what is wrong with the configuration, all at once.
+func (c Config) Validate() error {
+	var errs []error
+	need := func(ok bool, format string, args ...any) {
+		if !ok {
+			errs = append(errs, fmt.Errorf("cluster: "+format, args...))
+		}
+	}
+	need(c.NodeID != "" && len(c.NodeID) <= 63, "the node id %q must have 1 to 63 bytes", c.NodeID)
+	need(c.Cluster != "" && len(c.Cluster) <= 63, "the cluster name %q must have 1 to 63 bytes", c.Cluster)
+	need(c.DataDir != "", "a data folder is needed")
+	need(c.Transport != nil, "a transport is needed")
+	need(c.BootstrapExpect >= 0 && c.BootstrapExpect <= 15, "bootstrap-expect %d must be 0 to 15", c.BootstrapExpect)
+	need(c.BootstrapExpect < 2 || c.GossipBind != "", "bootstrap-expect %d needs a gossip address", c.BootstrapExpect)
+	need(len(c.Join) == 0 || c.GossipBind != "", "join needs a gossip address")
+	need(c.EntriesInFlight >= 1 && uint64(c.EntriesInFlight) < max(c.TrailingLogs/4, 1)+1, "%d entries in flight must be below a quarter of %d trailing logs", c.EntriesInFlight, c.TrailingLogs)
+	need(c.BatchCommands > 0 && c.BatchBytes > 0 && c.MaxCommandBytes > 0, "batch limits must be above zero")
+	need(c.QueueLength > 0 && c.QueueBytes >= c.MaxCommandBytes, "the queue must hold at least one command")
+	need(c.ForwardCalls > 0 && c.DigestEvery > 0, "forward calls and digest interval must be above zero")
+	return errors.Join(errs...)
+}

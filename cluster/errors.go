@@ -1,0 +1,59 @@
+package cluster
+
+import (
+	"context"
+	"errors"
+
+	"github.com/hashicorp/raft"
+	"golang.org/x/sys/unix"
+
+	"sluice/api/reason"
+	"sluice/transport"
+)
+
+// raftRefusal turns an error of raft into what a caller may conclude: not done, or unknown.
+func raftRefusal(err error) error {
+	var refusal *reason.Error
+	switch {
+	case err == nil:
+		return nil
+	case errors.As(err, &refusal):
+		return refusal
+	case errors.Is(err, raft.ErrNotLeader), errors.Is(err, raft.ErrLeadershipTransferInProgress):
+		return reason.NoLeader.Errorf("this node is not the leader: %v", err)
+	case errors.Is(err, unix.ENOSPC):
+		return reason.DiskFull.Errorf("the leader's disk is full: free some space")
+	}
+	return reason.OutcomeUnknown.Errorf("it may or may not be done, and the same call with the same id is safe: %v", err)
+}
+
+// changeRefusal turns an error of a call to a peer that changes something into what a caller may conclude.
+func changeRefusal(err error) error {
+	var refusal *reason.Error
+	switch {
+	case err == nil:
+		return nil
+	case errors.As(err, &refusal):
+		return refusal
+	case errors.Is(err, transport.ErrUnreachable):
+		return reason.NoLeader.Errorf("the leader was not reached: %v", err)
+	}
+	return reason.OutcomeUnknown.Errorf("it may or may not be done, and the same call with the same id is safe: %v", err)
+}
+
+// readRefusal turns an error of a call to a peer that changes nothing into a refusal: such a call may be made again.
+func readRefusal(err error) error {
+	var refusal *reason.Error
+	switch {
+	case err == nil:
+		return nil
+	case errors.As(err, &refusal):
+		return refusal
+	case errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
+		return reason.NoLeader.Errorf("the leader did not answer in time: %v", err)
+	}
+	return reason.NoLeader.Errorf("the leader was not reached: %v", err)
+}
+
+// notDone tells whether a call was refused because there was no leader, so that it may be tried again.
+func notDone(err error) bool { return errors.Is(err, reason.NoLeader) }

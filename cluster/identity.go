@@ -1,0 +1,184 @@
+package cluster
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"sync"
+
+	"golang.org/x/sys/unix"
+)
+
+// identityFormat is the version of node.json.
+const identityFormat = 1
+
+// Identity is what a data folder says of its node, in node.json.
+type Identity struct {
+	Format  int    `json:"format"`
+	NodeID  string `json:"node_id"`
+	Cluster string `json:"cluster"`
+	// ClusterID is set once the node belongs to a cluster, and never changes then.
+	ClusterID string `json:"cluster_id,omitempty"`
+	// Promised is the one cluster that the node agreed to found. It is never taken back.
+	Promised string `json:"promised,omitempty"`
+}
+
+// folder is a locked data folder and the identity in it.
+type folder struct {
+	dir  string
+	lock *os.File
+	// mu guards identity, which is on disk before it is seen here.
+	mu       sync.Mutex
+	identity Identity
+}
+
+// openFolder makes the folder if it is absent, locks it against other processes, and checks whose it is.
+func openFolder(dir, nodeID, cluster string) (*folder, error) {
+	if err := os.MkdirAll(dir, 0o750); err != nil {
+		return nil, fmt.Errorf("cluster: data folder: %w", err)
+	}
+	lock, err := lockFolder(dir)
+	if err != nil {
+		return nil, err
+	}
+	f := &folder{dir: dir, lock: lock}
+	if err := f.take(nodeID, cluster); err != nil {
+		return nil, errors.Join(err, lock.Close())
+	}
+	return f, nil
+}
+
+func lockFolder(dir string) (*os.File, error) {
+	path := filepath.Join(dir, "LOCK")
+	lock, err := os.OpenFile(path, os.O_CREATE|os.O_RDWR, 0o640)
+	if err != nil {
+		return nil, fmt.Errorf("cluster: data folder: %w", err)
+	}
+	err = unix.Flock(int(lock.Fd()), unix.LOCK_EX|unix.LOCK_NB)
+	if err == nil {
+		return lock, nil
+	}
+	closed := lock.Close()
+	if errors.Is(err, unix.EWOULDBLOCK) {
+		err = fmt.Errorf("cluster: the data folder %s is in use by another process: stop it first, or give this node a folder of its own", dir)
+	}
+	return nil, errors.Join(err, closed)
+}
+
+// take reads node.json, or writes a first one, and refuses a folder of another node or cluster.
+func (f *folder) take(nodeID, cluster string) error {
+	path := filepath.Join(f.dir, "node.json")
+	data, err := os.ReadFile(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		if _, err := os.Stat(filepath.Join(f.dir, "groups")); err == nil {
+			return fmt.Errorf("cluster: %s holds data, but no node.json that says whose: restore the file, or give the node an empty folder", f.dir)
+		}
+		return f.update(func(i *Identity) error {
+			*i = Identity{Format: identityFormat, NodeID: nodeID, Cluster: cluster}
+			return nil
+		})
+	}
+	if err != nil {
+		return fmt.Errorf("cluster: identity: %w", err)
+	}
+	var i Identity
+	if err := json.Unmarshal(data, &i); err != nil {
+		return fmt.Errorf("cluster: %s cannot be read (%w): restore it, or give the node an empty folder", path, err)
+	}
+	switch {
+	case i.Format != identityFormat:
+		return fmt.Errorf("cluster: %s has format %d, this version reads %d", path, i.Format, identityFormat)
+	case i.NodeID != nodeID:
+		return fmt.Errorf("cluster: the data folder %s belongs to node %q, asked was node %q", f.dir, i.NodeID, nodeID)
+	case i.Cluster != cluster:
+		return fmt.Errorf("cluster: the data folder %s belongs to cluster %q, asked was cluster %q", f.dir, i.Cluster, cluster)
+	}
+	f.identity = i
+	return nil
+}
+
+// current is the identity as it is on disk.
+func (f *folder) current() Identity {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.identity
+}
+
+// update changes the identity, on disk first, unless change refuses.
+func (f *folder) update(change func(*Identity) error) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	next := f.identity
+	if err := change(&next); err != nil {
+		return err
+	}
+	if next == f.identity {
+		return nil
+	}
+	data, err := json.MarshalIndent(next, "", "  ")
+	if err != nil {
+		return fmt.Errorf("cluster: identity: %w", err)
+	}
+	if err := replaceFile(filepath.Join(f.dir, "node.json"), append(data, '\n')); err != nil {
+		return fmt.Errorf("cluster: identity: %w", err)
+	}
+	f.identity = next
+	return nil
+}
+
+// belong makes the node a member of a cluster for good; another cluster than before is refused.
+func (f *folder) belong(clusterID string) error {
+	return f.update(func(i *Identity) error {
+		if i.ClusterID != "" && i.ClusterID != clusterID {
+			return fmt.Errorf("cluster: the data folder %s belongs to cluster id %s, not to %s", f.dir, i.ClusterID, clusterID)
+		}
+		i.ClusterID = clusterID
+		return nil
+	})
+}
+
+// promise agrees to found one cluster; a second one is refused.
+func (f *folder) promise(clusterID string) error {
+	return f.update(func(i *Identity) error {
+		for _, other := range []string{i.ClusterID, i.Promised} {
+			if other != "" && other != clusterID {
+				return fmt.Errorf("cluster: node %s has promised to found cluster id %s, not %s", i.NodeID, other, clusterID)
+			}
+		}
+		i.Promised = clusterID
+		return nil
+	})
+}
+
+func (f *folder) close() error { return f.lock.Close() }
+
+// replaceFile puts content in a file's place so that after a crash the old or the new one is there, whole.
+func replaceFile(path string, content []byte) (err error) {
+	temporary := path + ".new"
+	file, err := os.OpenFile(temporary, os.O_CREATE|os.O_TRUNC|os.O_WRONLY, 0o640)
+	if err != nil {
+		return err
+	}
+	_, err = file.Write(content)
+	if err == nil {
+		err = file.Sync()
+	}
+	if err = errors.Join(err, file.Close()); err != nil {
+		return err
+	}
+	if err := os.Rename(temporary, path); err != nil {
+		return err
+	}
+	return syncFolder(filepath.Dir(path))
+}
+
+func syncFolder(dir string) error {
+	d, err := os.Open(dir)
+	if err != nil {
+		return err
+	}
+	return errors.Join(d.Sync(), d.Close())
+}

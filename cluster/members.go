@@ -1,0 +1,240 @@
+package cluster
+
+import (
+	"context"
+	"strings"
+	"time"
+
+	"github.com/hashicorp/raft"
+
+	peerv1 "sluice/api/peer/v1"
+	"sluice/api/reason"
+	sluicev1 "sluice/api/sluice/v1"
+)
+
+// changeTimeout bounds a change of the configuration.
+const changeTimeout = 10 * time.Second
+
+// isLeader tells whether raft has this node lead, even if its duties have not begun.
+func (n *Node) isLeader() bool { return n.raft() != nil && n.raft().State() == raft.Leader }
+
+// LeaderAddress is where the leader is reached; empty: none is known.
+func (n *Node) LeaderAddress() string {
+	if n.raft() == nil {
+		return ""
+	}
+	addr, _ := n.raft().LeaderWithID()
+	return plainAddress(addr)
+}
+
+func (n *Node) leaderID() string {
+	if n.raft() == nil {
+		return ""
+	}
+	_, id := n.raft().LeaderWithID()
+	return string(id)
+}
+
+// plainAddress cuts the node id off that ServerAddr puts before an address.
+func plainAddress(addr raft.ServerAddress) string {
+	if _, plain, ok := strings.Cut(string(addr), "@"); ok {
+		return plain
+	}
+	return string(addr)
+}
+
+// servers is raft's configuration as this node knows it.
+func (n *Node) servers() []raft.Server {
+	if n.raft() == nil {
+		return nil
+	}
+	future := n.raft().GetConfiguration()
+	if future.Error() != nil {
+		return nil
+	}
+	return future.Configuration().Servers
+}
+
+func (n *Node) server(id string) (raft.Server, bool) {
+	for _, s := range n.servers() {
+		if string(s.ID) == id {
+			return s, true
+		}
+	}
+	return raft.Server{}, false
+}
+
+// Join adds a node to the cluster, without a vote at first, or takes its new address over. It may be repeated.
+func (n *Node) Join(ctx context.Context, req *sluicev1.JoinRequest) (*sluicev1.JoinResponse, error) {
+	resp := &sluicev1.JoinResponse{}
+	err := n.atLeader(ctx, n.cfg.LeaderWait, methodAdmit, req, resp, func(*leadership) error {
+		return n.admit(req, resp)
+	})
+	if err != nil {
+		return nil, err
+	}
+	return resp, nil
+}
+
+// serveAdmit is Join at the leader alone.
+func (n *Node) serveAdmit(_ context.Context, req *sluicev1.JoinRequest) (*sluicev1.JoinResponse, error) {
+	if _, err := n.leading(); err != nil {
+		return nil, err
+	}
+	resp := &sluicev1.JoinResponse{}
+	return resp, n.admit(req, resp)
+}
+
+// admit changes the configuration for a node that joins, at the leader.
+func (n *Node) admit(req *sluicev1.JoinRequest, resp *sluicev1.JoinResponse) error {
+	resp.ClusterId = n.folder.current().ClusterID
+	if req.Cluster != "" && req.Cluster != n.cfg.Cluster {
+		return reason.Denied.Errorf("this is cluster %q, node %q wants to join cluster %q", n.cfg.Cluster, req.NodeId, req.Cluster)
+	}
+	if req.NodeId == "" || req.Address == "" {
+		return reason.BadField.Errorf("a node joins with its id and its address")
+	}
+	id, addr := raft.ServerID(req.NodeId), raft.ServerAddress(req.Address)
+	for _, s := range n.servers() {
+		switch {
+		case s.ID == id && s.Address == addr:
+			return nil
+		case s.ID == id && s.Suffrage == raft.Voter:
+			return raftRefusal(n.settled(n.raft().AddVoter(id, addr, 0, changeTimeout)))
+		case s.ID != id && s.Address == addr:
+			return reason.BadField.Errorf("node %q has the address %s already", string(s.ID), req.Address)
+		}
+	}
+	n.log.Info("a node joins", "joining", req.NodeId, "address", req.Address)
+	return raftRefusal(n.settled(n.raft().AddNonvoter(id, addr, 0, changeTimeout)))
+}
+
+// Remove takes a node out of the cluster.
+func (n *Node) Remove(ctx context.Context, nodeID string) error {
+	req := &sluicev1.RemoveRequest{NodeId: nodeID}
+	return n.atLeader(ctx, n.cfg.LeaderWait, methodRemove, req, &sluicev1.RemoveResponse{}, func(*leadership) error { return n.dismiss(nodeID) })
+}
+
+func (n *Node) dismiss(nodeID string) error {
+	if _, ok := n.server(nodeID); !ok {
+		return reason.BadField.Errorf("node %q is no member of the cluster", nodeID)
+	}
+	if len(n.servers()) == 1 {
+		return reason.BadField.Errorf("node %q is the only member of the cluster", nodeID)
+	}
+	n.log.Info("a node is removed", "removed", nodeID)
+	return raftRefusal(n.settled(n.raft().RemoveServer(raft.ServerID(nodeID), 0, changeTimeout)))
+}
+
+func (n *Node) serveRemove(_ context.Context, req *sluicev1.RemoveRequest) (*sluicev1.RemoveResponse, error) {
+	if _, err := n.leading(); err != nil {
+		return nil, err
+	}
+	return &sluicev1.RemoveResponse{}, n.dismiss(req.NodeId)
+}
+
+// TransferLeadership has another voter lead, the most up-to-date one if nodeID is empty, and answers who leads then.
+func (n *Node) TransferLeadership(ctx context.Context, nodeID string) (string, error) {
+	req, resp := &sluicev1.TransferLeadershipRequest{NodeId: nodeID}, &sluicev1.TransferLeadershipResponse{}
+	err := n.atLeader(ctx, n.cfg.LeaderWait, methodTransfer, req, resp, func(*leadership) (err error) {
+		resp.LeaderId, err = n.transfer(ctx, nodeID)
+		return err
+	})
+	return resp.LeaderId, err
+}
+
+func (n *Node) serveTransfer(ctx context.Context, req *sluicev1.TransferLeadershipRequest) (*sluicev1.TransferLeadershipResponse, error) {
+	if _, err := n.leading(); err != nil {
+		return nil, err
+	}
+	id, err := n.transfer(ctx, req.NodeId)
+	return &sluicev1.TransferLeadershipResponse{LeaderId: id}, err
+}
+
+// transfer hands the lead over and waits until somebody else leads.
+func (n *Node) transfer(ctx context.Context, nodeID string) (string, error) {
+	var future raft.Future
+	switch target, ok := n.server(nodeID); {
+	case nodeID == n.cfg.NodeID:
+		return nodeID, nil
+	case nodeID == "":
+		future = n.raft().LeadershipTransfer()
+	case !ok || target.Suffrage != raft.Voter:
+		return "", reason.BadField.Errorf("node %q is no voter of the cluster", nodeID)
+	default:
+		future = n.raft().LeadershipTransferToServer(target.ID, target.Address)
+	}
+	if err := n.settled(future); err != nil {
+		return "", reason.NoLeader.Errorf("the lead was not handed over: %v", err)
+	}
+	for {
+		changed := n.leaderNews.next()
+		if id := n.leaderID(); id != "" && id != n.cfg.NodeID {
+			return id, nil
+		}
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			return "", reason.OutcomeUnknown.Errorf("the lead was handed over, and nobody is known to have taken it yet")
+		case <-n.stopped:
+			return "", stopping()
+		}
+	}
+}
+
+// abdicate hands the lead over if another voter can take it.
+func (n *Node) abdicate() {
+	if !n.isLeader() || n.otherVoters() == 0 {
+		return
+	}
+	if err := n.settled(n.raft().LeadershipTransfer()); err != nil {
+		n.log.Warn("could not hand the lead over", "error", err)
+	}
+}
+
+func (n *Node) otherVoters() (count int) {
+	for _, s := range n.servers() {
+		if s.Suffrage == raft.Voter && string(s.ID) != n.cfg.NodeID {
+			count++
+		}
+	}
+	return count
+}
+
+const (
+	promoteLook    = time.Second
+	promoteTimeout = 2 * time.Second
+	// promoteLag is how many entries a node may be behind and still count as caught up.
+	promoteLag = 256
+)
+
+// runPromotion gives the vote to members that have been reachable and caught up for long enough.
+func (l *leadership) runPromotion(ctx context.Context) {
+	since := map[raft.ServerID]time.Time{}
+	for l.sleep(ctx, min(promoteLook, l.node.cfg.PromoteAfter/2+time.Millisecond)) {
+		for _, s := range l.node.servers() {
+			if s.Suffrage == raft.Voter || !l.caughtUp(ctx, s) {
+				delete(since, s.ID)
+				continue
+			}
+			if since[s.ID].IsZero() {
+				since[s.ID] = time.Now()
+			}
+			if time.Since(since[s.ID]) < l.node.cfg.PromoteAfter {
+				continue
+			}
+			l.node.log.Info("a node gets its vote", "promoted", string(s.ID))
+			if err := l.node.settled(l.node.raft().AddVoter(s.ID, s.Address, 0, changeTimeout)); err != nil {
+				l.dutyFailed("promote", err)
+			}
+		}
+	}
+}
+
+func (l *leadership) caughtUp(ctx context.Context, s raft.Server) bool {
+	ctx, cancel := context.WithTimeout(ctx, promoteTimeout)
+	defer cancel()
+	resp := &peerv1.StatsResponse{}
+	err := l.node.callPeer(ctx, string(s.Address), methodStats, &peerv1.StatsRequest{}, resp)
+	return err == nil && resp.Term == l.node.raft().CurrentTerm() && resp.AppliedIndex+promoteLag >= l.node.group.applied.index()
+}

@@ -1,0 +1,278 @@
+package cluster
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"path/filepath"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/hashicorp/raft"
+	"golang.org/x/sync/errgroup"
+
+	"sluice/cluster/gossip"
+	"sluice/cluster/raftlog"
+	"sluice/cluster/snapshot"
+	"sluice/fsm"
+)
+
+const (
+	// transferTimeout bounds the handing over of the lead when a node stops.
+	transferTimeout = 5 * time.Second
+	// drainTimeout is how long a stopping node waits for raft to answer what is in flight.
+	drainTimeout = time.Second
+)
+
+// Node is one member of a cluster. Its methods may be called by any goroutine, before, during and after Run; while it
+// does not run they answer NO_LEADER.
+type Node struct {
+	cfg     Config
+	log     *slog.Logger
+	folder  *folder
+	group   *group
+	raftLog *raftlog.Store
+	snaps   *snapshot.Store
+	gossip  *gossip.Gossip
+	metrics *metrics
+	disk    *disk
+	started time.Time
+	methods map[string]peerMethod
+
+	proposer *proposer
+	reader   *reader
+	awaits   awaits
+
+	// consensus is set once, when Run has started raft.
+	consensus atomic.Pointer[raft.Raft]
+	carrier   *raft.NetworkTransport
+	// leads says that this node won or lost the lead.
+	leads chan bool
+	// lead is set while this node leads and does its duties.
+	lead atomic.Pointer[leadership]
+	// sink takes the effects of Apply while this node leads; nil else.
+	sink atomic.Pointer[effectQueue]
+	// leaderNews is told whenever another node, or none, leads, and when this node's duties begin.
+	leaderNews news
+
+	// running holds the goroutines of Run, of calls to the leader among them.
+	running errgroup.Group
+	// stopped is closed when Run begins to stop, halted when raft has stopped.
+	stopped, halted chan struct{}
+	// end makes Run stop; cause is why, if the node had to.
+	end   context.CancelCauseFunc
+	ended context.Context
+
+	// mu guards what gossip told last: addresses and health by node id.
+	mu        sync.RWMutex
+	addresses map[string]string
+	health    map[string]string
+}
+
+// New opens the data folder, the state and the gossip port of a node, and starts nothing. Run or Close must follow.
+// It refuses a folder that belongs to another node or cluster, or that another process uses.
+func New(cfg Config) (*Node, error) {
+	cfg = cfg.Defaults()
+	if err := cfg.Validate(); err != nil {
+		return nil, err
+	}
+	n := &Node{
+		cfg: cfg, log: cfg.Logger.With("component", "cluster", "node", cfg.NodeID), metrics: newMetrics(), started: time.Now(),
+		leads: make(chan bool, 16), stopped: make(chan struct{}), halted: make(chan struct{}),
+		addresses: map[string]string{}, health: map[string]string{},
+	}
+	n.ended, n.end = context.WithCancelCause(context.Background())
+	n.disk = &disk{dir: cfg.DataDir, reserve: cfg.DiskReserve, log: n.log}
+	n.proposer, n.reader, n.methods = newProposer(n), newReader(n), n.peerMethods()
+	librarySink()
+	if err := n.open(); err != nil {
+		return nil, errors.Join(err, n.giveUp())
+	}
+	return n, nil
+}
+
+// open opens everything that is on disk, and the gossip port.
+func (n *Node) open() (err error) {
+	if n.folder, err = openFolder(n.cfg.DataDir, n.cfg.NodeID, n.cfg.Cluster); err != nil {
+		return err
+	}
+	dir := filepath.Join(n.cfg.DataDir, firstGroup.folder())
+	if n.group, err = openGroup(n.cfg, dir, n.metrics); err != nil {
+		return err
+	}
+	n.group.onEffects, n.group.onFatal = n.onEffects, n.fatal
+	if n.raftLog, err = raftlog.Open(filepath.Join(dir, "raft"), raftlog.Config{Backend: n.cfg.RaftLog, OnStuck: n.fatal, Logger: n.log}); err != nil {
+		return fmt.Errorf("cluster: open the raft log: %w", err)
+	}
+	if n.snaps, err = snapshot.Open(filepath.Join(dir, "snapshots"), snapshot.Config{Logger: n.log}); err != nil {
+		return fmt.Errorf("cluster: open the snapshots: %w", err)
+	}
+	if n.cfg.GossipBind == "" {
+		return nil
+	}
+	n.gossip, err = gossip.Listen(gossip.Config{
+		NodeID: n.cfg.NodeID, Cluster: n.cfg.Cluster, Bind: n.cfg.GossipBind, Advertise: n.cfg.GossipAdvertise, Join: n.cfg.Join,
+		Meta: n.meta(), Logger: n.log, OnEvent: n.onGossip,
+	})
+	return err
+}
+
+// giveUp closes everything of a node that does not run.
+func (n *Node) giveUp() error {
+	var err error
+	if n.gossip != nil {
+		err = n.gossip.Close()
+	}
+	return errors.Join(err, n.release())
+}
+
+// release closes what is on disk, last first.
+func (n *Node) release() error {
+	var errs []error
+	if n.raftLog != nil {
+		errs = append(errs, n.raftLog.Close())
+	}
+	if n.group != nil {
+		errs = append(errs, n.group.close())
+	}
+	if n.folder != nil {
+		errs = append(errs, n.folder.close())
+	}
+	return errors.Join(errs...)
+}
+
+// Close gives up a node that was never run.
+func (n *Node) Close() error {
+	close(n.stopped)
+	return n.giveUp()
+}
+
+// GossipAddress is where this node's gossip listens; empty: nowhere.
+func (n *Node) GossipAddress() string {
+	if n.gossip == nil {
+		return ""
+	}
+	return n.gossip.Addr()
+}
+
+// raft is nil until Run has started it.
+func (n *Node) raft() *raft.Raft { return n.consensus.Load() }
+
+// Run is the node's life. When ctx ends it hands the lead over, leaves gossip, stops everything and answers nil. An
+// error means that the node had to stop: its disk failed, or its state cannot be trusted. A node runs once.
+func (n *Node) Run(ctx context.Context) error {
+	if err := n.startRaft(); err != nil {
+		close(n.stopped)
+		return errors.Join(err, n.giveUp())
+	}
+	n.cfg.Transport.HandlePeers(n.servePeer)
+	observer := n.observeLeader()
+	awaited := make(chan struct{})
+	go func() {
+		defer close(awaited)
+		n.proposer.await()
+	}()
+	for _, part := range []func(context.Context){
+		n.proposer.run, n.runLeadership, n.watchDisk, n.findCluster, n.hurry, func(ctx context.Context) { n.watchLeader(ctx, observer) },
+	} {
+		n.goes(part)
+	}
+	for range readWorkers {
+		n.goes(n.reader.run)
+	}
+	gossiping := n.runGossip()
+	select {
+	case <-ctx.Done():
+		n.stepAside()
+	case <-n.ended.Done():
+	}
+	return n.stop(awaited, gossiping)
+}
+
+// goes runs a part of the node until the node ends.
+func (n *Node) goes(part func(context.Context)) {
+	n.running.Go(func() error {
+		part(n.ended)
+		return nil
+	})
+}
+
+// stepAside hands the lead over before the node stops.
+func (n *Node) stepAside() {
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		n.abdicate()
+	}()
+	timer := time.NewTimer(transferTimeout)
+	defer timer.Stop()
+	select {
+	case <-done:
+	case <-timer.C:
+	}
+}
+
+// stop ends everything and answers why the node ended, if it had to.
+func (n *Node) stop(awaited, gossiping <-chan struct{}) error {
+	n.end(nil)
+	close(n.stopped)
+	n.leaderNews.tell()
+	<-gossiping
+	stopped := n.raft().Shutdown().Error()
+	close(n.halted)
+	// Goroutines of running answer no error.
+	_ = n.running.Wait()
+	timer := time.NewTimer(drainTimeout)
+	defer timer.Stop()
+	select {
+	case <-awaited:
+	case <-timer.C:
+	}
+	err := errors.Join(stopped, n.release())
+	if cause := context.Cause(n.ended); cause != nil && !errors.Is(cause, context.Canceled) {
+		return errors.Join(cause, err)
+	}
+	return err
+}
+
+// fatal makes the node stop for good: the first cause counts.
+func (n *Node) fatal(err error) {
+	n.log.Error("this node must stop", "error", err)
+	n.end(err)
+}
+
+// settled waits for a future of raft, at most until raft has stopped.
+func (n *Node) settled(f raft.Future) error {
+	answered := make(chan error, 1)
+	go func() { answered <- f.Error() }()
+	select {
+	case err := <-answered:
+		return err
+	case <-n.halted:
+	}
+	select {
+	case err := <-answered:
+		return err
+	default:
+		return raft.ErrRaftShutdown
+	}
+}
+
+// onEffects takes what an apply reports; nil: the whole state was replaced.
+func (n *Node) onEffects(e *fsm.Effects) {
+	sink := n.sink.Load()
+	if e == nil {
+		n.awaits.all()
+		if sink != nil {
+			sink.mark()
+		}
+		return
+	}
+	n.metrics.applied(&e.Counters)
+	n.awaits.settled(e.Settled)
+	if sink != nil {
+		sink.push(e)
+	}
+}

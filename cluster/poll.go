@@ -1,0 +1,214 @@
+package cluster
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"google.golang.org/protobuf/proto"
+
+	"sluice/api/reason"
+	sluicev1 "sluice/api/sluice/v1"
+	"sluice/fsm"
+)
+
+const (
+	pollMost     = 1024
+	pollLongest  = 60 * time.Second
+	pollBytes    = 4 << 20
+	offerAtOnce  = 16
+	shortestWait = 100 * time.Millisecond
+	// creditLasts is how long a poll that did not wait counts as a wish for work.
+	creditLasts = time.Second
+)
+
+// answeredPoll is what a poll with a request id was given, for its repeat.
+type answeredPoll struct {
+	requestID string
+	outs      []*handOut
+}
+
+// pollResult is an answer on its way to the caller.
+type pollResult struct {
+	resp *sluicev1.PollResponse
+	outs []*handOut
+	size int
+}
+
+// poll answers a poll at the leader: first what is ready, else what comes within the wait.
+func (l *leadership) poll(ctx context.Context, req *sluicev1.PollRequest, afresh bool) (*sluicev1.PollResponse, error) {
+	s, err := l.session(req.SessionId)
+	if err != nil {
+		return nil, err
+	}
+	if _, err := l.renewSession(s.id); err != nil {
+		return nil, err
+	}
+	wait := min(max(req.Wait.AsDuration(), 0), pollLongest)
+	most := int(min(max(req.Max, 1), pollMost))
+	l.dispatch.begin(s, afresh, time.Now())
+	got := &pollResult{resp: &sluicev1.PollResponse{}}
+	if again := l.dispatch.repeated(s, req.RequestId); again != nil {
+		if err := l.repeat(again, got); err != nil {
+			return nil, err
+		}
+	}
+	if len(got.resp.Deliveries) == 0 {
+		if err := l.collectWithin(ctx, s, most, wait, got); err != nil {
+			return nil, err
+		}
+	}
+	if ctx.Err() != nil {
+		l.dispatch.takeBack(got.outs)
+		return nil, readRefusal(ctx.Err())
+	}
+	l.dispatch.answered(s, req.RequestId, got.outs)
+	return got.resp, nil
+}
+
+// collectWithin collects, and waits for something to collect.
+func (l *leadership) collectWithin(ctx context.Context, s *session, most int, wait time.Duration, got *pollResult) error {
+	w := l.dispatch.waits(s, most)
+	defer func() { l.dispatch.waitsNoMore(s, w, wait < shortestWait, time.Now()) }()
+	timer := time.NewTimer(wait)
+	defer timer.Stop()
+	for {
+		if err := l.collect(s, most, got); err != nil || len(got.resp.Deliveries) > 0 {
+			return err
+		}
+		l.dispatch.wish(s)
+		select {
+		case <-w.wake:
+			if l.dispatch.find(s.id) != s {
+				return reason.UnknownSession.Errorf("session %s has ended", s.id)
+			}
+		case <-timer.C:
+			return nil
+		case <-ctx.Done():
+			return nil
+		case <-l.ctx.Done():
+			return l.node.notLeader()
+		}
+	}
+}
+
+// collect hands out what is ready, up to a number and a size.
+func (l *leadership) collect(s *session, most int, got *pollResult) error {
+	view := l.node.group.view()
+	for len(got.resp.Deliveries) < most && got.size < pollBytes {
+		h, given, version := l.dispatch.pick(s)
+		if h == nil {
+			return nil
+		}
+		o, err := view.Offer(h.id, given, min(most-len(got.resp.Deliveries), offerAtOnce))
+		if errors.Is(err, reason.UnknownInstance) || errors.Is(err, reason.UnknownApplication) {
+			o, err = &fsm.Offer{}, nil
+		}
+		if err != nil {
+			l.dispatch.takeBack(append(got.outs, &handOut{held: h, version: version, before: given}))
+			return err
+		}
+		got.add(l.dispatch.handed(h, version, given, o, time.Now()), o)
+	}
+	return nil
+}
+
+func (p *pollResult) add(out *handOut, o *fsm.Offer) {
+	if out == nil {
+		return
+	}
+	p.outs = append(p.outs, out)
+	for _, d := range o.Deliveries {
+		p.resp.Deliveries = append(p.resp.Deliveries, d)
+		p.size += proto.Size(d)
+	}
+}
+
+// repeat offers once more what an earlier poll was given, as far as it is still out: neither less nor more.
+func (l *leadership) repeat(last *answeredPoll, got *pollResult) error {
+	view := l.node.group.view()
+	for _, out := range last.outs {
+		version, ok := l.dispatch.current(out.held)
+		if !ok {
+			continue
+		}
+		o, err := view.Offer(out.held.id, out.before, out.count)
+		if err == nil && o.Epoch == out.epoch {
+			same := 0
+			for same < len(o.Deliveries) && out.identities[identityOf(o.Deliveries[same])] {
+				same++
+			}
+			if same == 0 {
+				continue
+			}
+			if same < len(o.Deliveries) {
+				o, err = view.Offer(out.held.id, out.before, same)
+			}
+		}
+		if err != nil && !errors.Is(err, reason.UnknownInstance) {
+			return err
+		}
+		if err == nil && o.Epoch == out.epoch {
+			got.add(l.dispatch.handed(out.held, version, out.before, o, time.Now()), o)
+		}
+	}
+	return nil
+}
+
+// current answers the version of a held instance; false if it is held no more.
+func (d *dispatcher) current(h *held) (version uint64, ok bool) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return h.version, d.owner[h.id] == h
+}
+
+// repeated is the session's last poll, if this is its request id again.
+func (d *dispatcher) repeated(s *session, requestID string) *answeredPoll {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if requestID == "" || s.last == nil || s.last.requestID != requestID {
+		return nil
+	}
+	return s.last
+}
+
+func (d *dispatcher) answered(s *session, requestID string, outs []*handOut) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	s.last = nil
+	if requestID != "" {
+		s.last = &answeredPoll{requestID, outs}
+	}
+}
+
+func (d *dispatcher) waits(s *session, most int) *waitingPoll {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	w := &waitingPoll{max: most, wake: newBell()}
+	s.polls[w] = struct{}{}
+	return w
+}
+
+// waitsNoMore ends a poll's wait. One that hardly waited leaves its wish behind for a while: else no instance would
+// ever be assigned to a worker that only looks in.
+func (d *dispatcher) waitsNoMore(s *session, w *waitingPoll, lookedIn bool, now time.Time) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	delete(s.polls, w)
+	s.credit = 0
+	if lookedIn {
+		s.credit, s.creditEnds = w.max, now.Add(creditLasts)
+	}
+	if s.ready.Len() > 0 {
+		s.wake()
+	}
+}
+
+// wish tells the planner that a session could take more.
+func (d *dispatcher) wish(s *session) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.hungry[s.application] {
+		d.planning.ring()
+	}
+}

@@ -1,0 +1,269 @@
+package cluster
+
+import (
+	"context"
+	"sync/atomic"
+	"time"
+
+	"github.com/hashicorp/raft"
+	"google.golang.org/protobuf/encoding/protowire"
+	"google.golang.org/protobuf/proto"
+
+	logv1 "sluice/api/log/v1"
+	"sluice/api/reason"
+)
+
+// enqueueTimeout is how long raft may take to accept an entry before its outcome is called unknown.
+const enqueueTimeout = 10 * time.Second
+
+// proposer gathers proposals into entries (on the leader) or into calls to the leader (elsewhere). While entries are in
+// flight the next one fills; nothing lingers.
+type proposer struct {
+	node *Node
+	// queue holds what waits; queuedBytes counts it.
+	queue       chan *proposal
+	queuedBytes atomic.Int64
+	// slots bounds the entries in flight, calls the batches under way to the leader.
+	slots, calls chan struct{}
+	// awaiting holds the entries in flight, in order.
+	awaiting chan *flight
+
+	// What follows belongs to run. lastMS is the last entry's time, sinceDigest the entries since the last digest.
+	lastMS      int64
+	sinceDigest int
+	held        *proposal
+}
+
+// batch is what goes into one entry or one call.
+type batch struct {
+	proposals []*proposal
+	commands  int
+	bytes     int
+}
+
+// flight is an entry under way.
+type flight struct {
+	*batch
+	future  raft.ApplyFuture
+	skip    int // commands of the proposer itself at the entry's start
+	started time.Time
+}
+
+func newProposer(n *Node) *proposer {
+	return &proposer{
+		node: n, queue: make(chan *proposal, n.cfg.QueueLength),
+		slots: make(chan struct{}, n.cfg.EntriesInFlight), calls: make(chan struct{}, n.cfg.ForwardCalls),
+		awaiting: make(chan *flight, n.cfg.EntriesInFlight),
+	}
+}
+
+// run proposes until ctx ends, then refuses what waits.
+func (p *proposer) run(ctx context.Context) {
+	defer close(p.awaiting)
+	for {
+		first := p.next(ctx)
+		if first == nil {
+			p.refuseAll()
+			return
+		}
+		if p.node.isLeader() {
+			p.toRaft(ctx, first)
+		} else {
+			p.toLeader(ctx, first)
+		}
+	}
+}
+
+// next is the oldest proposal that nobody gave up; nil when ctx ends.
+func (p *proposer) next(ctx context.Context) *proposal {
+	if q := p.held; q != nil {
+		p.held = nil
+		return q
+	}
+	for {
+		select {
+		case q := <-p.queue:
+			if p.take(q) {
+				return q
+			}
+		case <-ctx.Done():
+			return nil
+		}
+	}
+}
+
+func (p *proposer) take(q *proposal) bool {
+	p.queuedBytes.Add(-int64(q.bytes))
+	return q.stage.CompareAndSwap(stageQueued, stageTaken)
+}
+
+// gather adds to the first what waits, as far as one batch may grow.
+func (p *proposer) gather(first *proposal) *batch {
+	b := &batch{proposals: []*proposal{first}, commands: len(first.commands), bytes: first.bytes}
+	for b.commands < p.node.cfg.BatchCommands && b.bytes < p.node.cfg.BatchBytes {
+		select {
+		case q := <-p.queue:
+			if !p.take(q) {
+				continue
+			}
+			if b.commands+len(q.commands) > p.node.cfg.BatchCommands || b.bytes+q.bytes > p.node.cfg.BatchBytes {
+				p.held = q
+				return b
+			}
+			b.proposals = append(b.proposals, q)
+			b.commands += len(q.commands)
+			b.bytes += q.bytes
+		default:
+			return b
+		}
+	}
+	return b
+}
+
+// toRaft waits for a slot, fills an entry and hands it to raft.
+func (p *proposer) toRaft(ctx context.Context, first *proposal) {
+	select {
+	case p.slots <- struct{}{}:
+	case <-ctx.Done():
+		first.finish(nil, stopping())
+		return
+	}
+	b := p.gather(first)
+	if p.node.disk.full() {
+		<-p.slots
+		b.fail(reason.DiskFull.Errorf("the disk of node %s is full: free some space", p.node.cfg.NodeID))
+		return
+	}
+	digest := p.digest(ctx)
+	skip := 0
+	if digest != nil {
+		skip = 1
+	}
+	p.renew(b)
+	p.node.metrics.batched(b)
+	f := &flight{batch: b, skip: skip, started: time.Now()}
+	f.future = p.node.raft().Apply(p.entry(b, digest), enqueueTimeout)
+	p.awaiting <- f
+}
+
+func (p *proposer) renew(b *batch) {
+	lead := p.node.lead.Load()
+	if lead == nil {
+		return
+	}
+	for _, q := range b.proposals {
+		for _, s := range q.sessions {
+			lead.renewSession(s)
+		}
+	}
+}
+
+// entry encodes a logv1.Entry around commands that are encoded already.
+func (p *proposer) entry(b *batch, digest []byte) []byte {
+	p.lastMS = max(p.lastMS, time.Now().UnixMilli())
+	data := make([]byte, 0, b.bytes+len(digest)+8*b.commands+24)
+	data = protowire.AppendTag(data, entryTimeField, protowire.VarintType)
+	data = protowire.AppendVarint(data, uint64(p.lastMS))
+	if digest != nil {
+		data = protowire.AppendTag(data, entryCommandsField, protowire.BytesType)
+		data = protowire.AppendBytes(data, digest)
+	}
+	for _, q := range b.proposals {
+		for _, c := range q.commands {
+			data = protowire.AppendTag(data, entryCommandsField, protowire.BytesType)
+			data = protowire.AppendBytes(data, c)
+		}
+	}
+	return data
+}
+
+// The field numbers of logv1.Entry.
+const (
+	entryTimeField     = 1
+	entryCommandsField = 2
+)
+
+// digest is, once in a while, the command that lets the replicas compare their states. It speaks of the entry right
+// before its own, so nothing else may be in flight: it waits for what is.
+func (p *proposer) digest(ctx context.Context) []byte {
+	if p.sinceDigest++; p.sinceDigest < p.node.cfg.DigestEvery {
+		return nil
+	}
+	p.sinceDigest = 0
+	for held := 1; held < cap(p.slots); held++ {
+		select {
+		case p.slots <- struct{}{}:
+			defer func() { <-p.slots }()
+		case <-ctx.Done():
+			return nil
+		}
+	}
+	index, digest := p.node.group.live.Load().machine.Digest()
+	cmd := &logv1.Command{Actor: dutyActor, Kind: &logv1.Command_CheckDigest{CheckDigest: &logv1.CheckDigest{Index: index, Digest: digest}}}
+	data, err := proto.Marshal(cmd)
+	if err != nil {
+		return nil
+	}
+	return data
+}
+
+// await answers the proposals of the entries in flight, in order, until run has ended and nothing is in flight.
+func (p *proposer) await() {
+	for f := range p.awaiting {
+		outcomes, err := p.outcome(f)
+		p.node.metrics.committed(f.started)
+		<-p.slots
+		if err != nil {
+			f.fail(err)
+			continue
+		}
+		f.answer(outcomes[f.skip:])
+	}
+}
+
+func (p *proposer) outcome(f *flight) ([]*logv1.Outcome, error) {
+	if err := p.node.settled(f.future); err != nil {
+		p.node.noteStorage(err)
+		return nil, raftRefusal(err)
+	}
+	a, ok := f.future.Response().(*answer)
+	switch {
+	case !ok:
+		return nil, reason.OutcomeUnknown.Errorf("the state machine gave no answer")
+	case a.err != nil:
+		return nil, raftRefusal(a.err)
+	case len(a.outcomes) != f.commands+f.skip:
+		return nil, reason.OutcomeUnknown.Errorf("the state machine gave %d outcomes for %d commands", len(a.outcomes), f.commands+f.skip)
+	}
+	return a.outcomes, nil
+}
+
+func (b *batch) fail(err error) {
+	for _, q := range b.proposals {
+		q.finish(nil, err)
+	}
+}
+
+// answer deals the outcomes out, one a command.
+func (b *batch) answer(outcomes []*logv1.Outcome) {
+	for _, q := range b.proposals {
+		n := len(q.commands)
+		q.finish(outcomes[:n:n], nil)
+		outcomes = outcomes[n:]
+	}
+}
+
+func (p *proposer) refuseAll() {
+	for {
+		select {
+		case q := <-p.queue:
+			if p.take(q) {
+				q.finish(nil, stopping())
+			}
+		default:
+			return
+		}
+	}
+}
+
+func stopping() error { return reason.NoLeader.Errorf("this node is stopping") }

@@ -1,0 +1,191 @@
+package cluster
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/hashicorp/raft"
+
+	"sluice/cluster/gossip"
+	"sluice/internal/obs"
+)
+
+const (
+	raftPool    = 3
+	raftTimeout = 10 * time.Second
+	logCache    = 512
+)
+
+// startRaft starts raft over the node's stores and streams.
+func (n *Node) startRaft() error {
+	logger := obs.Hclog(n.cfg.Logger.With("node", n.cfg.NodeID), "raft")
+	layer := &streamLayer{Listener: n.cfg.Transport.RaftListener(uint32(firstGroup)), node: n, group: uint32(firstGroup)}
+	carrier := raft.NewNetworkTransportWithConfig(&raft.NetworkTransportConfig{
+		Stream: layer, MaxPool: raftPool, Timeout: raftTimeout, Logger: logger, ServerAddressProvider: n,
+	})
+	trans := &raftTransport{NetworkTransport: carrier, node: n, installs: map[raft.ServerID][]time.Time{}}
+	cfg := n.raftConfig()
+	cfg.Logger = logger
+	latest, err := n.snaps.List()
+	if err != nil {
+		return fmt.Errorf("cluster: list the snapshots: %w", err)
+	}
+	// The state is durable by itself; it is older than a snapshot only if the node crashed while it took the leader's.
+	cfg.NoSnapshotRestoreOnStart = len(latest) == 0 || latest[0].Index <= n.group.applied.index()
+	cached, err := raft.NewLogCache(logCache, n.raftLog)
+	if err != nil {
+		return fmt.Errorf("cluster: log cache: %w", err)
+	}
+	r, err := raft.NewRaft(cfg, n.group, cached, n.raftLog, n.snaps, trans)
+	if err != nil {
+		return fmt.Errorf("cluster: start raft: %w", closeCarrier(carrier, err))
+	}
+	n.carrier = carrier
+	n.consensus.Store(r)
+	return nil
+}
+
+func closeCarrier(carrier *raft.NetworkTransport, err error) error {
+	if closed := carrier.Close(); closed != nil {
+		return fmt.Errorf("%w; %w", err, closed)
+	}
+	return err
+}
+
+func (n *Node) raftConfig() *raft.Config {
+	cfg := raft.DefaultConfig()
+	cfg.LocalID = raft.ServerID(n.cfg.NodeID)
+	cfg.HeartbeatTimeout, cfg.ElectionTimeout = n.cfg.HeartbeatTimeout, n.cfg.ElectionTimeout
+	cfg.LeaderLeaseTimeout, cfg.CommitTimeout = n.cfg.LeaderLeaseTimeout, n.cfg.CommitTimeout
+	cfg.SnapshotInterval, cfg.SnapshotThreshold, cfg.TrailingLogs = n.cfg.SnapshotInterval, n.cfg.SnapshotThreshold, n.cfg.TrailingLogs
+	cfg.MaxAppendEntries = n.cfg.MaxAppendEntries
+	cfg.BatchApplyCh = true
+	cfg.ShutdownOnRemove = false
+	cfg.NoLegacyTelemetry = true
+	cfg.NotifyCh = n.leads
+	return cfg
+}
+
+// hurry makes the only voter of a cluster stand for election at once: there is nobody to wait for.
+func (n *Node) hurry(ctx context.Context) {
+	for {
+		news := n.leaderNews.next()
+		servers := n.servers()
+		if len(servers) > 1 || n.leaderID() != "" {
+			return
+		}
+		if len(servers) == 1 && string(servers[0].ID) == n.cfg.NodeID && servers[0].Suffrage == raft.Voter {
+			n.standNow()
+			return
+		}
+		timer := time.NewTimer(hurryLook)
+		select {
+		case <-news:
+		case <-timer.C:
+		case <-ctx.Done():
+		}
+		timer.Stop()
+		if ctx.Err() != nil {
+			return
+		}
+	}
+}
+
+const hurryLook = 20 * time.Millisecond
+
+// standNow sends this node the message by which a leader hands over, which starts an election without a wait.
+func (n *Node) standNow() {
+	me, here := raft.ServerID(n.cfg.NodeID), raft.ServerAddress(n.cfg.Transport.Advertise())
+	header := raft.RPCHeader{ProtocolVersion: raft.ProtocolVersionMax, ID: []byte(me), Addr: []byte(here)}
+	if err := n.carrier.TimeoutNow(me, here, &raft.TimeoutNowRequest{RPCHeader: header}, &raft.TimeoutNowResponse{}); err != nil {
+		n.log.Info("could not stand for election at once; raft will in its time", "error", err)
+	}
+}
+
+// observeLeader has raft tell of every change of the leader.
+func (n *Node) observeLeader() chan raft.Observation {
+	c := make(chan raft.Observation, 16)
+	n.raft().RegisterObserver(raft.NewObserver(c, false, func(o *raft.Observation) bool {
+		_, leader := o.Data.(raft.LeaderObservation)
+		return leader
+	}))
+	return c
+}
+
+func (n *Node) watchLeader(ctx context.Context, changes <-chan raft.Observation) {
+	for {
+		select {
+		case <-changes:
+			n.leaderNews.tell()
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+// runGossip gossips until the node stops, and answers a channel that is closed when it has left.
+func (n *Node) runGossip() <-chan struct{} {
+	done := make(chan struct{})
+	if n.gossip == nil {
+		close(done)
+		return done
+	}
+	n.updateGossip()
+	go func() {
+		defer close(done)
+		if err := n.gossip.Run(n.ended); err != nil {
+			n.log.Error("gossip ended", "error", err)
+		}
+	}()
+	return done
+}
+
+// meta is what this node tells the others by gossip.
+func (n *Node) meta() gossip.Meta {
+	i := n.folder.current()
+	return gossip.Meta{
+		NodeID: n.cfg.NodeID, Address: n.cfg.Transport.Advertise(), Cluster: n.cfg.Cluster, ClusterID: i.ClusterID,
+		BootstrapExpect: n.cfg.BootstrapExpect, HasState: i.ClusterID != "" || n.raft() != nil && n.raft().LastIndex() > 0, Version: n.cfg.Version,
+	}
+}
+
+func (n *Node) updateGossip() {
+	if n.gossip == nil {
+		return
+	}
+	if err := n.gossip.UpdateMeta(n.meta()); err != nil {
+		n.log.Warn("could not tell the others about this node", "error", err)
+	}
+}
+
+// onGossip keeps what gossip told last of each node. A node that is gone keeps its address: it may only be unseen.
+func (n *Node) onGossip(e gossip.Event) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	id := e.Member.NodeID
+	switch e.Kind {
+	case gossip.Joined, gossip.Updated:
+		n.addresses[id], n.health[id] = e.Member.Address, "alive"
+	case gossip.Left:
+		n.health[id] = "left"
+	case gossip.Failed:
+		n.health[id] = "dead"
+	}
+}
+
+// gossiped is the address that gossip told last of a node; empty: none.
+func (n *Node) gossiped(id string) string {
+	n.mu.RLock()
+	defer n.mu.RUnlock()
+	return n.addresses[id]
+}
+
+func (n *Node) lastHealth(id string) string {
+	n.mu.RLock()
+	defer n.mu.RUnlock()
+	if h := n.health[id]; h != "" {
+		return h
+	}
+	return "unknown"
+}

@@ -2,6 +2,7 @@ package server
 
 import (
 	"fmt"
+	"log/slog"
 	"net"
 	"net/http"
 	"net/http/pprof"
@@ -16,9 +17,6 @@ import (
 	"sluice/api/reason"
 	"sluice/web"
 )
-
-// rpcPrefix begins the paths of all methods of the contract.
-const rpcPrefix = "/sluice.v1."
 
 // procedures lists the paths of the contract's methods; true of those whose request is a stream.
 func procedures() map[string]bool {
@@ -44,6 +42,8 @@ type front struct {
 	errors     *connect.ErrorWriter
 	limits     Limits
 	secure     bool
+	logger     *slog.Logger
+	metrics    *callMetrics
 }
 
 // ServeHTTP judges a request by its path and headers and hands it on.
@@ -80,8 +80,12 @@ func (f *front) serveOther(w http.ResponseWriter, r *http.Request) {
 }
 
 func (f *front) refuse(w http.ResponseWriter, r *http.Request, err error) {
+	wire := toWire(err)
+	why, text := splitText(wire.Message())
+	f.metrics.refused.WithLabelValues(why).Inc()
+	f.logger.DebugContext(r.Context(), "call refused", "path", r.URL.Path, "reason", why, "error", text, "from", r.RemoteAddr)
 	// The caller may be gone; there is nobody else to tell.
-	_ = f.errors.Write(w, r, toWire(err))
+	_ = f.errors.Write(w, r, wire)
 }
 
 // pages are the plain HTTP pages beside the services.

@@ -351,6 +351,7 @@ func TestPagesAreThere(t *testing.T) {
 	t.Parallel()
 	s := serveFake(t, &fakeNode{checks: []cluster.Check{{Name: "leader known", Text: "there is none"}}})
 	s.post(t, s.h1, "MessageService/Get", "{}")
+	s.post(t, s.h1, "MessageService/Explode", "{}")
 	for path, want := range map[string]string{
 		"/":              "node <b>n1</b>",
 		"/metrics":       `sluice_server_calls_total{code="invalid_argument",method="MessageService/Get"} 1`,
@@ -361,6 +362,9 @@ func TestPagesAreThere(t *testing.T) {
 		if _, body := get(t, s.url+path); !strings.Contains(body, want) {
 			t.Errorf("%s: want %q in it, got %.300s", path, want, body)
 		}
+	}
+	if _, body := get(t, s.url+"/metrics"); !strings.Contains(body, `sluice_server_calls_refused_total{reason="NOT_IMPLEMENTED"} 1`) {
+		t.Errorf("want the refused call counted, got %s", body)
 	}
 	stranger := loopbackOnly(func(w http.ResponseWriter, _ *http.Request) { t.Error("a stranger was shown a profile") })
 	w := newRecorder()

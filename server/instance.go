@@ -40,10 +40,15 @@ func (s *instanceService) Get(ctx context.Context, req *connect.Request[sluicev1
 	return connect.NewResponse(instance), nil
 }
 
-// tellQuiesced asks the leader whether an instance in recovery is quiesced. Without an owner nobody can be at work.
-// A leader that cannot be asked knows of nothing, so the answer stays no.
+// tellQuiesced asks the leader whether an instance in recovery is quiesced. Without an owner nobody can be at work,
+// and nobody need be asked: a page of a listing may hold a thousand of those. A leader that cannot be asked knows of
+// nothing, so the answer stays no.
 func (s *instanceService) tellQuiesced(ctx context.Context, instance *sluicev1.Instance) {
 	if instance.GetMode() != sluicev1.Mode_MODE_RECOVERY {
+		return
+	}
+	if instance.GetOwner() == "" {
+		instance.Quiesced = true
 		return
 	}
 	quiesced, err := s.node.Quiesced(ctx, fsm.InstanceID{Application: instance.GetApplication(), Key: instance.GetKey()})
@@ -62,12 +67,7 @@ func (s *instanceService) List(ctx context.Context, req *connect.Request[sluicev
 		return nil, err
 	}
 	for _, instance := range listed.Msg.GetInstances() {
-		// The leader is asked for owned instances alone: a page may hold a thousand that nobody owns.
-		if instance.GetOwner() != "" {
-			s.tellQuiesced(ctx, instance)
-		} else {
-			instance.Quiesced = instance.GetMode() == sluicev1.Mode_MODE_RECOVERY
-		}
+		s.tellQuiesced(ctx, instance)
 	}
 	return listed, nil
 }

@@ -13,6 +13,8 @@ type callMetrics struct {
 	total    *prometheus.CounterVec
 	seconds  *prometheus.HistogramVec
 	inFlight prometheus.Gauge
+	// refused counts what no service got to see; those calls are not in total.
+	refused *prometheus.CounterVec
 }
 
 func newCallMetrics() *callMetrics {
@@ -27,6 +29,9 @@ func newCallMetrics() *callMetrics {
 		inFlight: prometheus.NewGauge(prometheus.GaugeOpts{
 			Namespace: "sluice", Subsystem: "server", Name: "calls_in_flight", Help: "Calls being served now, streams and long polls among them.",
 		}),
+		refused: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Namespace: "sluice", Subsystem: "server", Name: "calls_refused_total", Help: "Calls that were refused before any service saw them, by reason; not in calls_total.",
+		}, []string{"reason"}),
 	}
 }
 
@@ -42,7 +47,7 @@ func (m *callMetrics) end(procedure, code string, took time.Duration) {
 // newRegistry gathers what /metrics shows: this package's own, the process's, and the node's with raft's.
 func newRegistry(calls *callMetrics, node prometheus.Collector) *prometheus.Registry {
 	registry := prometheus.NewRegistry()
-	registry.MustRegister(calls.total, calls.seconds, calls.inFlight,
+	registry.MustRegister(calls.total, calls.seconds, calls.inFlight, calls.refused,
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}), node)
 	return registry
 }

@@ -74,7 +74,10 @@ func newHandler(cfg Config, logger *slog.Logger, life *lifetime, node Node, call
 	mux.Handle(sluicev1connect.NewWorkerServiceHandler(&workerService{lifetime: life, node: node}, options))
 	mux.Handle(sluicev1connect.NewEventServiceHandler(eventService{}, options))
 	mux.Handle(sluicev1connect.NewClusterServiceHandler(&clusterService{node}, options))
-	return &front{lifetime: life, next: mux, procedures: procedures(), errors: connect.NewErrorWriter(options), limits: cfg.Limits, secure: cfg.secure()}
+	return &front{
+		lifetime: life, next: mux, procedures: procedures(), errors: connect.NewErrorWriter(options),
+		limits: cfg.Limits, secure: cfg.secure(), logger: logger, metrics: calls,
+	}
 }
 
 func newHTTP(cfg Config, logger *slog.Logger, handler http.Handler) *http.Server {

@@ -1,0 +1,301 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"os"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	sluicev1 "sluice/api/sluice/v1"
+	"sluice/api/sluice/v1/sluicev1connect"
+	"sluice/client"
+)
+
+func newApp(sh *shell) *cobra.Command {
+	return group("app", "Declare applications, and turn whole applications to recovery and back",
+		"  sluice app apply -f orders.yaml\n  sluice app list",
+		newAppApply(sh), newAppGet(sh), newAppList(sh), newAppRecover(sh), newAppComplete(sh))
+}
+
+func newAppApply(sh *shell) *cobra.Command {
+	var file string
+	c := &cobra.Command{
+		Use: "apply -f FILE", Short: "Create applications or replace their declarations", Args: cobra.NoArgs,
+		Long: `Reads one or more applications, YAML or JSON, from a file (- is standard input) and applies each. Fields are those of
+the public contract; what it does not know is refused. Enum values may be written short (suitable: recovery), durations
+as in 90s or 24h.`,
+		Example: `  sluice app apply -f orders.yaml
+  sluice app apply -f - <<'END'
+  name: orders
+  delivery: {window: 8, on_max_attempts: recover}
+  patterns:
+    - name: order
+      types:
+        - {name: order.placed, opens: true}
+        - {name: order.changed, after: [order.placed, order.changed]}
+        - {name: order.reconciled, suitable: recovery}
+  END`,
+	}
+	c.Flags().StringVarP(&file, "file", "f", "", "file with the declarations; - is standard input")
+	c.RunE = func(cmd *cobra.Command, _ []string) error {
+		if file == "" {
+			return usagef("which file? give it with -f FILE")
+		}
+		declared, err := sh.readDeclarations(file)
+		if err != nil {
+			return err
+		}
+		return sh.withClient(cmd, func(ctx context.Context, c *client.Client) error {
+			var answers []*sluicev1.Application
+			for _, a := range declared {
+				answer, err := client.Call[sluicev1.Application, sluicev1.Application](ctx, c, sluicev1connect.ApplicationServiceApplyProcedure, a)
+				if err != nil {
+					return fmt.Errorf("apply %q: %w", a.GetName(), err)
+				}
+				answers = append(answers, answer)
+			}
+			return sh.printApplications(answers)
+		})
+	}
+	return c
+}
+
+// readDeclarations reads the applications of a file.
+func (sh *shell) readDeclarations(file string) ([]*sluicev1.Application, error) {
+	src := sh.in
+	if file != "-" {
+		f, err := os.Open(file)
+		if err != nil {
+			return nil, fmt.Errorf("read declarations: %w", err)
+		}
+		defer f.Close()
+		src = f
+	}
+	const most = 4 << 20
+	text, err := io.ReadAll(io.LimitReader(src, most+1))
+	if err != nil {
+		return nil, fmt.Errorf("read declarations: %w", err)
+	}
+	if len(text) > most {
+		return nil, fmt.Errorf("%s is longer than %s, the most that declarations may have", file, size(most))
+	}
+	declared, err := parseDeclarations(text)
+	if err != nil {
+		return nil, hint(fmt.Errorf("%s: %w", file, err), "see an example with: sluice app apply --help")
+	}
+	return declared, nil
+}
+
+// withClient runs a short command with a client and within --timeout.
+func (sh *shell) withClient(cmd *cobra.Command, run func(context.Context, *client.Client) error) error {
+	ctx, cancel := sh.bounded(cmd.Context())
+	defer cancel()
+	c, err := sh.link(ctx)
+	if err != nil {
+		return err
+	}
+	defer c.Close()
+	return run(ctx, c)
+}
+
+var applicationHead = []string{"NAME", "VERSION", "PATTERNS", "NORMAL", "RECOVERY", "DRAINING", "DEFERRED"}
+
+func (sh *shell) printApplications(all []*sluicev1.Application) error {
+	if len(all) == 1 && sh.output == "json" {
+		return sh.writeJSON(all[0])
+	}
+	return list(sh, &sluicev1.ListApplicationsResponse{Applications: all}, all, applicationHead, func(t *table, a *sluicev1.Application) {
+		n := a.GetCounts()
+		t.row(a.GetName(), a.GetVersion(), len(a.GetPatterns()), n.GetNormal(), n.GetRecovery(), n.GetDraining(), n.GetDeferredMessages())
+	})
+}
+
+func newAppGet(sh *shell) *cobra.Command {
+	return &cobra.Command{
+		Use: "get APP", Short: "Show an application: its declaration, and its instances by mode", Args: cobra.ExactArgs(1),
+		Example: "  sluice app get orders\n  sluice app get orders -o json",
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return sh.withClient(cmd, func(ctx context.Context, c *client.Client) error {
+				a, err := getApplication(ctx, c, args[0])
+				if err != nil {
+					return err
+				}
+				return sh.answer(a, func(t *table) { fillApplication(t, a) })
+			})
+		},
+	}
+}
+
+func getApplication(ctx context.Context, c *client.Client, name string) (*sluicev1.Application, error) {
+	return ask[sluicev1.GetApplicationRequest, sluicev1.Application](ctx, c, sluicev1connect.ApplicationServiceGetProcedure, &sluicev1.GetApplicationRequest{Name: name})
+}
+
+func fillApplication(t *table, a *sluicev1.Application) {
+	n, d := a.GetCounts(), a.GetDelivery()
+	t.row("name", a.GetName())
+	t.row("version", a.GetVersion())
+	t.row("normal", n.GetNormal())
+	t.row("recovery", n.GetRecovery())
+	t.row("draining", n.GetDraining())
+	t.row("deferred", fmt.Sprintf("%d (%s)", n.GetDeferredMessages(), size(n.GetDeferredBytes())))
+	t.row("window", orDefaultText(d.GetWindow() > 0, d.GetWindow(), "1 (default)"))
+	t.row("max attempts", orDefaultText(d != nil && d.MaxAttempts != nil, d.GetMaxAttempts(), "10 (default)"))
+	for _, p := range a.GetPatterns() {
+		for _, m := range p.GetTypes() {
+			t.row("type", fmt.Sprintf("%s of %s: suitable %s%s", m.GetName(), p.GetName(), firstOf(word(m.GetSuitable()), "normal"), whereInTransaction(m)))
+		}
+	}
+}
+
+func orDefaultText(set bool, value any, otherwise string) string {
+	if set {
+		return fmt.Sprint(value)
+	}
+	return otherwise
+}
+
+// whereInTransaction says where in its transaction a type may stand.
+func whereInTransaction(m *sluicev1.MessageType) string {
+	var text string
+	if m.GetOpens() {
+		text += ", opens"
+	}
+	if m.GetCloses() {
+		text += ", closes"
+	}
+	if len(m.GetAfter()) > 0 {
+		text += fmt.Sprintf(", after %q", m.GetAfter())
+	}
+	return text
+}
+
+func newAppList(sh *shell) *cobra.Command {
+	return &cobra.Command{
+		Use: "list", Short: "List the applications with their instances by mode", Args: cobra.NoArgs,
+		Example: "  sluice app list\n  sluice app list -o jsonl",
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			return sh.withClient(cmd, func(ctx context.Context, c *client.Client) error {
+				all, err := ask[sluicev1.ListApplicationsRequest, sluicev1.ListApplicationsResponse](ctx, c, sluicev1connect.ApplicationServiceListProcedure, &sluicev1.ListApplicationsRequest{})
+				if err != nil {
+					return err
+				}
+				return list(sh, all, all.GetApplications(), applicationHead, func(t *table, a *sluicev1.Application) {
+					n := a.GetCounts()
+					t.row(a.GetName(), a.GetVersion(), len(a.GetPatterns()), n.GetNormal(), n.GetRecovery(), n.GetDraining(), n.GetDeferredMessages())
+				})
+			})
+		},
+	}
+}
+
+func newAppRecover(sh *shell) *cobra.Command {
+	var cause, requestID string
+	c := &cobra.Command{
+		Use: "recover APP", Short: "Put every instance of an application into recovery, at once", Args: cobra.ExactArgs(1),
+		Example: "  sluice app recover orders --cause 'the warehouse is down'",
+	}
+	c.Flags().StringVar(&cause, "cause", "operator", "why; it stands in every instance's history")
+	requestIDFlag(c, &requestID)
+	c.RunE = func(cmd *cobra.Command, args []string) error {
+		return sh.withClient(cmd, func(ctx context.Context, c *client.Client) error {
+			req := &sluicev1.EnterApplicationRecoveryRequest{Application: args[0], Cause: cause, RequestId: orNewID(&requestID)}
+			a, err := client.Call[sluicev1.EnterApplicationRecoveryRequest, sluicev1.Application](ctx, c, sluicev1connect.ApplicationServiceEnterRecoveryProcedure, req)
+			if err != nil {
+				return repeatable(err, "request-id", requestID)
+			}
+			return sh.answer(a, func(t *table) { fillApplication(t, a) })
+		})
+	}
+	return c
+}
+
+func newAppComplete(sh *shell) *cobra.Command {
+	var (
+		requestID string
+		rate      float64
+		wait      bool
+	)
+	c := &cobra.Command{
+		Use: "complete APP", Short: "Complete the recovery of a whole application, in the background", Args: cobra.ExactArgs(1),
+		Long: `Starts the completion of the recoveries that "app recover" began. The leader works through the instances; those with
+something in doubt, or recovery messages unsettled, are passed over and counted.`,
+		Example: "  sluice app complete orders --rate 500 --wait",
+	}
+	c.Flags().Float64Var(&rate, "rate", 0, "instances a second; 0 is as fast as the cluster allows")
+	c.Flags().BoolVar(&wait, "wait", false, "wait until it is done, showing how far it is")
+	requestIDFlag(c, &requestID)
+	c.RunE = func(cmd *cobra.Command, args []string) error {
+		return sh.withClient(cmd, func(ctx context.Context, c *client.Client) error {
+			req := &sluicev1.CompleteApplicationRecoveryRequest{Application: args[0], RequestId: orNewID(&requestID), Rate: rate}
+			op, err := client.Call[sluicev1.CompleteApplicationRecoveryRequest, sluicev1.Operation](ctx, c, sluicev1connect.ApplicationServiceCompleteRecoveryProcedure, req)
+			if err != nil {
+				return repeatable(err, "request-id", requestID)
+			}
+			if wait {
+				if op, err = sh.follow(cmd.Context(), c, op); err != nil {
+					return err
+				}
+			}
+			return sh.answer(op, func(t *table) { fillOperation(t, op) })
+		})
+	}
+	return c
+}
+
+// follow waits for the end of an operation.
+func (sh *shell) follow(ctx context.Context, c *client.Client, op *sluicev1.Operation) (*sluicev1.Operation, error) {
+	ctx, cancel := sh.patient(ctx)
+	defer cancel()
+	bar := sh.newBar("completing")
+	defer bar.clear()
+	tick := time.NewTicker(pollInterval)
+	defer tick.Stop()
+	for op.GetState() != sluicev1.OperationState_OPERATION_DONE && op.GetState() != sluicev1.OperationState_OPERATION_CANCELLED {
+		bar.show(op.GetDone()+op.GetPassedOver()+op.GetFailed(), op.GetTotal(), "")
+		select {
+		case <-ctx.Done():
+			return nil, hint(fmt.Errorf("the operation %s goes on in the cluster: %w", op.GetId(), ctx.Err()), "see how far it is: sluice app get %s", op.GetApplication())
+		case <-tick.C:
+		}
+		now, err := ask[sluicev1.GetOperationRequest, sluicev1.Operation](ctx, c, sluicev1connect.OperationServiceGetProcedure, &sluicev1.GetOperationRequest{Id: op.GetId()})
+		if err != nil {
+			return nil, err
+		}
+		op = now
+	}
+	return op, nil
+}
+
+func fillOperation(t *table, op *sluicev1.Operation) {
+	t.row("operation", op.GetId())
+	t.row("application", op.GetApplication())
+	t.row("state", op.GetState())
+	t.row("total", op.GetTotal())
+	t.row("done", op.GetDone())
+	t.row("passed over", op.GetPassedOver())
+	t.row("failed", op.GetFailed())
+}
+
+// requestIDFlag lets a change be repeated without a second effect.
+func requestIDFlag(c *cobra.Command, into *string) {
+	c.Flags().StringVar(into, "request-id", "", "name of this change: repeated under the same one it has no second effect (default: a new one)")
+}
+
+// orNewID fills an id in that the user did not give.
+func orNewID(id *string) string {
+	if *id == "" {
+		*id = client.NewID()
+	}
+	return *id
+}
+
+// repeatable says, when the outcome is unknown, how to repeat the command under the id that it used.
+func repeatable(err error, flag, id string) error {
+	if connectCode(err) != "unknown" {
+		return err
+	}
+	return hint(err, "repeat the same command with --%s %s: it has no second effect", flag, id)
+}

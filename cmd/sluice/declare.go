@@ -1,0 +1,116 @@
+package main
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"regexp"
+	"strings"
+	"time"
+
+	"google.golang.org/protobuf/encoding/protojson"
+	"gopkg.in/yaml.v3"
+
+	sluicev1 "sluice/api/sluice/v1"
+)
+
+// parseDeclarations reads applications from YAML, of which JSON is a part. It is strict: what the contract does not know,
+// or says twice, is an error.
+func parseDeclarations(text []byte) ([]*sluicev1.Application, error) {
+	decoder := yaml.NewDecoder(bytes.NewReader(text))
+	var all []*sluicev1.Application
+	for {
+		var document any
+		err := decoder.Decode(&document)
+		if errors.Is(err, io.EOF) {
+			break
+		}
+		if err != nil {
+			return nil, errors.New(strings.TrimPrefix(err.Error(), "yaml: "))
+		}
+		if document == nil {
+			continue
+		}
+		a, err := declaration(document)
+		if err != nil {
+			return nil, fmt.Errorf("declaration %d: %w", len(all)+1, err)
+		}
+		all = append(all, a)
+	}
+	if len(all) == 0 {
+		return nil, errors.New("it declares no application")
+	}
+	return all, nil
+}
+
+func declaration(document any) (*sluicev1.Application, error) {
+	fields, ok := document.(map[string]any)
+	if !ok {
+		return nil, errors.New("an application is an object with a name")
+	}
+	if err := spellOut(fields); err != nil {
+		return nil, err
+	}
+	raw, err := json.Marshal(fields)
+	if err != nil {
+		return nil, err
+	}
+	a := &sluicev1.Application{}
+	if err := protojson.Unmarshal(raw, a); err != nil {
+		return nil, plainProtoError(err)
+	}
+	return a, nil
+}
+
+// protoNoise is what protojson puts before what is wrong; the place is one in our own rewriting, not in the user's file.
+var protoNoise = regexp.MustCompile(`^proto:[\s ]*(\(line \d+:\d+\):[\s ]*)?`)
+
+func plainProtoError(err error) error {
+	return errors.New(protoNoise.ReplaceAllString(err.Error(), ""))
+}
+
+// enumPrefixes and durations are the fields that may be written as people do, under either spelling of their names.
+var (
+	enumPrefixes = map[string]string{"suitable": "SUITABLE_", "onmaxattempts": "POLICY_", "onownerlost": "POLICY_", "expiryclock": "EXPIRY_CLOCK_"}
+	durations    = map[string]bool{"dedupwindow": true, "backoffinitial": true, "backoffmax": true}
+)
+
+// spellOut turns short enum names and durations into those of protojson, at any depth.
+func spellOut(value any) error {
+	switch v := value.(type) {
+	case map[string]any:
+		for key, inner := range v {
+			spelt, err := spellField(key, inner)
+			if err != nil {
+				return err
+			}
+			v[key] = spelt
+		}
+	case []any:
+		for _, inner := range v {
+			if err := spellOut(inner); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+func spellField(key string, value any) (any, error) {
+	name := strings.ToLower(strings.ReplaceAll(key, "_", ""))
+	text, isText := value.(string)
+	switch prefix := enumPrefixes[name]; {
+	case isText && prefix != "":
+		text = strings.ToUpper(strings.ReplaceAll(text, "-", "_"))
+		return prefix + strings.TrimPrefix(text, prefix), nil
+	case isText && durations[name]:
+		d, err := time.ParseDuration(text)
+		if err != nil {
+			return nil, fmt.Errorf("%s: %q is no duration such as 90s or 24h", key, text)
+		}
+		return fmt.Sprintf("%d.%09ds", d/time.Second, d%time.Second), nil
+	}
+	return value, spellOut(value)
+}

@@ -1,0 +1,200 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"sluice/server"
+)
+
+// devSettings are what "dev" is told.
+type devSettings struct {
+	listen, dataDir, level string
+	nodes                  int
+}
+
+func newDev(sh *shell) *cobra.Command {
+	var d devSettings
+	c := &cobra.Command{
+		Use: "dev", Short: "Run one or more nodes in this process, to try things on", Args: cobra.NoArgs,
+		Long: `Runs nodes in this process until it is interrupted, and says where they are and what to try next. Without --data-dir
+everything lies in a temporary folder that is removed at the end.`,
+		Example: "  sluice dev\n  sluice dev --nodes 3 --data-dir ./data",
+	}
+	f := c.Flags()
+	f.StringVar(&d.listen, "listen", defaultAddress, "where the first node listens, HOST:PORT; further ones take the next ports; port 0 is any free one")
+	f.StringVar(&d.dataDir, "data-dir", "", "folder for the data, which is kept (default: a temporary one, removed at the end)")
+	f.IntVar(&d.nodes, "nodes", 1, "how many nodes, 1 to 7")
+	f.StringVar(&d.level, "log-level", "warn", "what is logged: debug, info, warn or error")
+	c.RunE = func(cmd *cobra.Command, _ []string) error {
+		if d.nodes < 1 || d.nodes > 7 {
+			return usagef("--nodes %d: there can be 1 to 7", d.nodes)
+		}
+		return sh.dev(cmd.Context(), d)
+	}
+	return c
+}
+
+func (sh *shell) dev(ctx context.Context, d devSettings) error {
+	dir, remove, err := dataFolder(d.dataDir)
+	if err != nil {
+		return err
+	}
+	defer remove()
+	configs, err := devConfigs(sh, d, dir)
+	if err != nil {
+		return err
+	}
+	begun := sh.now()
+	ctx, stop := context.WithCancel(ctx)
+	defer stop()
+	var (
+		nodes   []*server.Server
+		running sync.WaitGroup
+		ended   = make(chan error, len(configs))
+	)
+	for _, cfg := range configs {
+		node, err := server.New(cfg)
+		if err != nil {
+			stop()
+			running.Wait()
+			return startTrouble(cfg, err)
+		}
+		nodes = append(nodes, node)
+		running.Go(func() {
+			defer stop()
+			ended <- node.Run(ctx)
+		})
+	}
+	if err := waitReady(ctx, nodes); err == nil {
+		sh.banner(nodes, dir, d.dataDir != "", sh.now().Sub(begun))
+	} else if ctx.Err() == nil {
+		sh.say("sluice: %v", err)
+		stop()
+	}
+	running.Wait()
+	close(ended)
+	return joined(ended)
+}
+
+// joined is all that nodes had to say at their end.
+func joined(ended <-chan error) error {
+	var all []error
+	for err := range ended {
+		all = append(all, err)
+	}
+	return errors.Join(all...)
+}
+
+// dataFolder makes the folder for the data; remove takes a temporary one away.
+func dataFolder(named string) (dir string, remove func(), err error) {
+	if named != "" {
+		return named, func() {}, nil
+	}
+	if dir, err = os.MkdirTemp("", "sluice-dev-"); err != nil {
+		return "", nil, fmt.Errorf("make a temporary folder: %w", err)
+	}
+	return dir, func() { os.RemoveAll(dir) }, nil // what cannot be removed lies in the system's temporary folder
+}
+
+func waitReady(ctx context.Context, nodes []*server.Server) error {
+	ctx, cancel := context.WithTimeout(ctx, time.Minute)
+	defer cancel()
+	for _, node := range nodes {
+		if err := node.WaitReady(ctx); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// devConfigs are the configurations of the nodes. A single one needs no gossip.
+func devConfigs(sh *shell, d devSettings, dir string) ([]server.Config, error) {
+	logger, err := nodeLogger(sh, "text", d.level)
+	if err != nil {
+		return nil, usagef("--log-level: %s", err)
+	}
+	host, portText, err := net.SplitHostPort(d.listen)
+	if err != nil {
+		return nil, usagef("--listen %q is not HOST:PORT", d.listen)
+	}
+	port, err := strconv.Atoi(portText)
+	if err != nil || port < 0 || port > 65535-d.nodes {
+		return nil, usagef("--listen %q: the port is a number from 0 to %d", d.listen, 65535-d.nodes)
+	}
+	var gossip []string
+	if d.nodes > 1 {
+		if gossip, err = freeAddresses(d.nodes); err != nil {
+			return nil, err
+		}
+	}
+	configs := make([]server.Config, d.nodes)
+	for i := range configs {
+		id := fmt.Sprintf("dev%d", i+1)
+		configs[i] = server.Config{
+			NodeID: id, Cluster: "dev", DataDir: filepath.Join(dir, id), Version: version, Logger: logger.With("node", id), Insecure: sh.insecure,
+			CertFile: sh.tls.cert, KeyFile: sh.tls.key, CAFile: sh.tls.ca, BootstrapExpect: d.nodes, Join: gossip,
+			Listen: net.JoinHostPort(host, strconv.Itoa(port+min(port, 1)*i)),
+		}
+		if gossip != nil {
+			configs[i].Gossip = gossip[i]
+		}
+	}
+	return configs, nil
+}
+
+// freeAddresses asks the kernel for loopback ports that are free for TCP and UDP.
+func freeAddresses(n int) ([]string, error) {
+	var all []string
+	for tries := 0; len(all) < n && tries < 100*n; tries++ {
+		l, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			return nil, fmt.Errorf("find a free port: %w", err)
+		}
+		defer l.Close()
+		u, err := net.ListenPacket("udp", l.Addr().String())
+		if err != nil {
+			continue
+		}
+		defer u.Close()
+		all = append(all, l.Addr().String())
+	}
+	if len(all) < n {
+		return nil, errors.New("this machine has no free ports left for gossip")
+	}
+	return all, nil
+}
+
+// banner says where everything is, and what to try next.
+func (sh *shell) banner(nodes []*server.Server, dir string, kept bool, took time.Duration) {
+	var addresses []string
+	for _, n := range nodes {
+		addresses = append(addresses, n.Addr().String())
+	}
+	keeps := "temporary: removed at the end"
+	if kept {
+		keeps = "kept"
+	}
+	addr := ""
+	if addresses[0] != defaultAddress {
+		addr = " --addr " + addresses[0]
+	}
+	fmt.Fprintf(sh.out, `sluice %s: ready in %v
+  nodes    %s
+  data     %s (%s)
+  console  http://%s/     metrics http://%s/metrics
+  next     sluice app apply%s -f - <<<'{name: orders}'
+           sluice send%s orders/4711 --type order.placed --data '{"total": 12}'
+  stop     Ctrl-C
+`, version, took.Round(time.Millisecond), strings.Join(addresses, ", "), dir, keeps, addresses[0], addresses[0], addr, addr)
+}

@@ -1,0 +1,232 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+	"google.golang.org/protobuf/types/known/durationpb"
+	"google.golang.org/protobuf/types/known/timestamppb"
+
+	sluicev1 "sluice/api/sluice/v1"
+	"sluice/api/sluice/v1/sluicev1connect"
+	"sluice/client"
+)
+
+// maxData is the largest content that is read from a file or from standard input.
+const maxData = 64 << 20
+
+// outgoing is the message that "send" sends, as its flags say.
+type outgoing struct {
+	message sluicev1.Message
+	headers []string
+	data    string
+	expire  time.Duration
+	await   bool
+}
+
+func newSend(sh *shell) *cobra.Command {
+	var (
+		o  outgoing
+		at target
+	)
+	c := &cobra.Command{
+		Use: "send APP/KEY --type TYPE", Short: "Send one message to an instance, and print its receipt", Args: cobra.MaximumNArgs(1),
+		Long: `Sends one message. The receipt says whether it was accepted or deferred, and is printed when a majority's disks hold the
+message. The content is --data TEXT; --data - reads standard input, --data @FILE a file.`,
+		Example: `  sluice send orders/4711 --type order.placed --data '{"total": 12}'
+  sluice send orders/4711 --type order.scan --data @scan.pdf --content-type application/pdf --header source=desk
+  sluice send orders/4711 --type order.price --await        # wait for the reply and print it`,
+	}
+	at.flags(c)
+	f := c.Flags()
+	f.StringVar(&o.message.Type, "type", "", "type of the message (required)")
+	f.StringVar(&o.message.Id, "id", "", "id, unique within the instance: repeated under the same one it has no second effect (default: a new one)")
+	f.StringVar(&o.message.Transaction, "transaction", "", "transaction (default: the instance's own)")
+	f.StringVar(&o.message.Source, "source", "", "where the message comes from")
+	f.StringVar(&o.message.ContentType, "content-type", "", "type of the content")
+	f.StringArrayVar(&o.headers, "header", nil, "a header, NAME=VALUE; may be given more than once")
+	f.StringVar(&o.data, "data", "", "content: TEXT, - for standard input, or @FILE")
+	f.DurationVar(&o.expire, "expire", 0, "settle the message as expired if it was not delivered after this time; 0 is never")
+	f.BoolVar(&o.await, "await", false, "wait until the message is settled, and print how it ended and the reply")
+	c.RunE = func(cmd *cobra.Command, args []string) error {
+		if err := at.take(args); err != nil {
+			return err
+		}
+		if err := o.complete(sh, at); err != nil {
+			return err
+		}
+		return sh.withClient(cmd, func(ctx context.Context, c *client.Client) error {
+			if err := sh.send(ctx, c, &o); err != nil || !o.await {
+				return err
+			}
+			return sh.await(cmd.Context(), c, at, o.message.Id)
+		})
+	}
+	return c
+}
+
+// complete fills the message in from the flags.
+func (o *outgoing) complete(sh *shell, at target) (err error) {
+	m := &o.message
+	m.Application, m.Instance, m.AwaitReply = at.app, at.key, o.await
+	if m.Type == "" {
+		return usagef("which type? give it with --type TYPE")
+	}
+	if m.Headers, err = pairs(o.headers); err != nil {
+		return err
+	}
+	if o.expire < 0 {
+		return usagef("--expire %v: a time is not negative", o.expire)
+	}
+	if o.expire > 0 {
+		m.ExpireTime = timestamppb.New(sh.now().Add(o.expire))
+	}
+	orNewID(&m.Id)
+	m.Data, err = sh.content(o.data)
+	return err
+}
+
+// pairs reads NAME=VALUE texts.
+func pairs(texts []string) (map[string]string, error) {
+	if len(texts) == 0 {
+		return nil, nil
+	}
+	all := make(map[string]string, len(texts))
+	for _, text := range texts {
+		name, value, ok := strings.Cut(text, "=")
+		if !ok || name == "" {
+			return nil, usagef("--header %q: a header is written NAME=VALUE", text)
+		}
+		if _, twice := all[name]; twice {
+			return nil, usagef("--header %q: the name was given before", text)
+		}
+		all[name] = value
+	}
+	return all, nil
+}
+
+// content reads what --data names.
+func (sh *shell) content(data string) ([]byte, error) {
+	var src io.Reader
+	switch file, isFile := strings.CutPrefix(data, "@"); {
+	case data == "-":
+		src = sh.in
+	case isFile:
+		f, err := os.Open(file)
+		if err != nil {
+			return nil, fmt.Errorf("read the content: %w", err)
+		}
+		defer f.Close()
+		src = f
+	default:
+		return []byte(data), nil
+	}
+	all, err := io.ReadAll(io.LimitReader(src, maxData+1))
+	if err != nil {
+		return nil, fmt.Errorf("read the content: %w", err)
+	}
+	if len(all) > maxData {
+		return nil, fmt.Errorf("the content is longer than %s, the most that is read", size(maxData))
+	}
+	return all, nil
+}
+
+func (sh *shell) send(ctx context.Context, c *client.Client, o *outgoing) error {
+	m := &o.message
+	answer, err := client.Call[sluicev1.SendRequest, sluicev1.SendResponse](ctx, c, sluicev1connect.MessageServiceSendProcedure, &sluicev1.SendRequest{Messages: []*sluicev1.Message{m}})
+	if err != nil {
+		return repeatable(err, "id", m.Id)
+	}
+	if len(answer.GetResults()) != 1 {
+		return fmt.Errorf("the node answered %d results for one message", len(answer.GetResults()))
+	}
+	result := answer.GetResults()[0]
+	if err := faultError(result.GetError()); err != nil {
+		return repeatable(err, "id", m.Id)
+	}
+	if o.await {
+		return nil // its end is printed, not its beginning
+	}
+	r := result.GetReceipt()
+	return sh.answer(r, func(t *table) { fillReceipt(t, r) })
+}
+
+func fillReceipt(t *table, r *sluicev1.Receipt) {
+	t.head = []string{"ID", "SEQ", "DISPOSITION", "MODE", "EPOCH", "AHEAD", "DUPLICATE"}
+	t.row(r.GetMessageId(), r.GetSeq(), r.GetDisposition(), r.GetMode(), r.GetEpoch(), r.GetAhead(), r.GetDuplicate())
+}
+
+func newAwait(sh *shell) *cobra.Command {
+	var id string
+	c := onInstance("await", "Wait until a message is settled, and print how it ended and the reply",
+		"  sluice await orders/4711 --id 0190b3a2\n  sluice await orders/4711 --id 0190b3a2 --timeout 5m",
+		func(cmd *cobra.Command, at target) error {
+			if id == "" {
+				return usagef("which message? give its id with --id ID")
+			}
+			return sh.withClient(cmd, func(_ context.Context, c *client.Client) error { return sh.await(cmd.Context(), c, at, id) })
+		})
+	c.Flags().StringVar(&id, "id", "", "id of the message (required)")
+	return c
+}
+
+// awaitStep is how long one Await call waits at the node: well below the time that one attempt of a call has.
+const awaitStep = 5 * time.Second
+
+// await waits for the end of a message until --timeout; the status so far is always known when the time is over.
+// A message that did not complete is an error after its status was printed.
+func (sh *shell) await(ctx context.Context, c *client.Client, at target, id string) error {
+	until := sh.now().Add(sh.timeout)
+	for {
+		step := awaitStep
+		if sh.timeout > 0 {
+			step = max(min(step, until.Sub(sh.now())), time.Millisecond)
+		}
+		status, err := ask[sluicev1.AwaitRequest, sluicev1.MessageStatus](ctx, c, sluicev1connect.MessageServiceAwaitProcedure,
+			&sluicev1.AwaitRequest{Application: at.app, Instance: at.key, Id: id, Timeout: durationpb.New(step)})
+		if err != nil {
+			return err
+		}
+		if status.GetStatus() == sluicev1.Status_MESSAGE_STATUS_SETTLED {
+			return sh.ended(at, status)
+		}
+		if sh.timeout > 0 && !sh.now().Before(until) {
+			late := &client.Error{Code: client.ErrNoLeader.Code(), Message: fmt.Sprintf("message %s is not settled yet: %s", id, word(status.GetStatus()))}
+			return hint(late, "it is safe in the inbox; see the instance's mode: sluice instance get %s; wait on: sluice await %s --id %s --timeout 5m", at.String(), at.String(), id)
+		}
+	}
+}
+
+// ended prints how a message ended.
+func (sh *shell) ended(at target, status *sluicev1.MessageStatus) error {
+	if err := sh.answer(status, func(t *table) { fillStatus(t, status) }); err != nil {
+		return err
+	}
+	if status.GetSettlement() == sluicev1.SettlementKind_SETTLEMENT_COMPLETED {
+		return nil
+	}
+	return hint(fmt.Errorf("message %s was not completed: %s", status.GetMessageId(), word(status.GetSettlement())), "see the dead letters: sluice instance messages %s --dead", at.String())
+}
+
+func fillStatus(t *table, s *sluicev1.MessageStatus) {
+	t.row("id", s.GetMessageId())
+	t.row("seq", s.GetSeq())
+	t.row("status", s.GetStatus())
+	t.row("settlement", s.GetSettlement())
+	t.row("disposition", s.GetDisposition())
+	if s.GetAttempts() > 0 {
+		t.row("failed attempts", s.GetAttempts())
+	}
+	if d := s.GetDeadLetter(); d != nil {
+		t.row("dead letter", d.GetReason())
+		t.row("last error", d.GetLastError())
+	}
+	if s.Reply != nil {
+		t.row("reply", s.GetReply())
+	}
+}

@@ -1,0 +1,117 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"strings"
+	"syscall"
+
+	"github.com/knadh/koanf/v2"
+	"github.com/spf13/cobra"
+
+	"sluice/internal/obs"
+	"sluice/server"
+)
+
+func newServer(sh *shell) *cobra.Command {
+	var file string
+	c := &cobra.Command{
+		Use: "server", Short: "Run a node of a cluster", Args: cobra.NoArgs,
+		Long: `Runs one node until it is interrupted; then it hands its leadership over and ends in good order. Every flag can also be
+said by the environment (SLUICE_NODE_ID for --node-id, and so on) or in a YAML file (--config, the keys are the flags'
+names). The flag wins over the environment, the environment over the file.
+
+Plain text is spoken on loopback addresses alone, unless --insecure is given; for all others give --tls-cert, --tls-key
+and --tls-ca: nodes then know each other by their certificates.`,
+		Example: `  sluice server --node-id n1 --data-dir /var/lib/sluice --listen 127.0.0.1:7631 --bootstrap-expect 1     # a cluster of one
+  sluice server --node-id n1 --data-dir n1 --listen 127.0.0.1:7631 --gossip 127.0.0.1:7641 \
+      --join 127.0.0.1:7642 --join 127.0.0.1:7643 --bootstrap-expect 3                                   # one of three
+  sluice server --config /etc/sluice.yaml`,
+	}
+	settingFlags(c.Flags())
+	c.Flags().StringVar(&file, "config", "", "file of settings, YAML (SLUICE_CONFIG)")
+	c.RunE = func(cmd *cobra.Command, _ []string) error {
+		k, err := loadSettings(cmd.Flags(), firstOf(file, sh.getenv("SLUICE_CONFIG")), sh.getenv)
+		if err != nil {
+			return misused(err)
+		}
+		cfg, err := serverConfig(sh, k)
+		if err != nil {
+			return misused(err)
+		}
+		return serve(cmd.Context(), cfg)
+	}
+	return c
+}
+
+// misused makes what is wrong with the settings a wrong usage, which it is, and keeps its hint.
+func misused(err error) error {
+	var h *hinted
+	if errors.As(err, &h) {
+		return hint(usagef("%s", err), "%s", h.hint)
+	}
+	return usagef("%s", err)
+}
+
+// serverConfig makes a node's configuration of the settings.
+func serverConfig(sh *shell, k *koanf.Koanf) (server.Config, error) {
+	for _, name := range []string{"node-id", "data-dir", "listen"} {
+		if k.String(name) == "" {
+			return server.Config{}, fmt.Errorf("the node needs --%s (or SLUICE_%s, or %s in the --config file)", name, strings.ToUpper(strings.ReplaceAll(name, "-", "_")), name)
+		}
+	}
+	logger, err := nodeLogger(sh, k.String("log-format"), k.String("log-level"))
+	if err != nil {
+		return server.Config{}, err
+	}
+	cfg := server.Config{
+		NodeID: k.String("node-id"), Cluster: k.String("cluster-name"), DataDir: k.String("data-dir"), Version: version, Logger: logger,
+		Listen: k.String("listen"), Advertise: k.String("advertise"), Gossip: k.String("gossip"),
+		BootstrapExpect: k.Int("bootstrap-expect"), Join: k.Strings("join"),
+		CertFile: k.String("tls-cert"), KeyFile: k.String("tls-key"), CAFile: k.String("tls-ca"), Insecure: k.Bool("insecure"),
+		LogStore: k.String("log-store"),
+	}
+	return cfg, cfg.Defaults().Validate()
+}
+
+// nodeLogger is the one log stream of a node: standard error.
+func nodeLogger(sh *shell, format, level string) (*slog.Logger, error) {
+	l, err := obs.NewLogger(sh.err, format, level)
+	if err != nil {
+		return nil, fmt.Errorf("log: %w", err)
+	}
+	return l, nil
+}
+
+func serve(ctx context.Context, cfg server.Config) error {
+	node, err := server.New(cfg)
+	if err != nil {
+		return startTrouble(cfg, err)
+	}
+	return node.Run(ctx)
+}
+
+// startTrouble says what to do when a node cannot start.
+func startTrouble(cfg server.Config, err error) error {
+	switch {
+	case errors.Is(err, syscall.EADDRINUSE):
+		return hint(fmt.Errorf("cannot listen on %s: another process uses that port", busyAddress(cfg, err)), "stop it, or choose another: --listen HOST:PORT, --gossip HOST:PORT")
+	case errors.Is(err, syscall.EADDRNOTAVAIL):
+		return hint(err, "the address is none of this machine's; choose another with --listen HOST:PORT")
+	case errors.Is(err, syscall.EACCES), errors.Is(err, syscall.EROFS):
+		return hint(err, "the data folder must be writable for this user: --data-dir %s", cfg.DataDir)
+	}
+	return err
+}
+
+// busyAddress is the address that could not be bound.
+func busyAddress(cfg server.Config, err error) string {
+	var op *net.OpError
+	if errors.As(err, &op) && op.Addr != nil {
+		return op.Addr.String()
+	}
+	return cfg.Listen
+}

@@ -1,0 +1,221 @@
+package snapshot
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"hash/crc32"
+	"io"
+	"os"
+	"path/filepath"
+	"slices"
+)
+
+// An archive is a folder of files as one stream:
+//
+//	"SLSNAP1\n", then for each file in the order of their names: length of the name (2 bytes), name, length of the
+//	content (8), content, CRC-32C of name and content (4); at the end 0xFFFF, number of files (4), CRC-32C of all
+//	the files' checksums (4).
+//
+// Numbers are big endian. Without its whole end, an archive is not one.
+const (
+	magic       = "SLSNAP1\n"
+	endMark     = 0xFFFF
+	nameMax     = 255
+	filesMax    = 1 << 20
+	trailerSize = 2 + 4 + 4
+	frameSize   = 2 + 8 + 4
+)
+
+// ErrBroken is an archive or a snapshot that is not whole, or not as it was written.
+var ErrBroken = errors.New("snapshot: broken")
+
+var castagnoli = crc32.MakeTable(crc32.Castagnoli)
+
+// file is one file of a folder.
+type file struct {
+	name string
+	size int64
+}
+
+// list gives the files of a folder by name. A snapshot's folder is flat.
+func list(dir string) ([]file, error) {
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		return nil, err
+	}
+	files := make([]file, 0, len(entries))
+	for _, e := range entries {
+		info, err := e.Info()
+		if err != nil {
+			return nil, err
+		}
+		if !info.Mode().IsRegular() || len(e.Name()) > nameMax {
+			return nil, fmt.Errorf("snapshot: %s is not a plain file with a name of at most %d bytes", filepath.Join(dir, e.Name()), nameMax)
+		}
+		files = append(files, file{e.Name(), info.Size()})
+	}
+	slices.SortFunc(files, func(a, b file) int { return cmpString(a.name, b.name) })
+	return files, nil
+}
+
+func cmpString(a, b string) int {
+	switch {
+	case a < b:
+		return -1
+	case a > b:
+		return 1
+	}
+	return 0
+}
+
+// archiveSize is the exact length of the archive of some files: raft announces it before it streams.
+func archiveSize(files []file) int64 {
+	n := int64(len(magic) + trailerSize)
+	for _, f := range files {
+		n += frameSize + int64(len(f.name)) + f.size
+	}
+	return n
+}
+
+// write streams a folder's files as an archive.
+func write(w io.Writer, dir string, files []file) error {
+	if _, err := io.WriteString(w, magic); err != nil {
+		return err
+	}
+	all := crc32.New(castagnoli)
+	for _, f := range files {
+		sum, err := writeFile(w, dir, f)
+		if err != nil {
+			return err
+		}
+		_, _ = all.Write(binary.BigEndian.AppendUint32(nil, sum)) // a hash takes everything
+	}
+	end := binary.BigEndian.AppendUint16(nil, endMark)
+	end = binary.BigEndian.AppendUint32(end, uint32(len(files)))
+	_, err := w.Write(binary.BigEndian.AppendUint32(end, all.Sum32()))
+	return err
+}
+
+func writeFile(w io.Writer, dir string, f file) (sum uint32, err error) {
+	in, err := os.Open(filepath.Join(dir, f.name))
+	if err != nil {
+		return 0, err
+	}
+	defer func() { err = errors.Join(err, in.Close()) }()
+	head := binary.BigEndian.AppendUint16(nil, uint16(len(f.name)))
+	head = append(head, f.name...)
+	if _, err := w.Write(binary.BigEndian.AppendUint64(head, uint64(f.size))); err != nil {
+		return 0, err
+	}
+	hash := crc32.New(castagnoli)
+	_, _ = hash.Write([]byte(f.name))
+	if n, err := io.Copy(io.MultiWriter(w, hash), io.LimitReader(in, f.size)); err != nil || n != f.size {
+		return 0, errors.Join(err, fmt.Errorf("snapshot: %s has %d bytes, not %d", in.Name(), n, f.size))
+	}
+	_, err = w.Write(binary.BigEndian.AppendUint32(nil, hash.Sum32()))
+	return hash.Sum32(), err
+}
+
+// Extract reads an archive into the folder dir, which must not exist, and verifies all of it: an error leaves no
+// folder behind, and no error means that every byte is as it was sent and is on the disk.
+func Extract(r io.Reader, dir string) error {
+	if err := os.Mkdir(dir, 0o700); err != nil {
+		return err
+	}
+	err := extract(r, dir)
+	if err == nil {
+		err = syncDir(dir)
+	}
+	if err != nil {
+		return errors.Join(err, os.RemoveAll(dir))
+	}
+	return nil
+}
+
+func extract(r io.Reader, dir string) error {
+	head := make([]byte, len(magic))
+	if _, err := io.ReadFull(r, head); err != nil || string(head) != magic {
+		return fmt.Errorf("%w: it does not begin as an archive does: %w", ErrBroken, errOr(err, "wrong magic"))
+	}
+	all := crc32.New(castagnoli)
+	for count := uint32(0); ; count++ {
+		var b [8]byte
+		if _, err := io.ReadFull(r, b[:2]); err != nil {
+			return cutShort(err)
+		}
+		n := binary.BigEndian.Uint16(b[:2])
+		if n == endMark {
+			return readEnd(r, count, all.Sum32())
+		}
+		if n == 0 || n > nameMax || count >= filesMax {
+			return fmt.Errorf("%w: file %d has a name of %d bytes", ErrBroken, count, n)
+		}
+		sum, err := extractFile(r, dir, int(n))
+		if err != nil {
+			return err
+		}
+		_, _ = all.Write(binary.BigEndian.AppendUint32(nil, sum))
+	}
+}
+
+func errOr(err error, text string) error {
+	if err != nil {
+		return err
+	}
+	return errors.New(text)
+}
+
+func cutShort(err error) error { return fmt.Errorf("%w: it is cut short: %w", ErrBroken, err) }
+
+func readEnd(r io.Reader, count, sum uint32) error {
+	var b [8]byte
+	if _, err := io.ReadFull(r, b[:]); err != nil {
+		return cutShort(err)
+	}
+	if binary.BigEndian.Uint32(b[:4]) != count || binary.BigEndian.Uint32(b[4:]) != sum {
+		return fmt.Errorf("%w: its end does not fit its %d files", ErrBroken, count)
+	}
+	if n, err := r.Read(b[:1]); n > 0 || err != nil && err != io.EOF {
+		return fmt.Errorf("%w: something follows its end: %w", ErrBroken, errOr(err, "more bytes"))
+	}
+	return nil
+}
+
+func extractFile(r io.Reader, dir string, nameSize int) (sum uint32, err error) {
+	head := make([]byte, nameSize+8)
+	if _, err := io.ReadFull(r, head); err != nil {
+		return 0, cutShort(err)
+	}
+	name, size := string(head[:nameSize]), int64(binary.BigEndian.Uint64(head[nameSize:]))
+	if name != filepath.Base(name) || name == "." || name == ".." || size < 0 {
+		return 0, fmt.Errorf("%w: file name %q", ErrBroken, name)
+	}
+	out, err := os.OpenFile(filepath.Join(dir, name), os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600)
+	if err != nil {
+		return 0, err
+	}
+	defer func() { err = errors.Join(err, out.Close()) }()
+	hash := crc32.New(castagnoli)
+	_, _ = hash.Write(head[:nameSize])
+	if _, err := io.CopyN(io.MultiWriter(out, hash), r, size); err != nil {
+		return 0, cutShort(err)
+	}
+	var b [4]byte
+	if _, err := io.ReadFull(r, b[:]); err != nil {
+		return 0, cutShort(err)
+	}
+	if binary.BigEndian.Uint32(b[:]) != hash.Sum32() {
+		return 0, fmt.Errorf("%w: the checksum of %s does not fit", ErrBroken, name)
+	}
+	return hash.Sum32(), out.Sync()
+}
+
+func syncDir(dir string) (err error) {
+	d, err := os.Open(dir)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, d.Close()) }()
+	return d.Sync()
+}

@@ -1,0 +1,252 @@
+// Package snapshot keeps raft's snapshots as folders of files, without copying what the state store already wrote.
+//
+// A snapshot that a node takes of itself is a folder handed over by rename (Sink.Adopt). Only when one is sent to a
+// node that lags behind does it become a stream: an archive with a checksum per file and an end that proves it whole.
+package snapshot
+
+import (
+	"cmp"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"hash/crc32"
+	"io"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/hashicorp/raft"
+)
+
+const (
+	filesDir  = "files"
+	metaFile  = "meta.json"
+	tmpSuffix = ".tmp"
+)
+
+// Config says how snapshots are kept. The zero value of a field means its default.
+type Config struct {
+	// Retain is how many snapshots are kept; default 2.
+	Retain int
+	// MaxBytes bounds the archive that a leader sends; default 1 TiB.
+	MaxBytes int64
+	// Logger takes what is odd; default slog.Default.
+	Logger *slog.Logger
+}
+
+func (c Config) withDefaults() Config {
+	c.Retain = cmp.Or(c.Retain, 2)
+	c.MaxBytes = cmp.Or(c.MaxBytes, 1<<40)
+	if c.Logger == nil {
+		c.Logger = slog.Default()
+	}
+	return c
+}
+
+// Store is a raft.SnapshotStore. Its methods are safe for use by several goroutines.
+type Store struct {
+	dir string
+	cfg Config
+	// mu guards open, which counts the readers of each snapshot: what is read is not reaped.
+	mu   sync.Mutex
+	open map[string]int
+}
+
+// meta is what a snapshot says of itself.
+type meta struct {
+	raft.SnapshotMeta
+}
+
+// sealed is the form of meta on disk.
+type sealed struct {
+	CRC  uint32
+	Meta json.RawMessage
+}
+
+// Open opens or makes the store in dir, and clears what an interrupted snapshot left.
+func Open(dir string, cfg Config) (*Store, error) {
+	s := &Store{dir: dir, cfg: cfg.withDefaults(), open: map[string]int{}}
+	if s.cfg.Retain < 1 {
+		return nil, fmt.Errorf("snapshot: retain is %d; at least 1 is needed", s.cfg.Retain)
+	}
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return nil, fmt.Errorf("snapshot: %w", err)
+	}
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		return nil, fmt.Errorf("snapshot: %w", err)
+	}
+	for _, e := range entries {
+		if strings.HasSuffix(e.Name(), tmpSuffix) {
+			if err := os.RemoveAll(filepath.Join(dir, e.Name())); err != nil {
+				return nil, fmt.Errorf("snapshot: %w", err)
+			}
+		}
+	}
+	return s, nil
+}
+
+// Create begins a snapshot, which is a *Sink.
+func (s *Store) Create(version raft.SnapshotVersion, index, term uint64, configuration raft.Configuration, configurationIndex uint64, _ raft.Transport) (raft.SnapshotSink, error) {
+	if version != 1 {
+		return nil, fmt.Errorf("snapshot: version %d is not supported", version)
+	}
+	id := fmt.Sprintf("%d-%d-%d", term, index, time.Now().UnixMilli())
+	tmp := filepath.Join(s.dir, id+tmpSuffix)
+	if err := os.Mkdir(tmp, 0o700); err != nil {
+		return nil, fmt.Errorf("snapshot: %w", err)
+	}
+	return &Sink{store: s, tmp: tmp, meta: meta{raft.SnapshotMeta{
+		Version: version, ID: id, Index: index, Term: term, Configuration: configuration, ConfigurationIndex: configurationIndex,
+	}}}, nil
+}
+
+// List gives the whole snapshots, newest first. A broken one is passed over, and the log says so.
+func (s *Store) List() ([]*raft.SnapshotMeta, error) {
+	entries, err := os.ReadDir(s.dir)
+	if err != nil {
+		return nil, fmt.Errorf("snapshot: %w", err)
+	}
+	var metas []*raft.SnapshotMeta
+	for _, e := range entries {
+		if !e.IsDir() || strings.HasSuffix(e.Name(), tmpSuffix) {
+			continue
+		}
+		m, _, err := s.read(e.Name())
+		if err != nil {
+			s.cfg.Logger.Warn("a snapshot is passed over", "snapshot", e.Name(), "err", err)
+			continue
+		}
+		metas = append(metas, &m.SnapshotMeta)
+	}
+	slices.SortFunc(metas, func(a, b *raft.SnapshotMeta) int {
+		return cmp.Or(cmp.Compare(b.Term, a.Term), cmp.Compare(b.Index, a.Index), cmp.Compare(b.ID, a.ID))
+	})
+	return metas, nil
+}
+
+// read reads a snapshot's meta and the names of its files, and checks that they fit.
+func (s *Store) read(id string) (*meta, []file, error) {
+	if id != filepath.Base(id) {
+		return nil, nil, fmt.Errorf("%w: %q names no snapshot", ErrBroken, id)
+	}
+	m, err := readMeta(filepath.Join(s.dir, id))
+	if err != nil {
+		return nil, nil, err
+	}
+	files, err := list(filepath.Join(s.dir, id, filesDir))
+	if err != nil {
+		return nil, nil, fmt.Errorf("%w: %w", ErrBroken, err)
+	}
+	if m.ID != id || archiveSize(files) != m.Size {
+		return nil, nil, fmt.Errorf("%w: the files of %s are not those that its %s tells of", ErrBroken, id, metaFile)
+	}
+	return m, files, nil
+}
+
+func readMeta(dir string) (*meta, error) {
+	b, err := os.ReadFile(filepath.Join(dir, metaFile))
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrBroken, err)
+	}
+	var on sealed
+	m := &meta{}
+	if err := json.Unmarshal(b, &on); err != nil {
+		return nil, fmt.Errorf("%w: %s: %w", ErrBroken, metaFile, err)
+	}
+	if crc32.Checksum(on.Meta, castagnoli) != on.CRC {
+		return nil, fmt.Errorf("%w: the checksum of %s does not fit", ErrBroken, metaFile)
+	}
+	if err := json.Unmarshal(on.Meta, m); err != nil {
+		return nil, fmt.Errorf("%w: %s: %w", ErrBroken, metaFile, err)
+	}
+	return m, nil
+}
+
+func (m *meta) write(dir string) (err error) {
+	inner, err := json.Marshal(m)
+	if err != nil {
+		return err
+	}
+	b, err := json.Marshal(sealed{CRC: crc32.Checksum(inner, castagnoli), Meta: inner})
+	if err != nil {
+		return err
+	}
+	f, err := os.OpenFile(filepath.Join(dir, metaFile), os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, f.Close()) }()
+	if _, err := f.Write(b); err != nil {
+		return err
+	}
+	return f.Sync()
+}
+
+// Open streams a snapshot as an archive. The snapshot is kept until the stream is closed.
+func (s *Store) Open(id string) (*raft.SnapshotMeta, io.ReadCloser, error) {
+	s.use(id, 1)
+	m, files, err := s.read(id)
+	if err != nil {
+		s.use(id, -1)
+		return nil, nil, err
+	}
+	out, in := io.Pipe()
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		_ = in.CloseWithError(write(in, filepath.Join(s.dir, id, filesDir), files)) // the reader gets the error
+	}()
+	return &m.SnapshotMeta, &stream{PipeReader: out, done: done, release: func() { s.use(id, -1) }}, nil
+}
+
+// stream is an archive being read.
+type stream struct {
+	*io.PipeReader
+	done    chan struct{}
+	release func()
+	once    sync.Once
+}
+
+// Close ends the stream, read or not.
+func (s *stream) Close() error {
+	err := s.PipeReader.Close()
+	s.once.Do(func() {
+		<-s.done
+		s.release()
+	})
+	return err
+}
+
+func (s *Store) use(id string, n int) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.open[id] += n; s.open[id] <= 0 {
+		delete(s.open, id)
+	}
+}
+
+// reap removes the snapshots beyond those retained, but for those being read.
+func (s *Store) reap() error {
+	metas, err := s.List()
+	if err != nil || len(metas) <= s.cfg.Retain {
+		return err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, m := range metas[s.cfg.Retain:] {
+		if s.open[m.ID] > 0 {
+			continue
+		}
+		// First out of the list, then gone: a crash in between leaves nothing half listed.
+		old, tmp := filepath.Join(s.dir, m.ID), filepath.Join(s.dir, m.ID+tmpSuffix)
+		if err := errors.Join(os.Rename(old, tmp), os.RemoveAll(tmp)); err != nil {
+			return fmt.Errorf("snapshot: reap: %w", err)
+		}
+	}
+	return nil
+}

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -108,7 +109,8 @@ type Pebble struct {
 
 	// checkpoints counts Pebble's checkpoints under way: one may outlive the call that a failure ended.
 	checkpoints sync.WaitGroup
-	diskWatch   io.Closer // nil for a file system that the caller gave
+	diskWatch   io.Closer    // nil for a file system that the caller gave
+	lock        *pebble.Lock // nil where Pebble made the directory and holds the lock itself
 }
 
 var _ Store = (*Pebble)(nil)
@@ -129,25 +131,56 @@ func OpenPebble(dir string, cfg PebbleConfig) (*Pebble, error) {
 		base, p.diskWatch = vfs.WithDiskHealthChecks(vfs.Default, diskSlowAfter, nil, p.diskSlow)
 	}
 	if err := p.open(base); err != nil {
-		p.closeDiskWatch()
+		_ = p.letGo() // The error of the opening is what the caller has to know.
 		return nil, fmt.Errorf("queue: open store %s: %w", dir, err)
 	}
 	p.failure.park()
 	return p, nil
 }
 
-// open checks what Pebble itself would pass over and opens the database.
+// open locks the directory, checks and clears what Pebble itself would pass over, and opens the database.
 func (p *Pebble) open(base vfs.FS) error {
-	if err := checkManifest(base, p.dir); err != nil {
-		return err
-	}
 	options := p.options(base)
 	defer options.Cache.Unref()
+	if _, err := base.Stat(p.dir); err == nil {
+		lock, err := pebble.LockDirectory(p.dir, base)
+		if err != nil {
+			return openError(err)
+		}
+		p.lock, options.Lock = lock, lock
+		if err := prepareDir(base, p.dir, options); err != nil {
+			return err
+		}
+	}
 	db, err := pebble.Open(p.dir, options)
 	if err != nil {
 		return openError(err)
 	}
+	if err := p.failure.get(); err != nil {
+		_ = db.Close() // The failure is what the caller has to know.
+		return err
+	}
 	p.db = db
+	return nil
+}
+
+// prepareDir checks the files of a directory that is locked and removes Pebble's logs: with the write-ahead log off
+// they are empty, yet Pebble would flush for each of them before it is open, and would try without end if that failed.
+func prepareDir(base vfs.FS, dir string, options *pebble.Options) error {
+	if err := checkFiles(base, dir, options); err != nil {
+		return err
+	}
+	names, err := base.List(dir)
+	if err != nil {
+		return err
+	}
+	for _, name := range names {
+		if strings.HasSuffix(name, ".log") {
+			if err := base.Remove(base.PathJoin(dir, name)); err != nil {
+				return err
+			}
+		}
+	}
 	return nil
 }
 
@@ -323,8 +356,7 @@ func (p *Pebble) Close() error {
 	p.closed = true
 	p.checkpoints.Wait()
 	flushed := p.flush()
-	closed := p.db.Close()
-	p.closeDiskWatch()
+	closed := errors.Join(p.db.Close(), p.letGo())
 	if flushed != nil {
 		return flushed
 	}
@@ -334,8 +366,14 @@ func (p *Pebble) Close() error {
 	return nil
 }
 
-func (p *Pebble) closeDiskWatch() {
-	if p.diskWatch != nil {
-		_ = p.diskWatch.Close() // It ends a goroutine and holds no file.
+// letGo gives back what was taken beside the database.
+func (p *Pebble) letGo() error {
+	var err error
+	if p.lock != nil {
+		err = p.lock.Close()
 	}
+	if p.diskWatch != nil {
+		err = errors.Join(err, p.diskWatch.Close())
+	}
+	return err
 }

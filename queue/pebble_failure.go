@@ -130,6 +130,14 @@ func (g *guardedFS) Rename(from, to string) error {
 	return g.FS.Rename(from, to)
 }
 
+func (g *guardedFS) OpenDir(name string) (vfs.File, error) {
+	dir, err := g.FS.OpenDir(name)
+	if err != nil {
+		return nil, err
+	}
+	return &guardedDir{File: dir, name: name, failure: g.failure}, nil
+}
+
 func (g *guardedFS) Unwrap() vfs.FS { return g.FS }
 
 // guardedFile is a file that guardedFS made.
@@ -157,6 +165,25 @@ func (g *guardedFile) SyncData() error {
 		return err
 	}
 	return g.File.SyncData()
+}
+
+// guardedDir is a directory that guardedFS opened.
+type guardedDir struct {
+	vfs.File
+	name    string
+	failure *failure
+}
+
+// Sync fails the store by itself: Pebble panics, in a goroutine of its own, when it cannot sync a directory. It may go on
+// here, since nothing it does after this reaches the disk.
+func (g *guardedDir) Sync() error {
+	if err := g.failure.pass(); err != nil {
+		return nil
+	}
+	if err := g.File.Sync(); err != nil {
+		_ = g.failure.set(fmt.Errorf("queue: sync directory %s: %w", g.name, err))
+	}
+	return nil
 }
 
 // pebbleLogger takes Pebble's own words. Pebble counts on Fatalf ending the process; here it ends the store.

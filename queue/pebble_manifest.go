@@ -7,7 +7,6 @@ import (
 	"hash/crc32"
 	"io"
 	"io/fs"
-	"path/filepath"
 
 	"github.com/cockroachdb/pebble/v2"
 	"github.com/cockroachdb/pebble/v2/vfs"
@@ -25,15 +24,8 @@ const (
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
-// checkManifest tells a damaged manifest from a torn one. Pebble takes a bad record for the end of the manifest, as it is
-// after a crash in the midst of writing it; a damaged one in the middle would so take the store silently back to an old
-// state, and the newer tables would be deleted. Each record is on disk before the next one begins, so a bad chunk with a
-// later record behind it is damage. Damage to the last record alone cannot be told from a crash: the store is then as it
-// was before its last flush.
-func checkManifest(files vfs.FS, dir string) error {
-	if _, err := files.Stat(dir); errors.Is(err, fs.ErrNotExist) {
-		return nil
-	}
+// checkFiles checks what Pebble would pass over, or would refuse without a file's name.
+func checkFiles(files vfs.FS, dir string, options *pebble.Options) error {
 	desc, err := pebble.Peek(dir, files)
 	if err != nil {
 		return openError(err)
@@ -41,22 +33,59 @@ func checkManifest(files vfs.FS, dir string) error {
 	if !desc.Exists {
 		return nil
 	}
-	path := files.PathJoin(dir, filepath.Base(desc.ManifestFilename))
-	file, err := files.Open(path)
-	if errors.Is(err, fs.ErrNotExist) {
-		return corruptFile(path, err)
-	}
-	if err != nil {
+	if err := checkManifest(files, files.PathJoin(dir, files.PathBase(desc.ManifestFilename))); err != nil {
 		return err
 	}
-	content, err := io.ReadAll(file)
-	if err := errors.Join(err, file.Close()); err != nil {
-		return fmt.Errorf("read %s: %w", path, err)
+	if desc.OptionsFilename == "" {
+		return nil
+	}
+	return checkOptions(files, dir, files.PathJoin(dir, files.PathBase(desc.OptionsFilename)), options)
+}
+
+// checkManifest tells a damaged manifest from a torn one. Pebble takes a bad record for the end of the manifest, as it is
+// after a crash in the midst of writing it; a damaged one in the middle would so take the store silently back to an old
+// state, and the newer tables would be deleted. Each record is on disk before the next one begins, so a bad chunk with a
+// later record behind it is damage. Damage to the last record alone cannot be told from a crash: the store is then as it
+// was before its last flush.
+func checkManifest(files vfs.FS, path string) error {
+	content, err := contentOf(files, path)
+	if err != nil {
+		return err
 	}
 	if at, damaged := manifestDamage(content); damaged {
 		return corruptFile(path, fmt.Errorf("bad checksum at byte %d", at))
 	}
 	return nil
+}
+
+// checkOptions refuses a file of options that cannot be those of a store of ours.
+func checkOptions(files vfs.FS, dir, path string, options *pebble.Options) error {
+	content, err := contentOf(files, path)
+	if err != nil {
+		return err
+	}
+	whole := options.Clone()
+	whole.EnsureDefaults()
+	if err := whole.CheckCompatibility(dir, string(content)); err != nil {
+		return corruptFile(path, err)
+	}
+	return nil
+}
+
+// contentOf reads a file that has to be there.
+func contentOf(files vfs.FS, path string) ([]byte, error) {
+	file, err := files.Open(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, corruptFile(path, err)
+	}
+	if err != nil {
+		return nil, err
+	}
+	content, err := io.ReadAll(file)
+	if err := errors.Join(err, file.Close()); err != nil {
+		return nil, fmt.Errorf("read %s: %w", path, err)
+	}
+	return content, nil
 }
 
 // manifestDamage finds the first bad chunk that has a later record behind it.

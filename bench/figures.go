@@ -1,0 +1,170 @@
+//go:build linux
+
+package main
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strconv"
+	"syscall"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"sluice/client"
+)
+
+const (
+	// settleTime is how long a node is left alone before its memory is read.
+	settleTime = 10 * time.Second
+	// deferBatch is how many messages are deferred in one request.
+	deferBatch = 1000
+	// deferAtOnce is how many requests are under way.
+	deferAtOnce = 8
+	application = "figures"
+)
+
+// figures measures a single node: start, memory, size, restart.
+func (s *settings) figures(ctx context.Context) (err error) {
+	binary, err := os.Stat(s.bin)
+	if err != nil {
+		return err
+	}
+	row := func(what, value string) { fmt.Printf("| %s | %s |\n", what, value) }
+	fmt.Print("| figure | value |\n| --- | ---: |\n")
+	row("size of the binary", megabytes(uint64(binary.Size())))
+
+	n, err := s.startDev()
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, n.stop()) }()
+	start, err := n.ready(ctx)
+	if err != nil {
+		return err
+	}
+	row("`sluice dev`, start to ready", round(start).String())
+	if err := s.memory(ctx, n, row, "memory of an idle node"); err != nil {
+		return err
+	}
+	began := time.Now()
+	if err := s.fill(ctx, n); err != nil {
+		return err
+	}
+	row(fmt.Sprintf("%d messages of %d bytes deferred within", s.deferred, s.payload), time.Since(began).Round(time.Second).String())
+	if err := s.memory(ctx, n, row, "memory with them"); err != nil {
+		return err
+	}
+	for _, end := range []struct {
+		name   string
+		signal syscall.Signal
+	}{{"after a stop in good order", syscall.SIGTERM}, {"after kill -9", syscall.SIGKILL}} {
+		if n, err = s.again(ctx, n, end.signal, func(took time.Duration) { row("restart to ready with them, "+end.name, round(took).String()) }); err != nil {
+			return err
+		}
+	}
+	return s.memory(ctx, n, row, "memory with them after the restart")
+}
+
+func (s *settings) startDev() (*node, error) {
+	ports, err := freePorts(1)
+	if err != nil {
+		return nil, err
+	}
+	return s.launchDev(ports[0])
+}
+
+func (s *settings) launchDev(address string) (*node, error) {
+	return launch(address, filepath.Join(s.dir, "dev.log"), nil, s.bin, "dev", "--listen", address, "--data-dir", filepath.Join(s.dir, "dev"))
+}
+
+// again ends the node by a signal, starts it on the same data and tells how long it took to be ready.
+func (s *settings) again(ctx context.Context, n *node, signal syscall.Signal, tell func(time.Duration)) (*node, error) {
+	if err := n.cmd.Process.Signal(signal); err != nil {
+		return n, err
+	}
+	<-n.gone
+	next, err := s.launchDev(n.address)
+	if err != nil {
+		return n, err
+	}
+	took, err := next.ready(ctx)
+	if err == nil {
+		tell(took)
+	}
+	return next, err
+}
+
+// memory reads what a node holds once it has come to rest.
+func (s *settings) memory(ctx context.Context, n *node, row func(what, value string), what string) error {
+	if err := pause(ctx, settleTime); err != nil {
+		return err
+	}
+	held, err := rss(n.cmd.Process.Pid)
+	row(what, megabytes(held))
+	return err
+}
+
+// fill puts every instance into recovery and sends until so many messages are deferred.
+func (s *settings) fill(ctx context.Context, n *node) error {
+	c, err := client.New(client.Config{Addresses: []string{n.address}, Logger: quiet})
+	if err != nil {
+		return err
+	}
+	defer c.Close()
+	limits := client.Limits{
+		MaxInboxMessages: client.NoLimit, MaxInboxBytes: client.NoLimit,
+		MaxDeferredMessages: client.NoLimit, MaxDeferredBytes: client.NoLimit,
+	}
+	if _, err := c.Applications().Apply(ctx, client.Application{Name: application, Limits: limits}); err != nil {
+		return err
+	}
+	work, ctx := errgroup.WithContext(ctx)
+	work.SetLimit(deferAtOnce)
+	for i := range s.instances {
+		work.Go(func() error {
+			_, err := c.Instances().EnterRecovery(ctx, client.InstanceID{Application: application, Key: strconv.Itoa(i)}, client.EnterRecovery{Cause: "measured"})
+			return err
+		})
+	}
+	if err := work.Wait(); err != nil {
+		return err
+	}
+	work, ctx = errgroup.WithContext(ctx)
+	work.SetLimit(deferAtOnce)
+	for first := 0; first < s.deferred; first += deferBatch {
+		work.Go(func() error { return s.deferSome(ctx, c, first, min(first+deferBatch, s.deferred)) })
+	}
+	return work.Wait()
+}
+
+// deferSome sends the messages first to end and wants each deferred.
+func (s *settings) deferSome(ctx context.Context, c *client.Client, first, end int) error {
+	var batch []client.Message
+	for n := first; n < end; n++ {
+		data := make([]byte, s.payload)
+		if _, err := rand.Read(data); err != nil {
+			return err
+		}
+		batch = append(batch, client.Message{Application: application, Instance: strconv.Itoa(n % s.instances), Type: "measured", Data: data})
+	}
+	results, err := c.SendBatch(ctx, batch)
+	if err != nil {
+		return err
+	}
+	for _, r := range results {
+		if r.Err != nil {
+			return r.Err
+		}
+		if r.Receipt.Disposition != client.DispositionDeferred {
+			return fmt.Errorf("message %s was %s, not deferred", r.Receipt.MessageID, r.Receipt.Disposition)
+		}
+	}
+	return nil
+}
+
+func megabytes(bytes uint64) string { return fmt.Sprintf("%.1f MB", float64(bytes)/1e6) }

@@ -1,0 +1,207 @@
+package raftlog
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"hash/crc32"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/hashicorp/raft"
+)
+
+// Errors of a store. After any of them but ErrCorrupt on a read, the store takes nothing more.
+var (
+	// ErrCorrupt is an entry that is not as it was written.
+	ErrCorrupt = errors.New("raftlog: corrupt entry")
+	// ErrStuck is an append that took longer than the deadline.
+	ErrStuck = errors.New("raftlog: the disk hangs")
+	// ErrFailed is what a store answers after an append failed: what a disk says after a failed fsync is not to be
+	// believed.
+	ErrFailed = errors.New("raftlog: an earlier write failed")
+	// ErrClosed is what a closed store answers.
+	ErrClosed = errors.New("raftlog: closed")
+)
+
+// CorruptError names the entry and where it lies.
+type CorruptError struct {
+	Dir   string
+	Index uint64
+	Why   string
+}
+
+// Error tells where and why.
+func (e *CorruptError) Error() string {
+	return fmt.Sprintf("%v: index %d in %s: %s", ErrCorrupt, e.Index, e.Dir, e.Why)
+}
+
+// Unwrap makes it an ErrCorrupt.
+func (e *CorruptError) Unwrap() error { return ErrCorrupt }
+
+var castagnoli = crc32.MakeTable(crc32.Castagnoli)
+
+// sumSize is what the checksum adds to an entry's extensions.
+const sumSize = 4
+
+// checked is a log with a checksum per entry and a deadline per append.
+//
+// One goroutine does the appends, one at a time, so that the caller can stop waiting for a disk that hangs.
+type checked struct {
+	inner    raft.LogStore
+	dir      string
+	deadline time.Duration
+	onStuck  func(error)
+	stats    Stats
+
+	// jobs hands appends to the goroutine; it is closed by stop. done is closed when the goroutine has ended.
+	jobs chan job
+	done chan struct{}
+
+	// mu guards what follows: an append holds it until it has its answer.
+	mu     sync.Mutex
+	failed error
+	closed bool
+}
+
+// Stats counts appends since the store was opened.
+type Stats struct {
+	Appends, Entries, Bytes atomic.Uint64
+	// Nanoseconds is the time that appends took, all together.
+	Nanoseconds atomic.Uint64
+}
+
+type job struct {
+	do     func() error
+	answer chan error
+}
+
+func check(inner raft.LogStore, dir string, cfg Config) *checked {
+	c := &checked{inner: inner, dir: dir, deadline: cfg.WriteDeadline, onStuck: cfg.OnStuck, jobs: make(chan job), done: make(chan struct{})}
+	go c.work()
+	return c
+}
+
+func (c *checked) work() {
+	defer close(c.done)
+	for j := range c.jobs {
+		j.answer <- j.do()
+	}
+}
+
+// Stats tells what was appended.
+func (c *checked) Stats() *Stats { return &c.stats }
+
+// FirstIndex is the first index in the log; 0: none.
+func (c *checked) FirstIndex() (uint64, error) { return c.inner.FirstIndex() }
+
+// LastIndex is the last index in the log; 0: none.
+func (c *checked) LastIndex() (uint64, error) { return c.inner.LastIndex() }
+
+// GetLog reads an entry and checks it.
+func (c *checked) GetLog(index uint64, l *raft.Log) error {
+	if err := c.inner.GetLog(index, l); err != nil {
+		return err
+	}
+	n := len(l.Extensions) - sumSize
+	switch {
+	case l.Index != index:
+		return &CorruptError{c.dir, index, fmt.Sprintf("it says that it is index %d", l.Index)}
+	case n < 0:
+		return &CorruptError{c.dir, index, "it has no checksum"}
+	}
+	want := binary.BigEndian.Uint32(l.Extensions[n:])
+	l.Extensions = l.Extensions[:n:n]
+	if n == 0 {
+		l.Extensions = nil
+	}
+	if sum(l) != want {
+		return &CorruptError{c.dir, index, "its checksum does not fit"}
+	}
+	return nil
+}
+
+// sum is the CRC-32C of what an entry means: index, term, type, data and extensions.
+func sum(l *raft.Log) uint32 {
+	var head [25]byte
+	binary.BigEndian.PutUint64(head[:], l.Index)
+	binary.BigEndian.PutUint64(head[8:], l.Term)
+	head[16] = byte(l.Type)
+	binary.BigEndian.PutUint64(head[17:], uint64(len(l.Data)))
+	crc := crc32.Update(0, castagnoli, head[:])
+	return crc32.Update(crc32.Update(crc, castagnoli, l.Data), castagnoli, l.Extensions)
+}
+
+// StoreLog appends one entry.
+func (c *checked) StoreLog(l *raft.Log) error { return c.StoreLogs([]*raft.Log{l}) }
+
+// StoreLogs appends entries. When it returns without error they are on the disk.
+func (c *checked) StoreLogs(logs []*raft.Log) error {
+	sealed := make([]*raft.Log, len(logs))
+	bytes := 0
+	for n, l := range logs {
+		s := *l // raft keeps using its own
+		s.Extensions = binary.BigEndian.AppendUint32(append(make([]byte, 0, len(l.Extensions)+sumSize), l.Extensions...), sum(l))
+		sealed[n] = &s
+		bytes += len(l.Data)
+	}
+	start := time.Now()
+	err := c.run(func() error { return c.inner.StoreLogs(sealed) })
+	if err == nil {
+		c.stats.Appends.Add(1)
+		c.stats.Entries.Add(uint64(len(logs)))
+		c.stats.Bytes.Add(uint64(bytes))
+		c.stats.Nanoseconds.Add(uint64(time.Since(start)))
+	}
+	return err
+}
+
+// DeleteRange removes entries, both ends included.
+func (c *checked) DeleteRange(first, last uint64) error {
+	return c.run(func() error { return c.inner.DeleteRange(first, last) })
+}
+
+// run does a write within the deadline. The first that fails is the last.
+func (c *checked) run(do func() error) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	switch {
+	case c.failed != nil:
+		return fmt.Errorf("%w: %w", ErrFailed, c.failed)
+	case c.closed:
+		return ErrClosed
+	}
+	j := job{do: do, answer: make(chan error, 1)}
+	c.jobs <- j
+	late := time.NewTimer(c.deadline)
+	defer late.Stop()
+	select {
+	case err := <-j.answer:
+		c.failed = err
+	case <-late.C:
+		c.failed = fmt.Errorf("%w: a write in %s takes longer than %v", ErrStuck, c.dir, c.deadline)
+		c.onStuck(c.failed)
+	}
+	return c.failed
+}
+
+// stop ends the goroutine. It is an error while a write hangs.
+func (c *checked) stop() error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.closed {
+		return nil
+	}
+	c.closed = true
+	close(c.jobs)
+	if errors.Is(c.failed, ErrStuck) {
+		select {
+		case <-c.done:
+		default:
+			return c.failed
+		}
+	}
+	<-c.done
+	return nil
+}

@@ -1,0 +1,173 @@
+// Package raftlog keeps the raft log and raft's few stable values on disk, and notices when the disk lies, hangs or
+// fails: a checksum per entry, a deadline per write, and no second try after an error.
+package raftlog
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/hashicorp/raft"
+	raftboltdb "github.com/hashicorp/raft-boltdb/v2"
+	wal "github.com/hashicorp/raft-wal"
+	"github.com/hashicorp/raft-wal/metadb"
+	"go.etcd.io/bbolt"
+
+	"sluice/internal/obs"
+)
+
+// Backend names the library that keeps the log. The stable values are in raft-boltdb with either.
+type Backend string
+
+// The backends to choose from.
+const (
+	WAL  Backend = "wal"
+	Bolt Backend = "bolt"
+)
+
+// Config says how a Store keeps its entries. The zero value of a field means its default.
+type Config struct {
+	// Backend is WAL by default. A folder made with one is refused with another.
+	Backend Backend
+	// WriteDeadline is how long one append may take; default 10 s. Past it the store has failed for good.
+	WriteDeadline time.Duration
+	// OnStuck is told, once, of an append that takes longer than the deadline.
+	OnStuck func(err error)
+	// Logger takes the libraries' lines; default slog.Default.
+	Logger *slog.Logger
+}
+
+func (c Config) withDefaults() Config {
+	c.Backend = cmp.Or(c.Backend, WAL)
+	c.WriteDeadline = cmp.Or(c.WriteDeadline, 10*time.Second)
+	if c.OnStuck == nil {
+		c.OnStuck = func(error) {}
+	}
+	if c.Logger == nil {
+		c.Logger = slog.Default()
+	}
+	return c
+}
+
+func (c Config) validate() error {
+	if c.Backend != WAL && c.Backend != Bolt {
+		return fmt.Errorf("raftlog: backend %q; allowed are %q and %q", c.Backend, WAL, Bolt)
+	}
+	if c.WriteDeadline < 0 {
+		return fmt.Errorf("raftlog: the write deadline is %v; it must be positive", c.WriteDeadline)
+	}
+	return nil
+}
+
+// Names of what lies in the folder.
+const (
+	markerFile = "backend"
+	stableFile = "stable.db"
+	logFile    = "log.db"
+	walDir     = "wal"
+)
+
+// Store is a raft.LogStore, raft.StableStore and raft.MonotonicLogStore in one folder.
+type Store struct {
+	*checked
+	raft.StableStore
+	closers []io.Closer
+}
+
+// Open opens or makes the store in dir.
+func Open(dir string, cfg Config) (*Store, error) {
+	cfg = cfg.withDefaults()
+	if err := cfg.validate(); err != nil {
+		return nil, err
+	}
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return nil, fmt.Errorf("raftlog: %w", err)
+	}
+	if err := mark(dir, cfg.Backend); err != nil {
+		return nil, err
+	}
+	stable, err := openBolt(filepath.Join(dir, stableFile))
+	if err != nil {
+		return nil, fmt.Errorf("raftlog: open %s: %w", filepath.Join(dir, stableFile), err)
+	}
+	log, err := openLog(dir, cfg)
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("raftlog: open the %s log in %s: %w", cfg.Backend, dir, err), stable.Close())
+	}
+	return &Store{checked: check(log, dir, cfg), StableStore: stable, closers: []io.Closer{log, stable}}, nil
+}
+
+// mark notes which backend a folder belongs to, and refuses another.
+func mark(dir string, b Backend) error {
+	path := filepath.Join(dir, markerFile)
+	was, err := os.ReadFile(path)
+	switch {
+	case errors.Is(err, os.ErrNotExist):
+		return os.WriteFile(path, []byte(b+"\n"), 0o600)
+	case err != nil:
+		return fmt.Errorf("raftlog: %w", err)
+	case strings.TrimSpace(string(was)) != string(b):
+		return fmt.Errorf("raftlog: %s holds a log kept by %q; it cannot be opened with %q: start the node with the log store it has, or with an empty data folder", dir, strings.TrimSpace(string(was)), b)
+	}
+	return nil
+}
+
+// backend is a log of a library.
+type backend interface {
+	raft.LogStore
+	io.Closer
+}
+
+func openLog(dir string, cfg Config) (backend, error) {
+	if cfg.Backend == Bolt {
+		return openBolt(filepath.Join(dir, logFile))
+	}
+	path := filepath.Join(dir, walDir)
+	if err := os.MkdirAll(path, 0o700); err != nil {
+		return nil, err
+	}
+	meta := &metadb.BoltMetaDB{}
+	log, err := wal.Open(path, wal.WithLogger(obs.Hclog(cfg.Logger, "raft-wal")), wal.WithMetaStore(meta))
+	if err != nil {
+		return nil, errors.Join(err, meta.Close())
+	}
+	return &walLog{log, meta}, nil
+}
+
+// walLog closes what the library leaves open: without this its folder could not be opened again by the same process.
+type walLog struct {
+	*wal.WAL
+	meta *metadb.BoltMetaDB
+}
+
+// Close closes the log and its list of segments.
+func (w *walLog) Close() error { return errors.Join(w.WAL.Close(), w.meta.Close()) }
+
+// openBolt opens a bolt file with care for bursts: the list of free pages is not written with each commit.
+// A file that another process holds is an error after a moment, not a wait for ever.
+func openBolt(path string) (*raftboltdb.BoltStore, error) {
+	return raftboltdb.New(raftboltdb.Options{Path: path, BoltOptions: &bbolt.Options{
+		NoFreelistSync: true, FreelistType: bbolt.FreelistMapType, Timeout: 2 * time.Second,
+	}})
+}
+
+// Close closes it, unless a write hangs: then the files are left to the end of the process.
+func (s *Store) Close() error {
+	if err := s.stop(); err != nil {
+		return err
+	}
+	var err error
+	for _, c := range s.closers {
+		err = errors.Join(err, c.Close())
+	}
+	return err
+}
+
+// IsMonotonic tells raft that gaps between indexes are refused, with either backend, so that both behave alike.
+func (s *Store) IsMonotonic() bool { return true }

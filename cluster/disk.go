@@ -2,7 +2,6 @@ package cluster
 
 import (
 	"context"
-	"errors"
 	"log/slog"
 	"sync/atomic"
 	"time"
@@ -11,7 +10,7 @@ import (
 )
 
 const (
-	diskLook = time.Second
+	diskLook = 250 * time.Millisecond
 	// diskReserveShare is the greatest part of a file system that is kept free, as a divisor.
 	diskReserveShare = 20
 	// abdicateEvery is how often a leader with a full disk tries to hand over.
@@ -24,10 +23,15 @@ type disk struct {
 	dir     string
 	reserve uint64
 	log     *slog.Logger
-	low     atomic.Bool
+	// low: below the reserve; bottom: below half of it.
+	low, bottom atomic.Bool
 }
 
+// full tells whether there is too little space for new commands.
 func (d *disk) full() bool { return d.low.Load() }
+
+// critical tells whether there is too little space even for what other nodes committed.
+func (d *disk) critical() bool { return d.bottom.Load() }
 
 // look measures the space left.
 func (d *disk) look() {
@@ -39,6 +43,7 @@ func (d *disk) look() {
 	block := uint64(s.Bsize)
 	free, reserve := s.Bavail*block, min(d.reserve, s.Blocks*block/diskReserveShare)
 	low := free < reserve
+	d.bottom.Store(free < reserve/2)
 	if d.low.Swap(low) == low {
 		return
 	}
@@ -65,16 +70,5 @@ func (n *Node) watchDisk(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		}
-	}
-}
-
-// noteStorage looks at an error that raft's log gave the leader: a full disk may be freed; whatever else a disk says
-// ends the node, for what it holds then is not known.
-func (n *Node) noteStorage(err error) {
-	switch {
-	case errors.Is(err, unix.ENOSPC):
-		n.disk.look()
-	case errors.Is(err, unix.EIO), errors.Is(err, unix.EROFS):
-		n.fatal(err)
 	}
 }

@@ -3,9 +3,9 @@ package cluster
 import (
 	"context"
 	"errors"
+	"strings"
 
 	"github.com/hashicorp/raft"
-	"golang.org/x/sys/unix"
 
 	"sluice/api/reason"
 	"sluice/transport"
@@ -21,7 +21,7 @@ func raftRefusal(err error) error {
 		return refusal
 	case errors.Is(err, raft.ErrNotLeader), errors.Is(err, raft.ErrLeadershipTransferInProgress):
 		return reason.NoLeader.Errorf("this node is not the leader: %v", err)
-	case errors.Is(err, unix.ENOSPC):
+	case strings.Contains(err.Error(), errDiskFull.Error()): // raft does not wrap what its log says
 		return reason.DiskFull.Errorf("the leader's disk is full: free some space")
 	}
 	return reason.OutcomeUnknown.Errorf("it may or may not be done, and the same call with the same id is safe: %v", err)

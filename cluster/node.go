@@ -33,9 +33,10 @@ type Node struct {
 	log     *slog.Logger
 	folder  *folder
 	group   *group
-	raftLog *raftlog.Store
-	snaps   *snapshot.Store
-	gossip  *gossip.Gossip
+	parts   parts
+	raftLog raftStore
+	snaps   raft.SnapshotStore
+	gossip  gossiper
 	metrics *metrics
 	disk    *disk
 	started time.Time
@@ -73,13 +74,44 @@ type Node struct {
 
 // New opens the data folder, the state and the gossip port of a node, and starts nothing. Run or Close must follow.
 // It refuses a folder that belongs to another node or cluster, or that another process uses.
-func New(cfg Config) (*Node, error) {
+func New(cfg Config) (*Node, error) { return newNode(cfg, realParts) }
+
+// parts are the things beneath a node that its tests put others in the place of.
+type parts struct {
+	openLog       func(dir string, cfg raftlog.Config) (raftStore, error)
+	openSnapshots func(dir string, cfg snapshot.Config) (raft.SnapshotStore, error)
+	listenGossip  func(cfg gossip.Config) (gossiper, error)
+}
+
+// raftStore keeps raft's log and its few stable values.
+type raftStore interface {
+	raft.LogStore
+	raft.StableStore
+	Close() error
+}
+
+// gossiper finds other nodes.
+type gossiper interface {
+	Run(ctx context.Context) error
+	Close() error
+	Addr() string
+	Members() []gossip.Member
+	UpdateMeta(m gossip.Meta) error
+}
+
+var realParts = parts{
+	openLog:       func(dir string, cfg raftlog.Config) (raftStore, error) { return raftlog.Open(dir, cfg) },
+	openSnapshots: func(dir string, cfg snapshot.Config) (raft.SnapshotStore, error) { return snapshot.Open(dir, cfg) },
+	listenGossip:  func(cfg gossip.Config) (gossiper, error) { return gossip.Listen(cfg) },
+}
+
+func newNode(cfg Config, p parts) (*Node, error) {
 	cfg = cfg.Defaults()
 	if err := cfg.Validate(); err != nil {
 		return nil, err
 	}
 	n := &Node{
-		cfg: cfg, log: cfg.Logger.With("component", "cluster", "node", cfg.NodeID), metrics: newMetrics(), started: time.Now(),
+		parts: p, cfg: cfg, log: cfg.Logger.With("component", "cluster", "node", cfg.NodeID), metrics: newMetrics(), started: time.Now(),
 		leads: make(chan bool, 16), stopped: make(chan struct{}), halted: make(chan struct{}),
 		addresses: map[string]string{}, health: map[string]string{},
 	}
@@ -103,20 +135,30 @@ func (n *Node) open() (err error) {
 		return err
 	}
 	n.group.onEffects, n.group.onFatal = n.onEffects, n.fatal
-	if n.raftLog, err = raftlog.Open(filepath.Join(dir, "raft"), raftlog.Config{Backend: n.cfg.RaftLog, OnStuck: n.fatal, Logger: n.log}); err != nil {
+	log, err := n.parts.openLog(filepath.Join(dir, "raft"), raftlog.Config{Backend: n.cfg.RaftLog, OnStuck: n.fatal, Logger: n.log})
+	if err != nil {
 		return fmt.Errorf("cluster: open the raft log: %w", err)
 	}
-	if n.snaps, err = snapshot.Open(filepath.Join(dir, "snapshots"), snapshot.Config{Logger: n.log}); err != nil {
+	n.raftLog = log
+	if n.snaps, err = n.parts.openSnapshots(filepath.Join(dir, "snapshots"), snapshot.Config{Logger: n.log}); err != nil {
 		return fmt.Errorf("cluster: open the snapshots: %w", err)
 	}
+	return n.openGossip()
+}
+
+func (n *Node) openGossip() error {
 	if n.cfg.GossipBind == "" {
 		return nil
 	}
-	n.gossip, err = gossip.Listen(gossip.Config{
+	g, err := n.parts.listenGossip(gossip.Config{
 		NodeID: n.cfg.NodeID, Cluster: n.cfg.Cluster, Bind: n.cfg.GossipBind, Advertise: n.cfg.GossipAdvertise, Join: n.cfg.Join,
 		Meta: n.meta(), Logger: n.log, OnEvent: n.onGossip,
 	})
-	return err
+	if err != nil {
+		return fmt.Errorf("cluster: gossip: %w", err)
+	}
+	n.gossip = g
+	return nil
 }
 
 // giveUp closes everything of a node that does not run.

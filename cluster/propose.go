@@ -39,6 +39,9 @@ func (n *Node) propose(ctx context.Context, cmd *logv1.Command, session string) 
 		outcomes, err = n.proposer.submit(ctx, p)
 		return err
 	})
+	if notDone(err) && n.disk.full() {
+		err = n.diskFull()
+	}
 	n.metrics.proposed(began, err)
 	if err != nil {
 		return nil, err
@@ -47,6 +50,10 @@ func (n *Node) propose(ctx context.Context, cmd *logv1.Command, session string) 
 		return nil, reason.FromFault(f)
 	}
 	return outcomes[0], nil
+}
+
+func (n *Node) diskFull() error {
+	return reason.DiskFull.Errorf("the disk of node %s is full: free some space", n.cfg.NodeID)
 }
 
 // retryPause is how long a refused call waits for news of a leader before it asks again without any.

@@ -131,7 +131,7 @@ func (p *proposer) toRaft(ctx context.Context, first *proposal) {
 	b := p.gather(first)
 	if p.node.disk.full() {
 		<-p.slots
-		b.fail(reason.DiskFull.Errorf("the disk of node %s is full: free some space", p.node.cfg.NodeID))
+		b.fail(p.node.diskFull())
 		return
 	}
 	digest := p.digest(ctx)
@@ -223,7 +223,6 @@ func (p *proposer) await() {
 
 func (p *proposer) outcome(f *flight) ([]*logv1.Outcome, error) {
 	if err := p.node.settled(f.future); err != nil {
-		p.node.noteStorage(err)
 		return nil, raftRefusal(err)
 	}
 	a, ok := f.future.Response().(*answer)

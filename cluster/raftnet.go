@@ -195,6 +195,9 @@ func (t *raftTransport) installed(id raft.ServerID, now time.Time) int {
 // ServerAddr finds a node by its id: where gossip saw it last, else where raft's configuration has it. The stream
 // then says whom it means, so a wrong address is noticed.
 func (n *Node) ServerAddr(id raft.ServerID) (raft.ServerAddress, error) {
+	if string(id) == n.cfg.NodeID {
+		return raft.ServerAddress(n.cfg.Transport.Advertise()), nil
+	}
 	if addr := n.gossiped(string(id)); addr != "" {
 		return raft.ServerAddress(string(id) + "@" + addr), nil
 	}

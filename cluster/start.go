@@ -33,7 +33,7 @@ func (n *Node) startRaft() error {
 	}
 	// The state is durable by itself; it is older than a snapshot only if the node crashed while it took the leader's.
 	cfg.NoSnapshotRestoreOnStart = len(latest) == 0 || latest[0].Index <= n.group.applied.index()
-	cached, err := raft.NewLogCache(logCache, n.raftLog)
+	cached, err := raft.NewLogCache(logCache, &watchedLog{raftStore: n.raftLog, node: n})
 	if err != nil {
 		return fmt.Errorf("cluster: log cache: %w", err)
 	}

@@ -95,7 +95,7 @@ func testConfig() Config {
 	return Config{NodeID: "n1", DataDir: "-", Listen: "-", Logger: slog.New(slog.NewTextHandler(io.Discard, nil)), Profiles: true}.Defaults()
 }
 
-func serveFake(t *testing.T, node *fakeNode, change ...func(*Config)) *fakeServer {
+func serveFake(t testing.TB, node *fakeNode, change ...func(*Config)) *fakeServer {
 	t.Helper()
 	cfg := testConfig()
 	for _, c := range change {
@@ -114,7 +114,7 @@ func serveFake(t *testing.T, node *fakeNode, change ...func(*Config)) *fakeServe
 }
 
 // newClient makes a client of HTTP/1.1 or of HTTP/2 in plain text.
-func newClient(t *testing.T, two bool) *http.Client {
+func newClient(t testing.TB, two bool) *http.Client {
 	protocols := new(http.Protocols)
 	protocols.SetHTTP1(!two)
 	protocols.SetUnencryptedHTTP2(two)

@@ -34,7 +34,7 @@ as in 90s or 24h.`,
   patterns:
     - name: order
       types:
-        - {name: order.placed, opens: true}
+        - {name: order.placed, opens: true, after: [""]}
         - {name: order.changed, after: [order.placed, order.changed]}
         - {name: order.reconciled, suitable: recovery}
   END`,

@@ -80,6 +80,9 @@ func newClusterTransfer(sh *shell) *cobra.Command {
 	var to string
 	c := clusterCommand(sh, "transfer-leader", "Hand the leadership to another member", "  sluice cluster transfer-leader --to n2\n  sluice cluster transfer-leader            # to the most up-to-date one",
 		func(ctx context.Context, c *client.Client) error {
+			if err := otherVoter(ctx, c); err != nil {
+				return err
+			}
 			answer, err := client.Call[sluicev1.TransferLeadershipRequest, sluicev1.TransferLeadershipResponse](ctx, c, sluicev1connect.ClusterServiceTransferLeadershipProcedure, &sluicev1.TransferLeadershipRequest{NodeId: to})
 			if err != nil {
 				return err
@@ -90,6 +93,24 @@ func newClusterTransfer(sh *shell) *cobra.Command {
 	return c
 }
 
+// otherVoter refuses what a cluster of one cannot do, which the cluster itself would only say after trying for long.
+func otherVoter(ctx context.Context, c *client.Client) error {
+	all, err := ask[sluicev1.MembersRequest, sluicev1.MembersResponse](ctx, c, sluicev1connect.ClusterServiceMembersProcedure, &sluicev1.MembersRequest{})
+	if err != nil {
+		return err
+	}
+	voters := 0
+	for _, m := range all.GetMembers() {
+		if m.GetSuffrage() == "voter" {
+			voters++
+		}
+	}
+	if voters > 1 {
+		return nil
+	}
+	return hint(&client.Error{Code: "failed_precondition", Message: "there is no other voter to hand the leadership to"}, "see the members: sluice cluster members")
+}
+
 func newClusterJoin(sh *shell) *cobra.Command {
 	var req sluicev1.JoinRequest
 	c := &cobra.Command{Use: "join", Short: "Propose a running node as a member", Args: cobra.NoArgs, Example: "  sluice cluster join --node-id n4 --address 127.0.0.1:7634"}
@@ -98,6 +119,13 @@ func newClusterJoin(sh *shell) *cobra.Command {
 			return usagef("which node? give --node-id ID and --address HOST:PORT")
 		}
 		return sh.withClient(cmd, func(ctx context.Context, c *client.Client) error {
+			if req.Cluster == "" {
+				status, err := ask[sluicev1.StatusRequest, sluicev1.StatusResponse](ctx, c, sluicev1connect.ClusterServiceStatusProcedure, &sluicev1.StatusRequest{})
+				if err != nil {
+					return err
+				}
+				req.Cluster = status.GetCluster()
+			}
 			answer, err := client.Call[sluicev1.JoinRequest, sluicev1.JoinResponse](ctx, c, sluicev1connect.ClusterServiceJoinProcedure, &req)
 			if err != nil {
 				return err
@@ -107,7 +135,7 @@ func newClusterJoin(sh *shell) *cobra.Command {
 	}
 	c.Flags().StringVar(&req.NodeId, "node-id", "", "id of the node (required)")
 	c.Flags().StringVar(&req.Address, "address", "", "where the node listens, HOST:PORT (required)")
-	c.Flags().StringVar(&req.Cluster, "cluster-name", "sluice", "name of the cluster that the node believes to join")
+	c.Flags().StringVar(&req.Cluster, "cluster-name", "", "name of the cluster, to be sure that it is the right one (default: whatever it is)")
 	return c
 }
 

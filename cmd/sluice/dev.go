@@ -76,20 +76,23 @@ func (sh *shell) dev(ctx context.Context, d devSettings) error {
 			ended <- node.Run(ctx)
 		})
 	}
-	if err := waitReady(ctx, nodes); err == nil {
+	err = waitReady(ctx, nodes)
+	switch {
+	case err == nil:
 		sh.banner(nodes, dir, d.dataDir != "", sh.now().Sub(begun))
-	} else if ctx.Err() == nil {
-		sh.say("sluice: %v", err)
+	case ctx.Err() != nil:
+		err = nil // it was interrupted, or a node ended, which says why
+	default:
 		stop()
 	}
 	running.Wait()
 	close(ended)
-	return joined(ended)
+	return joined(err, ended)
 }
 
-// joined is all that nodes had to say at their end.
-func joined(ended <-chan error) error {
-	var all []error
+// joined is what went wrong at the start, and all that nodes had to say at their end.
+func joined(first error, ended <-chan error) error {
+	all := []error{first}
 	for err := range ended {
 		all = append(all, err)
 	}
@@ -142,7 +145,7 @@ func devConfigs(sh *shell, d devSettings, dir string) ([]server.Config, error) {
 	for i := range configs {
 		id := fmt.Sprintf("dev%d", i+1)
 		configs[i] = server.Config{
-			NodeID: id, Cluster: "dev", DataDir: filepath.Join(dir, id), Version: version, Logger: logger.With("node", id), Insecure: sh.insecure,
+			NodeID: id, Cluster: "dev", DataDir: filepath.Join(dir, id), Version: version, Logger: logger, Insecure: sh.insecure,
 			CertFile: sh.tls.cert, KeyFile: sh.tls.key, CAFile: sh.tls.ca, BootstrapExpect: d.nodes, Join: gossip,
 			Listen: net.JoinHostPort(host, strconv.Itoa(port+min(port, 1)*i)),
 		}

@@ -92,7 +92,7 @@ func (s *story) declare(ctx context.Context) error {
 		Name:     application,
 		Delivery: client.DeliveryPolicy{Window: 4},
 		Patterns: []client.Pattern{{Name: "order", Types: []client.MessageType{
-			{Name: "order.placed", Opens: true},
+			{Name: "order.placed", Opens: true, After: []string{""}},
 			{Name: "order.paid", After: []string{"order.placed"}},
 			{Name: "order.packed", After: []string{"order.paid"}},
 			{Name: "order.shipped", After: []string{"order.packed"}},

@@ -25,7 +25,7 @@ func (s *story) id(order string) client.InstanceID {
 func (s *story) startNode(dir string) (stop func() error, err error) {
 	node, err := server.New(server.Config{
 		NodeID: "demo", Cluster: "demo", DataDir: dir, Listen: "127.0.0.1:0", BootstrapExpect: 1, Version: "demo",
-		Logger: slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelError})),
+		Logger: slog.New(slog.DiscardHandler), // what stops it, Run says,
 	})
 	if err != nil {
 		return nil, err
@@ -49,11 +49,12 @@ func (s *story) startNode(dir string) (stop func() error, err error) {
 
 // send sends one message, its type being its id, and tells what the receipt says.
 func (s *story) send(ctx context.Context, order, kind string) error {
+	s.say("send %s to order %s", kind, order)
 	r, err := s.client.Send(ctx, client.Message{Application: application, Instance: order, ID: kind, Type: kind, Data: []byte(order)})
 	if err != nil {
 		return fmt.Errorf("send %s to %s: %w", kind, order, err)
 	}
-	s.say("send %-14s → %s  seq %d: %s (mode %s, epoch %d)", kind, order, r.Seq, r.Disposition, r.Mode, r.Epoch)
+	s.say("  receipt: seq %d, %s, mode %s", r.Seq, strings.ToUpper(string(r.Disposition)), r.Mode)
 	return nil
 }
 

@@ -78,7 +78,7 @@ func (w *worker) book(d *client.Delivery) error {
 
 // recover finds out what took effect: what stands in the ledger did.
 func (w *worker) recover(_ context.Context, r *client.Recovery) error {
-	fmt.Fprintf(w.out, "recovers %s: %s, %d deferred, %d in doubt\n", r.Instance.Key, r.Cause, r.DeferredMessages, len(r.InDoubt))
+	fmt.Fprintf(w.out, "recovers recovers %s: %s; %d deferred, %d in doubt\n", r.Instance.Key, r.Cause, r.DeferredMessages, len(r.InDoubt))
 	for _, m := range r.InDoubt {
 		booked, err := w.booked(fmt.Sprintf("%d %s %s", m.Seq, r.Instance.Key, m.Message.Type))
 		if err != nil {
@@ -87,7 +87,7 @@ func (w *worker) recover(_ context.Context, r *client.Recovery) error {
 		if !booked {
 			break
 		}
-		fmt.Fprintf(w.out, "found seq %d, %s, stands in the ledger: it took effect and is not run again\n", m.Seq, m.Message.Type)
+		fmt.Fprintf(w.out, "found found seq %d, %s, stands in the ledger: it took effect and is not run again\n", m.Seq, m.Message.Type)
 		r.ProcessedThrough(m.Seq)
 	}
 	return nil

@@ -161,9 +161,6 @@ func writeLog(t *testing.T, cases, events int) string {
 // TestReplayThroughALeaderThatIsKilled replays a log on three processes, kills the leader -9 in the middle, and has the
 // replay prove that every case came out right.
 func TestReplayThroughALeaderThatIsKilled(t *testing.T) {
-	if testing.Short() {
-		t.Skip("SKIPPED: starts three processes")
-	}
 	t.Parallel()
 	const cases, events = 60, 30
 	p := startProcesses(t, 3)

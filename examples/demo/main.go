@@ -1,18 +1,20 @@
 // Command demo shows in some seconds what Sluice is for: a worker dies in the middle of a message, its instance goes into
 // recovery, what arrives meanwhile is held, another worker finds out what took effect, and everything is drained in order.
 //
-// It starts a node in this process and the workers as processes of their own; the first is killed with kill -9.
+// It starts an embedded node, and the workers as processes of their own; the first is killed with kill -9.
 package main
 
 import (
 	"context"
 	"errors"
+	"flag"
 	"fmt"
 	"io"
 	"os"
 	"os/signal"
 	"path/filepath"
 	"strings"
+	"sync"
 	"syscall"
 	"time"
 
@@ -31,9 +33,11 @@ func main() {
 	if len(os.Args) == 5 && os.Args[1] == "worker" {
 		exit(work(ctx, os.Stdout, os.Args[2], os.Args[3], os.Args[4]))
 	}
+	binary := flag.String("bin", "", "the sluice binary, whose embedded node is used; without it the node is in this process")
+	flag.Parse()
 	ctx, cancel := context.WithTimeout(ctx, 2*time.Minute)
 	defer cancel()
-	exit(demo(ctx, os.Stdout))
+	exit(demo(ctx, os.Stdout, *binary))
 }
 
 func exit(err error) {
@@ -50,25 +54,31 @@ type story struct {
 	begun  time.Time
 	client *client.Client
 	addr   string
-	ledger string // file that the workers write to: the world outside Sluice
+	ledger string     // file that the workers write to: the world outside Sluice
+	mu     sync.Mutex // guards out: the workers tell the story, too
 }
 
 func (s *story) title(format string, args ...any) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	fmt.Fprintf(s.out, "\n%5.1fs  %s\n", time.Since(s.begun).Seconds(), fmt.Sprintf(format, args...))
 }
 
-func (s *story) say(format string, args ...any) { fmt.Fprintf(s.out, "        "+format+"\n", args...) }
+func (s *story) say(format string, args ...any) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	fmt.Fprintf(s.out, "        "+format+"\n", args...)
+}
 
 // demo tells the story; an error means that it did not come out as it should.
-func demo(ctx context.Context, out io.Writer) (err error) {
+func demo(ctx context.Context, out io.Writer, binary string) (err error) {
 	dir, err := os.MkdirTemp("", "sluice-demo-")
 	if err != nil {
 		return err
 	}
 	defer os.RemoveAll(dir)
 	s := &story{out: out, begun: time.Now(), ledger: filepath.Join(dir, "ledger")}
-	s.title("A node starts in this process")
-	stop, err := s.startNode(filepath.Join(dir, "node"))
+	stop, err := s.startNode(ctx, filepath.Join(dir, "node"), binary)
 	if err != nil {
 		return err
 	}

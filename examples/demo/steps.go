@@ -5,7 +5,6 @@ import (
 	"context"
 	"fmt"
 	"io"
-	"log/slog"
 	"os"
 	"os/exec"
 	"strings"
@@ -14,37 +13,10 @@ import (
 	"time"
 
 	"sluice/client"
-	"sluice/server"
 )
 
 func (s *story) id(order string) client.InstanceID {
 	return client.InstanceID{Application: application, Key: order}
-}
-
-// startNode runs a node in this process; stop ends it.
-func (s *story) startNode(dir string) (stop func() error, err error) {
-	node, err := server.New(server.Config{
-		NodeID: "demo", Cluster: "demo", DataDir: dir, Listen: "127.0.0.1:0", BootstrapExpect: 1, Version: "demo",
-		Logger: slog.New(slog.DiscardHandler), // what stops it, Run says,
-	})
-	if err != nil {
-		return nil, err
-	}
-	ctx, cancel := context.WithCancel(context.Background())
-	done := make(chan error, 1)
-	go func() { done <- node.Run(ctx) }()
-	stop = func() error {
-		cancel()
-		return <-done
-	}
-	ready, over := context.WithTimeout(ctx, 30*time.Second)
-	defer over()
-	if err := node.WaitReady(ready); err != nil {
-		return nil, fmt.Errorf("%w (%w)", err, stop())
-	}
-	s.addr = node.Addr().String()
-	s.say("ready after %v at %s; its data lies in %s", time.Since(s.begun).Round(time.Millisecond), s.addr, dir)
-	return stop, nil
 }
 
 // send sends one message, its type being its id, and tells what the receipt says.

@@ -78,7 +78,7 @@ bench: build ## Measure three local nodes against bare raft, and print the table
 
 .PHONY: demo
 demo: build ## Start an embedded node, kill a worker midway, and watch hold, recovery and drain
-	go run ./examples/demo -bin bin/sluice
+	go run ./examples/demo
 
 .PHONY: check
 check: lint verify test race ## Run everything that must pass before a change is proposed

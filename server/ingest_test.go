@@ -30,7 +30,7 @@ func TestIngestAnswersInOrderAndGathersWhileItWaits(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var commands, last int
 		node := &fakeNode{propose: func(ctx context.Context, cmd *logv1.Command) (*logv1.Outcome, error) {
-			time.Sleep(time.Millisecond) // virtual: a quorum's disks
+			<-time.After(time.Millisecond) // virtual: a quorum's disks
 			commands++
 			for _, m := range cmd.GetSend().GetMessages() {
 				if want := fmt.Sprint(last); m.GetId() != want {

@@ -146,7 +146,7 @@ func TestWorkPollsNoMoreForAWorkerThatIsSilent(t *testing.T) {
 		}
 		l, _ := startWork(t.Context(), node)
 		l.in <- &sluicev1.WorkRequest{SessionId: "s", Credit: 1}
-		time.Sleep(time.Minute) // virtual
+		<-time.After(time.Minute) // virtual
 		synctest.Wait()
 		if polled < 3 || polled > 5 {
 			t.Errorf("polls of a second each for a lease of 3 s: want about 4, got %d", polled)

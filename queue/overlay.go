@@ -26,6 +26,7 @@ type change struct {
 	value   []byte
 	present bool      // the key has the value; else it is gone
 	below   tombstone // what removes the store's own
+	slot    int       // its place in overlay.slots
 }
 
 func (c *change) name() string { return c.key }
@@ -42,9 +43,13 @@ func (s span) holds(key []byte) bool {
 // overlay is the net effect of a batch's writes over a store: one change per key, and spans below all changes.
 type overlay struct {
 	changes map[string]*change
+	slots   []*change // the changes in order of their keys' first writes, which often lie together; nil: dropped
 	spans   []span
 	bytes   int // about what the changes take when they are written
-	slab    []byte
+
+	// room and slab are memory that many changes and many values share.
+	room []change
+	slab []byte
 
 	// ordered holds the changes in order of their keys for iterators; it is built for the first one and brought up to
 	// date for each later one from stale, the keys that changed since. nil: no iterator was asked for yet.
@@ -60,7 +65,18 @@ func newOverlay() *overlay { return &overlay{changes: make(map[string]*change)} 
 // reset forgets everything but the map's room.
 func (o *overlay) reset() {
 	clear(o.changes)
-	*o = overlay{changes: o.changes}
+	clear(o.slots)
+	*o = overlay{changes: o.changes, slots: o.slots[:0]}
+}
+
+// made gives room for a change.
+func (o *overlay) made(c change) *change {
+	const changesTogether = 64
+	if len(o.room) == cap(o.room) {
+		o.room = make([]change, 0, changesTogether)
+	}
+	o.room = append(o.room, c)
+	return &o.room[len(o.room)-1]
 }
 
 // keep copies a value into memory that many values share.
@@ -81,9 +97,15 @@ func (o *overlay) keep(value []byte) []byte {
 func (c *change) cost() int { return len(c.key) + len(c.value) + changeOverhead }
 
 // put replaces what the batch did to a key before; old is nil if that is nothing.
-func (o *overlay) put(c, old *change) {
+func (o *overlay) put(made change, old *change) {
+	c := o.made(made)
 	if old != nil {
 		o.bytes -= old.cost()
+		c.slot = old.slot
+		o.slots[c.slot] = c
+	} else {
+		c.slot = len(o.slots)
+		o.slots = append(o.slots, c)
 	}
 	o.changes[c.key] = c
 	o.bytes += c.cost()
@@ -92,6 +114,7 @@ func (o *overlay) put(c, old *change) {
 
 func (o *overlay) drop(old *change) {
 	o.bytes -= old.cost()
+	o.slots[old.slot] = nil
 	delete(o.changes, old.key)
 	o.touch(old.key)
 }
@@ -103,7 +126,7 @@ func (o *overlay) touch(key string) {
 }
 
 func (o *overlay) set(key, value []byte) {
-	c := &change{value: o.keep(value), present: true}
+	c := change{value: o.keep(value), present: true}
 	old := o.changes[string(key)]
 	if old != nil {
 		c.key, c.below = old.key, old.below
@@ -114,7 +137,7 @@ func (o *overlay) set(key, value []byte) {
 }
 
 func (o *overlay) remove(key []byte) {
-	o.put(&change{key: string(key), below: tombstoneDelete}, o.changes[string(key)])
+	o.put(change{key: string(key), below: tombstoneDelete}, o.changes[string(key)])
 }
 
 // removeSingle takes a key away that was set once: one set within the batch leaves no trace.
@@ -122,11 +145,11 @@ func (o *overlay) removeSingle(key []byte) {
 	old := o.changes[string(key)]
 	switch {
 	case old == nil && !o.spanned(key):
-		o.put(&change{key: string(key), below: tombstoneSingle}, nil)
+		o.put(change{key: string(key), below: tombstoneSingle}, nil)
 	case old != nil && old.present && old.below == tombstoneNone:
 		o.drop(old)
 	case old != nil && old.present:
-		o.put(&change{key: old.key, below: old.below}, old)
+		o.put(change{key: old.key, below: old.below}, old)
 	}
 }
 
@@ -176,7 +199,10 @@ func (o *overlay) encode(b *pebble.Batch) error {
 			return err
 		}
 	}
-	for _, c := range o.changes {
+	for _, c := range o.slots {
+		if c == nil {
+			continue
+		}
 		if err := c.encode(b); err != nil {
 			return err
 		}

@@ -45,6 +45,8 @@ const (
 	defaultOpenFiles     = 512
 	// bloomBitsPerKey costs a little over a byte a key and answers 99 % of the look-ups of unknown ids without a read.
 	bloomBitsPerKey = 10
+	// indexBlockBytes keeps a table's index in one block: a look-up reads one block less.
+	indexBlockBytes = 256 << 10
 	// manifestBytesMax bounds what a start has to read before it knows the tables.
 	manifestBytesMax = 8 << 20
 	// diskSlowAfter is how long one write may take before the log says that the disk is slow.
@@ -188,7 +190,8 @@ func prepareDir(base vfs.FS, dir string, options *pebble.Options) error {
 func (p *Pebble) options(base vfs.FS) *pebble.Options {
 	cache := p.config.Cache
 	if cache == nil {
-		cache = pebble.NewCache(p.config.CacheBytes)
+		// Pebble takes the room of its tables in memory out of the cache: without more it would hold no blocks under load.
+		cache = pebble.NewCache(p.config.CacheBytes + memTablesMax*p.config.MemTableBytes)
 	} else {
 		cache.Ref()
 	}
@@ -207,6 +210,7 @@ func (p *Pebble) options(base vfs.FS) *pebble.Options {
 		EventListener:               p.events(),
 	}
 	for i := range o.Levels {
+		o.Levels[i].IndexBlockSize = indexBlockBytes
 		o.Levels[i].FilterPolicy = bloom.FilterPolicy(bloomBitsPerKey)
 	}
 	return o

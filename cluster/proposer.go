@@ -134,7 +134,7 @@ func (p *proposer) toRaft(ctx context.Context, first *proposal) {
 		b.fail(p.node.diskFull())
 		return
 	}
-	digest := p.digest(ctx)
+	digest := p.digest()
 	skip := 0
 	if digest != nil {
 		skip = 1
@@ -183,21 +183,12 @@ const (
 	entryCommandsField = 2
 )
 
-// digest is, once in a while, the command that lets the replicas compare their states. It speaks of the entry right
-// before its own, so nothing else may be in flight: it waits for what is.
-func (p *proposer) digest(ctx context.Context) []byte {
+// digest is, once in a while, the command that lets the replicas compare their states with the leader's.
+func (p *proposer) digest() []byte {
 	if p.sinceDigest++; p.sinceDigest < p.node.cfg.DigestEvery {
 		return nil
 	}
 	p.sinceDigest = 0
-	for held := 1; held < cap(p.slots); held++ {
-		select {
-		case p.slots <- struct{}{}:
-			defer func() { <-p.slots }()
-		case <-ctx.Done():
-			return nil
-		}
-	}
 	index, digest := p.node.group.live.Load().machine.Digest()
 	cmd := &logv1.Command{Actor: dutyActor, Kind: &logv1.Command_CheckDigest{CheckDigest: &logv1.CheckDigest{Index: index, Digest: digest}}}
 	data, err := proto.Marshal(cmd)

@@ -20,11 +20,20 @@ const (
 // disk watches the space left in the data folder. While there is too little the node takes no new commands as leader
 // and hands over, but goes on following; when space is freed it goes on by itself.
 type disk struct {
-	dir     string
-	reserve uint64
+	dir string
+	// reserve bytes are kept free, but at most one part in share of the file system.
+	reserve atomic.Uint64
+	share   atomic.Uint64
 	log     *slog.Logger
 	// low: below the reserve; bottom: below half of it.
 	low, bottom atomic.Bool
+}
+
+func newDisk(cfg Config, log *slog.Logger) *disk {
+	d := &disk{dir: cfg.DataDir, log: log}
+	d.reserve.Store(cfg.DiskReserve)
+	d.share.Store(diskReserveShare)
+	return d
 }
 
 // full tells whether there is too little space for new commands.
@@ -41,7 +50,7 @@ func (d *disk) look() {
 		return
 	}
 	block := uint64(s.Bsize)
-	free, reserve := s.Bavail*block, min(d.reserve, s.Blocks*block/diskReserveShare)
+	free, reserve := s.Bavail*block, min(d.reserve.Load(), s.Blocks*block/d.share.Load())
 	low := free < reserve
 	d.bottom.Store(free < reserve/2)
 	if d.low.Swap(low) == low {

@@ -116,7 +116,7 @@ func newNode(cfg Config, p parts) (*Node, error) {
 		addresses: map[string]string{}, health: map[string]string{},
 	}
 	n.ended, n.end = context.WithCancelCause(context.Background())
-	n.disk = &disk{dir: cfg.DataDir, reserve: cfg.DiskReserve, log: n.log}
+	n.disk = newDisk(cfg, n.log)
 	n.proposer, n.reader, n.methods = newProposer(n), newReader(n), n.peerMethods()
 	librarySink()
 	if err := n.open(); err != nil {

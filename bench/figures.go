@@ -123,21 +123,22 @@ func (s *settings) fill(ctx context.Context, n *node) error {
 	if _, err := c.Applications().Apply(ctx, client.Application{Name: application, Limits: limits}); err != nil {
 		return err
 	}
-	work, ctx := errgroup.WithContext(ctx)
-	work.SetLimit(deferAtOnce)
-	for i := range s.instances {
-		work.Go(func() error {
-			_, err := c.Instances().EnterRecovery(ctx, client.InstanceID{Application: application, Key: strconv.Itoa(i)}, client.EnterRecovery{Cause: "measured"})
-			return err
-		})
-	}
-	if err := work.Wait(); err != nil {
+	err = s.atOnce(ctx, s.instances, 1, func(ctx context.Context, first, _ int) error {
+		_, err := c.Instances().EnterRecovery(ctx, client.InstanceID{Application: application, Key: strconv.Itoa(first)}, client.EnterRecovery{Cause: "measured"})
+		return err
+	})
+	if err != nil {
 		return err
 	}
-	work, ctx = errgroup.WithContext(ctx)
+	return s.atOnce(ctx, s.deferred, deferBatch, func(ctx context.Context, first, end int) error { return s.deferSome(ctx, c, first, end) })
+}
+
+// atOnce does some of count things at a time, in steps, and ends with the first error.
+func (s *settings) atOnce(ctx context.Context, count, step int, do func(ctx context.Context, first, end int) error) error {
+	work, ctx := errgroup.WithContext(ctx)
 	work.SetLimit(deferAtOnce)
-	for first := 0; first < s.deferred; first += deferBatch {
-		work.Go(func() error { return s.deferSome(ctx, c, first, min(first+deferBatch, s.deferred)) })
+	for first := 0; first < count && ctx.Err() == nil; first += step {
+		work.Go(func() error { return do(ctx, first, min(first+step, count)) })
 	}
 	return work.Wait()
 }

@@ -20,7 +20,8 @@ const module = "sluice"
 type tree struct {
 	fset *token.FileSet
 	goes []*source
-	// texts are the files people write or read, Go among them.
+	// names are all files; texts are those that people write or read, Go among them.
+	names []string
 	texts map[string]string
 }
 
@@ -72,6 +73,7 @@ func load(fsys fs.FS) (*tree, error) {
 			}
 			return nil
 		}
+		t.names = append(t.names, name)
 		return t.read(fsys, name)
 	})
 	return t, err

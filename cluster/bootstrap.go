@@ -60,7 +60,7 @@ func (n *Node) seekCluster(ctx context.Context) (done bool, why string) {
 	if n.cfg.BootstrapExpect == 1 && i.ClusterID == "" {
 		return n.foundAlone()
 	}
-	if member := n.aMember(); member != "" && i.Promised == "" {
+	if member := n.aMember(i.member()); member != "" {
 		return n.join(ctx, member)
 	}
 	if n.cfg.BootstrapExpect > 1 && i.ClusterID == "" {
@@ -228,10 +228,11 @@ func (n *Node) fulfil() {
 	}
 }
 
-// aMember is the address of a node in sight that belongs to a cluster of this name; empty: none.
-func (n *Node) aMember() string {
+// aMember is the address of a node in sight that belongs to a cluster of this name, and of this id if one is given;
+// empty: none.
+func (n *Node) aMember(clusterID string) string {
 	for _, m := range n.inSight() {
-		if m.NodeID != n.cfg.NodeID && m.Cluster == n.cfg.Cluster && m.ClusterID != "" {
+		if m.NodeID != n.cfg.NodeID && m.Cluster == n.cfg.Cluster && m.ClusterID != "" && (clusterID == "" || m.ClusterID == clusterID) {
 			return m.Address
 		}
 	}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"regexp"
 	"time"
 
 	"sluice/cluster/raftlog"
@@ -27,7 +28,7 @@ type Transport interface {
 // Config tells a node who it is, where it keeps its data and how it behaves. The zero value of an optional field
 // means its default, given by Defaults.
 type Config struct {
-	// NodeID names the node for ever: 1 to 63 bytes as in a name. Required.
+	// NodeID names the node for ever: 1 to 63 letters, digits, dots, underscores and dashes. Required.
 	NodeID string
 	// Cluster is the name that all nodes of a cluster share; default "sluice".
 	Cluster string
@@ -139,6 +140,9 @@ func number[T int | uint64 | time.Duration](field *T, standard T) {
 	}
 }
 
+// named is what nodes and clusters may be called.
+var named = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$`)
+
 // Validate tells what is wrong with the configuration, all at once.
 func (c Config) Validate() error {
 	var errs []error
@@ -147,8 +151,8 @@ func (c Config) Validate() error {
 			errs = append(errs, fmt.Errorf("cluster: "+format, args...))
 		}
 	}
-	need(c.NodeID != "" && len(c.NodeID) <= 63, "the node id %q must have 1 to 63 bytes", c.NodeID)
-	need(c.Cluster != "" && len(c.Cluster) <= 63, "the cluster name %q must have 1 to 63 bytes", c.Cluster)
+	need(named.MatchString(c.NodeID), "the node id %q must be 1 to 63 letters, digits, dots, underscores and dashes", c.NodeID)
+	need(named.MatchString(c.Cluster), "the cluster name %q must be 1 to 63 letters, digits, dots, underscores and dashes", c.Cluster)
 	need(c.DataDir != "", "a data folder is needed")
 	need(c.Transport != nil, "a transport is needed")
 	need(c.BootstrapExpect >= 0 && c.BootstrapExpect <= 15, "bootstrap-expect %d must be 0 to 15", c.BootstrapExpect)

@@ -1,6 +1,7 @@
 package cluster
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -191,7 +192,9 @@ func (p *pendingSnapshot) Persist(sink raft.SnapshotSink) error {
 
 func (p *pendingSnapshot) checkpoint(dir string) error {
 	if err := p.state.store.Flush(); err != nil {
-		return fmt.Errorf("cluster: snapshot: flush: %w", err)
+		err = fmt.Errorf("cluster: snapshot: flush: %w", err)
+		p.group.onFatal(err)
+		return err
 	}
 	if err := p.state.store.Checkpoint(dir); err != nil {
 		return fmt.Errorf("cluster: snapshot: checkpoint: %w", err)
@@ -261,11 +264,12 @@ func (g *group) swap(incoming string) error {
 	return nil
 }
 
-// close makes the state durable, so that the next start has little to apply again, and closes it.
-func (g *group) close() error {
+// close makes the state durable, so that the next start has little to apply again, and closes it. Of a node that had
+// to stop nothing is written any more.
+func (g *group) close(cause error) error {
 	s := g.live.Load()
 	var flushed error
-	if g.broken == nil {
+	if cause == nil || errors.Is(cause, context.Canceled) {
 		flushed = s.store.Flush()
 	}
 	return errors.Join(flushed, s.store.Close())

@@ -24,6 +24,8 @@ const (
 	transferTimeout = 5 * time.Second
 	// drainTimeout is how long a stopping node waits for raft to answer what is in flight.
 	drainTimeout = time.Second
+	// hangTimeout is how long a node that had to stop waits for its disk.
+	hangTimeout = 15 * time.Second
 )
 
 // Node is one member of a cluster. Its methods may be called by any goroutine, before, during and after Run; while it
@@ -177,7 +179,7 @@ func (n *Node) release() error {
 		errs = append(errs, n.raftLog.Close())
 	}
 	if n.group != nil {
-		errs = append(errs, n.group.close())
+		errs = append(errs, n.group.close(context.Cause(n.ended)))
 	}
 	if n.folder != nil {
 		errs = append(errs, n.folder.close())
@@ -261,22 +263,33 @@ func (n *Node) stop(awaited, gossiping <-chan struct{}) error {
 	n.end(nil)
 	close(n.stopped)
 	n.leaderNews.tell()
-	<-gossiping
-	stopped := n.raft().Shutdown().Error()
-	close(n.halted)
-	// Goroutines of running answer no error.
-	_ = n.running.Wait()
-	timer := time.NewTimer(drainTimeout)
+	closed := make(chan error, 1)
+	go func() {
+		<-gossiping
+		stopped := n.raft().Shutdown().Error()
+		close(n.halted)
+		// Goroutines of running answer no error.
+		_ = n.running.Wait()
+		timer := time.NewTimer(drainTimeout)
+		defer timer.Stop()
+		select {
+		case <-awaited:
+		case <-timer.C:
+		}
+		closed <- errors.Join(stopped, n.release())
+	}()
+	cause := context.Cause(n.ended)
+	if errors.Is(cause, context.Canceled) {
+		return <-closed
+	}
+	timer := time.NewTimer(hangTimeout)
 	defer timer.Stop()
 	select {
-	case <-awaited:
-	case <-timer.C:
-	}
-	err := errors.Join(stopped, n.release())
-	if cause := context.Cause(n.ended); cause != nil && !errors.Is(cause, context.Canceled) {
+	case err := <-closed:
 		return errors.Join(cause, err)
+	case <-timer.C: // a disk that hangs must not keep the process from ending
+		return cause
 	}
-	return err
 }
 
 // fatal makes the node stop for good: the first cause counts.

@@ -13,11 +13,14 @@ import (
 )
 
 const (
-	pollMost     = 1024
-	pollLongest  = 60 * time.Second
-	pollBytes    = 4 << 20
-	offerAtOnce  = 16
-	shortestWait = 100 * time.Millisecond
+	pollMost    = 1024
+	pollLongest = 60 * time.Second
+	pollBytes   = 4 << 20
+	// offerAtFirst and offerAtOnce bound one look at an instance, before and after its messages proved to be small.
+	offerAtFirst  = 2
+	offerAtOnce   = 16
+	smallDelivery = 128 << 10
+	shortestWait  = 100 * time.Millisecond
 	// creditLasts is how long a poll that did not wait counts as a wish for work.
 	creditLasts = time.Second
 )
@@ -100,7 +103,7 @@ func (l *leadership) collect(s *session, most int, got *pollResult) error {
 		if h == nil {
 			return nil
 		}
-		o, err := view.Offer(h.id, given, min(most-len(got.resp.Deliveries), offerAtOnce))
+		o, err := view.Offer(h.id, given, min(most-len(got.resp.Deliveries), got.atOnce()))
 		if errors.Is(err, reason.UnknownInstance) || errors.Is(err, reason.UnknownApplication) {
 			o, err = &fsm.Offer{}, nil
 		}
@@ -122,6 +125,14 @@ func (p *pollResult) add(out *handOut, o *fsm.Offer) {
 		p.resp.Deliveries = append(p.resp.Deliveries, d)
 		p.size += proto.Size(d)
 	}
+}
+
+// atOnce is how many deliveries one look may bring, so that an answer does not outgrow its bound by much.
+func (p *pollResult) atOnce() int {
+	if n := len(p.resp.Deliveries); n > 0 && p.size/n < smallDelivery {
+		return offerAtOnce
+	}
+	return offerAtFirst
 }
 
 // repeat offers once more what an earlier poll was given, as far as it is still out: neither less nor more.

@@ -77,9 +77,9 @@ func (n *Node) Await(ctx context.Context, id fsm.InstanceID, messageID string) (
 		}
 		select {
 		case <-woken:
-			v = n.group.view()
+			v = n.groupOf(id).view()
 		case <-ctx.Done():
-			return n.group.view().Message(id, messageID)
+			return n.groupOf(id).view().Message(id, messageID)
 		case <-n.stopped:
 			return nil, stopping()
 		}

@@ -280,10 +280,20 @@ func (n *Node) keepAddress(ctx context.Context) (bool, string) {
 	return false, fmt.Sprintf("this node was at %s and is at %s now: no leader has heard of it yet", s.Address, here)
 }
 
-// inSight lists the nodes that gossip knows to be alive, this one included.
+// inSight lists the nodes that gossip takes to be alive, this one included, by id.
 func (n *Node) inSight() []gossip.Member {
 	if n.gossip == nil {
 		return nil
 	}
-	return n.gossip.Members()
+	me := gossip.Member{Meta: n.meta(), GossipAddress: n.gossip.Addr(), Alive: true}
+	n.mu.RLock()
+	defer n.mu.RUnlock()
+	out := []gossip.Member{me}
+	for id, m := range n.seen {
+		if m.Alive && id != n.cfg.NodeID {
+			out = append(out, m)
+		}
+	}
+	slices.SortFunc(out, func(a, b gossip.Member) int { return strings.Compare(a.NodeID, b.NodeID) })
+	return out
 }

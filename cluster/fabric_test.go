@@ -186,37 +186,45 @@ func (h *hearsay) Run(ctx context.Context) error {
 
 func (h *hearsay) Close() error {
 	h.fabric.mu.Lock()
-	defer h.fabric.mu.Unlock()
-	if h.fabric.gossips[h.meta.NodeID] == h {
+	gone := h.fabric.gossips[h.meta.NodeID] == h
+	if gone {
 		delete(h.fabric.gossips, h.meta.NodeID)
+	}
+	h.fabric.mu.Unlock()
+	if gone {
+		h.fabric.tell(gossip.Event{Kind: gossip.Left, Member: h.member()})
 	}
 	return nil
 }
 
 func (h *hearsay) Addr() string { return h.addr }
 
-func (h *hearsay) Members() (out []gossip.Member) {
-	h.fabric.mu.Lock()
-	defer h.fabric.mu.Unlock()
-	for _, other := range h.fabric.gossips {
-		other.mu.Lock()
-		out = append(out, gossip.Member{Meta: other.meta, GossipAddress: other.addr, Alive: true})
-		other.mu.Unlock()
-	}
-	return out
+func (h *hearsay) member() gossip.Member {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return gossip.Member{Meta: h.meta, GossipAddress: h.addr, Alive: true}
 }
 
+// UpdateMeta tells everybody about this node, and this node about everybody.
 func (h *hearsay) UpdateMeta(m gossip.Meta) error {
 	h.mu.Lock()
 	h.meta = m
 	h.mu.Unlock()
-	h.fabric.mu.Lock()
-	all := slices.Collect(maps.Values(h.fabric.gossips))
-	h.fabric.mu.Unlock()
-	for _, member := range h.Members() {
-		for _, other := range all {
-			other.tell(gossip.Event{Kind: gossip.Updated, Member: member})
-		}
+	h.fabric.tell(gossip.Event{Kind: gossip.Updated, Member: h.member()})
+	for _, other := range h.fabric.hearers() {
+		h.tell(gossip.Event{Kind: gossip.Updated, Member: other.member()})
 	}
 	return nil
+}
+
+func (f *fabric) hearers() []*hearsay {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return slices.Collect(maps.Values(f.gossips))
+}
+
+func (f *fabric) tell(e gossip.Event) {
+	for _, h := range f.hearers() {
+		h.tell(e)
+	}
 }

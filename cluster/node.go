@@ -68,10 +68,10 @@ type Node struct {
 	end   context.CancelCauseFunc
 	ended context.Context
 
-	// mu guards what gossip told last: addresses and health by node id.
-	mu        sync.RWMutex
-	addresses map[string]string
-	health    map[string]string
+	// mu guards what gossip told last of each node, by id.
+	mu     sync.RWMutex
+	seen   map[string]gossip.Member
+	health map[string]string
 }
 
 // New opens the data folder, the state and the gossip port of a node, and starts nothing. Run or Close must follow.
@@ -97,7 +97,6 @@ type gossiper interface {
 	Run(ctx context.Context) error
 	Close() error
 	Addr() string
-	Members() []gossip.Member
 	UpdateMeta(m gossip.Meta) error
 }
 
@@ -115,7 +114,7 @@ func newNode(cfg Config, p parts) (*Node, error) {
 	n := &Node{
 		parts: p, cfg: cfg, log: cfg.Logger.With("component", "cluster", "node", cfg.NodeID), metrics: newMetrics(), started: time.Now(),
 		leads: make(chan bool, 16), stopped: make(chan struct{}), halted: make(chan struct{}),
-		addresses: map[string]string{}, health: map[string]string{},
+		seen: map[string]gossip.Member{}, health: map[string]string{},
 	}
 	n.ended, n.end = context.WithCancelCause(context.Background())
 	n.disk = newDisk(cfg, n.log)
@@ -137,16 +136,19 @@ func (n *Node) open() (err error) {
 		return err
 	}
 	n.group.onEffects, n.group.onFatal = n.onEffects, n.fatal
-	log, err := n.parts.openLog(filepath.Join(dir, "raft"), raftlog.Config{Backend: n.cfg.RaftLog, OnStuck: n.fatal, Logger: n.log})
+	log, err := n.parts.openLog(filepath.Join(dir, "raft"), raftlog.Config{Backend: n.cfg.RaftLog, OnStuck: n.fatal, Logger: n.logger()})
 	if err != nil {
 		return fmt.Errorf("cluster: open the raft log: %w", err)
 	}
 	n.raftLog = log
-	if n.snaps, err = n.parts.openSnapshots(filepath.Join(dir, "snapshots"), snapshot.Config{Logger: n.log}); err != nil {
+	if n.snaps, err = n.parts.openSnapshots(filepath.Join(dir, "snapshots"), snapshot.Config{Logger: n.logger()}); err != nil {
 		return fmt.Errorf("cluster: open the snapshots: %w", err)
 	}
 	return n.openGossip()
 }
+
+// logger is for the parts beneath: they name themselves.
+func (n *Node) logger() *slog.Logger { return n.cfg.Logger.With("node", n.cfg.NodeID) }
 
 func (n *Node) openGossip() error {
 	if n.cfg.GossipBind == "" {
@@ -154,7 +156,7 @@ func (n *Node) openGossip() error {
 	}
 	g, err := n.parts.listenGossip(gossip.Config{
 		NodeID: n.cfg.NodeID, Cluster: n.cfg.Cluster, Bind: n.cfg.GossipBind, Advertise: n.cfg.GossipAdvertise, Join: n.cfg.Join,
-		Meta: n.meta(), Logger: n.log, OnEvent: n.onGossip,
+		Meta: n.meta(), Logger: n.logger(), OnEvent: n.onGossip,
 	})
 	if err != nil {
 		return fmt.Errorf("cluster: gossip: %w", err)

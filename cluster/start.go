@@ -19,7 +19,7 @@ const (
 
 // startRaft starts raft over the node's stores and streams.
 func (n *Node) startRaft() error {
-	logger := obs.Hclog(n.cfg.Logger.With("node", n.cfg.NodeID), "raft")
+	logger := obs.Hclog(n.logger(), "raft")
 	layer := &streamLayer{Listener: n.cfg.Transport.RaftListener(uint32(firstGroup)), node: n, group: uint32(firstGroup)}
 	carrier := raft.NewNetworkTransportWithConfig(&raft.NetworkTransportConfig{
 		Stream: layer, MaxPool: raftPool, Timeout: raftTimeout, Logger: logger, ServerAddressProvider: n,
@@ -166,19 +166,24 @@ func (n *Node) onGossip(e gossip.Event) {
 	id := e.Member.NodeID
 	switch e.Kind {
 	case gossip.Joined, gossip.Updated:
-		n.addresses[id], n.health[id] = e.Member.Address, "alive"
+		n.seen[id], n.health[id] = e.Member, "alive"
 	case gossip.Left:
-		n.health[id] = "left"
+		n.unseen(e.Member, "left")
 	case gossip.Failed:
-		n.health[id] = "dead"
+		n.unseen(e.Member, "dead")
 	}
+}
+
+func (n *Node) unseen(m gossip.Member, health string) {
+	m.Alive = false
+	n.seen[m.NodeID], n.health[m.NodeID] = m, health
 }
 
 // gossiped is the address that gossip told last of a node; empty: none.
 func (n *Node) gossiped(id string) string {
 	n.mu.RLock()
 	defer n.mu.RUnlock()
-	return n.addresses[id]
+	return n.seen[id].Address
 }
 
 func (n *Node) lastHealth(id string) string {

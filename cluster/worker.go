@@ -97,7 +97,7 @@ func (l *leadership) quiesced(ctx context.Context, id fsm.InstanceID) (bool, err
 	if _, err := l.node.reader.index(ctx); err != nil {
 		return false, err
 	}
-	i, err := l.node.group.view().Instance(id)
+	i, err := l.node.groupOf(id).view().Instance(id)
 	if err != nil {
 		return false, err
 	}

@@ -196,7 +196,7 @@ func (sh *shell) banner(nodes []*server.Server, dir string, kept bool, took time
   nodes    %s
   data     %s (%s)
   console  http://%s/     metrics http://%s/metrics
-  next     sluice app apply%s -f - <<<'{name: orders}'
+  next     echo 'name: orders' | sluice app apply%s -f -
            sluice send%s orders/4711 --type order.placed --data '{"total": 12}'
   stop     Ctrl-C
 `, version, took.Round(time.Millisecond), strings.Join(addresses, ", "), dir, keeps, addresses[0], addresses[0], addr, addr)

@@ -24,19 +24,52 @@ const opsPerBatch = 500
 // benchInstances is how many instances the operations are spread over.
 const benchInstances = 1000
 
-func benchPebble(b *testing.B) *queue.Pebble {
+// benchIndexed gives batches of Pebble's own that read their own writes, over a database set up as the store's.
+func benchIndexed(b *testing.B) func() queue.Batch {
+	b.Helper()
+	options := &pebble.Options{
+		DisableWAL: true, MemTableSize: 32 << 20, FormatMajorVersion: pebble.FormatNewest, CacheSize: 160 << 20,
+		CompactionConcurrencyRange: func() (int, int) { return 1, 2 }, Logger: silent{},
+	}
+	for i := range options.Levels {
+		options.Levels[i].IndexBlockSize = 256 << 10
+		options.Levels[i].FilterPolicy = bloom.FilterPolicy(10)
+	}
+	db, err := pebble.Open(b.TempDir(), options)
+	if err != nil {
+		b.Fatal(err)
+	}
+	b.Cleanup(func() {
+		m := db.Metrics()
+		total := m.Total()
+		b.ReportMetric(float64(total.TableBytesFlushed+total.TableBytesCompacted)/float64(b.N), "disk-B/op")
+		_ = db.Close()
+	})
+	return func() queue.Batch { return &indexedBatch{db.NewIndexedBatch()} }
+}
+
+func benchStore(b *testing.B) func() queue.Batch {
 	b.Helper()
 	s, err := queue.OpenPebble(b.TempDir(), queue.PebbleConfig{Logger: slog.New(slog.DiscardHandler)})
 	if err != nil {
 		b.Fatal(err)
 	}
-	b.Cleanup(func() { closeStore(b, s) })
-	return s
+	b.Cleanup(func() {
+		m := s.Metrics()
+		b.ReportMetric(float64(m.BytesFlushed+m.BytesCompacted)/float64(b.N), "disk-B/op")
+		closeStore(b, s)
+	})
+	return s.NewBatch
 }
 
-func benchStores(b *testing.B, run func(*testing.B, queue.Store)) {
-	b.Run("pebble", func(b *testing.B) { run(b, benchPebble(b)) })
-	b.Run("memory", func(b *testing.B) { run(b, queue.NewMemoryStore()) })
+// benchMemory flushes with each new batch: the memory store then forgets what a crash could lose, and nothing is paid.
+func benchMemory(b *testing.B) func() queue.Batch {
+	b.Helper()
+	s := queue.NewMemoryStore()
+	return func() queue.Batch {
+		_ = s.Flush() // It cannot fail while the store is open.
+		return s.NewBatch()
+	}
 }
 
 // cpu gives the processor time of the whole process so far: background work counts, other processes do not.
@@ -51,30 +84,32 @@ func cpu(b *testing.B) time.Duration {
 
 // BenchmarkAppendSettle is what one message of 256 bytes costs the store from its acceptance to its settlement: it is
 // appended, read, removed and remembered, and its instance's header is written twice; batches carry 500 of them. Settled
-// is what was appended so many messages before: a backlog that fits in memory, and one that does not.
+// is what was appended so many messages before. Indexed is Pebble with its own batches in place of ours.
 func BenchmarkAppendSettle(b *testing.B) {
 	for _, behind := range []int{1000, 100_000} {
-		b.Run(fmt.Sprint("behind=", behind), func(b *testing.B) {
-			benchStores(b, func(b *testing.B, s queue.Store) { benchAppendSettle(b, s, behind) })
-		})
+		for _, store := range []struct {
+			name string
+			open func(*testing.B) func() queue.Batch
+		}{{"pebble", benchStore}, {"indexed", benchIndexed}, {"memory", benchMemory}} {
+			b.Run(fmt.Sprintf("%s/behind=%d", store.name, behind), func(b *testing.B) {
+				benchAppendSettle(b, store.open(b), behind)
+			})
+		}
 	}
 }
 
-func benchAppendSettle(b *testing.B, s queue.Store, behind int) {
+func benchAppendSettle(b *testing.B, begin func() queue.Batch, behind int) {
 	w := &appendSettle{header: make([]byte, 200), now: time.Now().UnixMilli()}
-	batch := s.NewBatch()
+	batch := begin()
 	step := func(n int) {
 		if err := w.step(batch, n, behind); err != nil {
 			b.Fatal(err)
 		}
 		if n%opsPerBatch == opsPerBatch-1 {
-			if err := batch.Commit(); err != nil {
+			if err := errors.Join(batch.Commit(), batch.Close()); err != nil {
 				b.Fatal(err)
 			}
-			batch = s.NewBatch()
-			if m, ok := s.(*queue.MemoryStore); ok {
-				_ = m.Flush() // It forgets what a crash could lose; there is no disk to pay for.
-			}
+			batch = begin()
 		}
 	}
 	for n := range behind {
@@ -87,9 +122,8 @@ func benchAppendSettle(b *testing.B, s queue.Store, behind int) {
 		step(behind + n)
 	}
 	b.ReportMetric(float64(cpu(b)-before)/float64(b.N), "cpu-ns/op")
-	if p, ok := s.(*queue.Pebble); ok {
-		m := p.Metrics()
-		b.ReportMetric(float64(m.BytesFlushed+m.BytesCompacted)/float64(b.N+behind), "disk-B/op")
+	if err := batch.Close(); err != nil {
+		b.Fatal(err)
 	}
 }
 
@@ -136,39 +170,14 @@ func (w *appendSettle) step(b queue.Batch, n, behind int) error {
 	return errors.Join(queue.Remove(b, uid, m), memory.Remember(b, queue.BucketEnd(w.now, 600_000), settled), w.touch(b, uid))
 }
 
-// kvBatch is what BenchmarkBatch needs of a batch.
-type kvBatch interface {
-	get(key []byte) error
-	set(key, value []byte) error
-	singleDelete(key []byte) error
-	commit() error
-}
-
 // BenchmarkBatch compares our batch, the net effect of its writes in a map that is written into a plain Pebble batch at
 // the end, with Pebble's own batch that reads its own writes. An operation is 6 Set, 2 Get, 2 SingleDelete.
 func BenchmarkBatch(b *testing.B) {
-	b.Run("overlay", func(b *testing.B) {
-		s := benchPebble(b)
-		benchBatch(b, &overlayBatch{s, s.NewBatch()})
-	})
-	b.Run("indexed", func(b *testing.B) {
-		options := &pebble.Options{
-			DisableWAL: true, MemTableSize: 32 << 20, FormatMajorVersion: pebble.FormatNewest, CacheSize: 160 << 20,
-			CompactionConcurrencyRange: func() (int, int) { return 1, 2 }, Logger: silent{},
-		}
-		for i := range options.Levels {
-			options.Levels[i].FilterPolicy = bloom.FilterPolicy(10)
-		}
-		db, err := pebble.Open(b.TempDir(), options)
-		if err != nil {
-			b.Fatal(err)
-		}
-		b.Cleanup(func() { _ = db.Close() })
-		benchBatch(b, &indexedBatch{db, db.NewIndexedBatch()})
-	})
+	b.Run("overlay", func(b *testing.B) { benchBatch(b, benchStore(b)) })
+	b.Run("indexed", func(b *testing.B) { benchBatch(b, benchIndexed(b)) })
 }
 
-func benchBatch(b *testing.B, w kvBatch) {
+func benchBatch(b *testing.B, begin func() queue.Batch) {
 	r := rand.New(rand.NewPCG(1, 2))
 	body, header := make([]byte, 256), make([]byte, 120)
 	key := func(kind byte, a, b uint64) []byte {
@@ -177,73 +186,66 @@ func benchBatch(b *testing.B, w kvBatch) {
 	}
 	const behind = 1000
 	var instances [behind]uint64
+	w := begin()
+	get := func(key []byte) error {
+		if _, err := w.Get(key); !errors.Is(err, queue.ErrNotFound) {
+			return err
+		}
+		return nil
+	}
 	b.ReportAllocs()
 	b.ResetTimer()
 	before := cpu(b)
-	defer func() { b.ReportMetric(float64(cpu(b)-before)/float64(b.N), "cpu-ns/op") }()
 	for n := range b.N {
 		i, seq := r.Uint64N(benchInstances), uint64(n)
 		err := errors.Join(
-			w.get(key('h', i, 0)), w.get(key('d', i, seq)),
-			w.set(key('h', i, 0), header), w.set(key('m', i, seq), body), w.set(key('b', i, seq), body),
-			w.set(key('d', i, seq), header[:30]), w.set(key('t', seq, i), header[:8]), w.set(key('c', 0, 0), header[:16]),
+			get(key('h', i, 0)), get(key('d', i, seq)),
+			w.Set(key('h', i, 0), header), w.Set(key('m', i, seq), body), w.Set(key('b', i, seq), body),
+			w.Set(key('d', i, seq), header[:30]), w.Set(key('t', seq, i), header[:8]), w.Set(key('c', 0, 0), header[:16]),
 		)
 		if n >= behind {
-			err = errors.Join(err, w.singleDelete(key('m', instances[n%behind], seq-behind)),
-				w.singleDelete(key('b', instances[n%behind], seq-behind)))
+			err = errors.Join(err, w.SingleDelete(key('m', instances[n%behind], seq-behind)),
+				w.SingleDelete(key('b', instances[n%behind], seq-behind)))
 		}
 		instances[n%behind] = i
 		if n%opsPerBatch == opsPerBatch-1 {
-			err = errors.Join(err, w.commit())
+			err = errors.Join(err, w.Commit(), w.Close())
+			w = begin()
 		}
 		if err != nil {
 			b.Fatal(err)
 		}
 	}
-}
-
-type overlayBatch struct {
-	store *queue.Pebble
-	batch queue.Batch
-}
-
-func (o *overlayBatch) get(key []byte) error {
-	if _, err := o.batch.Get(key); !errors.Is(err, queue.ErrNotFound) {
-		return err
+	b.ReportMetric(float64(cpu(b)-before)/float64(b.N), "cpu-ns/op")
+	if err := w.Close(); err != nil {
+		b.Fatal(err)
 	}
-	return nil
-}
-func (o *overlayBatch) set(key, value []byte) error   { return o.batch.Set(key, value) }
-func (o *overlayBatch) singleDelete(key []byte) error { return o.batch.SingleDelete(key) }
-func (o *overlayBatch) commit() error {
-	err := o.batch.Commit()
-	o.batch = o.store.NewBatch()
-	return err
 }
 
-type indexedBatch struct {
-	db    *pebble.DB
-	batch *pebble.Batch
-}
+// indexedBatch is Pebble's own batch; the benchmarks walk nothing.
+type indexedBatch struct{ b *pebble.Batch }
 
-func (o *indexedBatch) get(key []byte) error {
-	value, closer, err := o.batch.Get(key)
+func (x *indexedBatch) Get(key []byte) ([]byte, error) {
+	value, closer, err := x.b.Get(key)
 	if errors.Is(err, pebble.ErrNotFound) {
-		return nil
+		return nil, queue.ErrNotFound
 	}
 	if err != nil {
-		return err
+		return nil, err
 	}
-	_ = append([]byte(nil), value...) // The store's users get a copy of their own.
-	return closer.Close()
+	return append(make([]byte, 0, len(value)), value...), closer.Close()
 }
-func (o *indexedBatch) set(key, value []byte) error   { return o.batch.Set(key, value, nil) }
-func (o *indexedBatch) singleDelete(key []byte) error { return o.batch.SingleDelete(key, nil) }
-func (o *indexedBatch) commit() error {
-	err := errors.Join(o.batch.Commit(pebble.NoSync), o.batch.Close())
-	o.batch = o.db.NewIndexedBatch()
-	return err
+func (x *indexedBatch) NewIter(_, _ []byte) (queue.Iterator, error) {
+	return nil, errors.ErrUnsupported
 }
+func (x *indexedBatch) Set(key, value []byte) error   { return x.b.Set(key, value, nil) }
+func (x *indexedBatch) Delete(key []byte) error       { return x.b.Delete(key, nil) }
+func (x *indexedBatch) SingleDelete(key []byte) error { return x.b.SingleDelete(key, nil) }
+func (x *indexedBatch) DeleteRange(lower, upper []byte) error {
+	return x.b.DeleteRange(lower, upper, nil)
+}
+func (x *indexedBatch) Commit() error { return x.b.Commit(pebble.NoSync) }
+func (x *indexedBatch) Close() error  { return x.b.Close() }
 
 // silent is a logger for a database that only a benchmark opens.
 type silent struct{}

@@ -285,7 +285,7 @@ func (n *Node) inSight() []gossip.Member {
 	if n.gossip == nil {
 		return nil
 	}
-	me := gossip.Member{Meta: n.meta(), GossipAddress: n.gossip.Addr(), Alive: true}
+	me := gossip.Member{Meta: n.meta(), GossipAddress: n.gossipAddr, Alive: true}
 	n.mu.RLock()
 	defer n.mu.RUnlock()
 	out := []gossip.Member{me}

@@ -39,10 +39,12 @@ type Node struct {
 	raftLog raftStore
 	snaps   raft.SnapshotStore
 	gossip  gossiper
-	metrics *metrics
-	disk    *disk
-	started time.Time
-	methods map[string]peerMethod
+	// gossipAddr is read once: memberlist changes its own node without a lock that readers could take.
+	gossipAddr string
+	metrics    *metrics
+	disk       *disk
+	started    time.Time
+	methods    map[string]peerMethod
 
 	proposer *proposer
 	reader   *reader
@@ -161,7 +163,7 @@ func (n *Node) openGossip() error {
 	if err != nil {
 		return fmt.Errorf("cluster: gossip: %w", err)
 	}
-	n.gossip = g
+	n.gossip, n.gossipAddr = g, g.Addr()
 	return nil
 }
 
@@ -196,12 +198,7 @@ func (n *Node) Close() error {
 }
 
 // GossipAddress is where this node's gossip listens; empty: nowhere.
-func (n *Node) GossipAddress() string {
-	if n.gossip == nil {
-		return ""
-	}
-	return n.gossip.Addr()
-}
+func (n *Node) GossipAddress() string { return n.gossipAddr }
 
 // raft is nil until Run has started it.
 func (n *Node) raft() *raft.Raft { return n.consensus.Load() }

@@ -103,7 +103,7 @@ func (n *Node) servePoll(ctx context.Context, req *peerv1.PollRequest) (*sluicev
 	if err != nil {
 		return nil, err
 	}
-	return l.poll(ctx, req.Poll, req.Afresh)
+	return l.poll(ctx, req)
 }
 
 func (n *Node) serveKeepAlive(_ context.Context, req *sluicev1.KeepAliveRequest) (*sluicev1.KeepAliveResponse, error) {

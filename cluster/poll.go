@@ -3,10 +3,12 @@ package cluster
 import (
 	"context"
 	"errors"
+	"slices"
 	"time"
 
 	"google.golang.org/protobuf/proto"
 
+	peerv1 "sluice/api/peer/v1"
 	"sluice/api/reason"
 	sluicev1 "sluice/api/sluice/v1"
 	"sluice/fsm"
@@ -36,10 +38,13 @@ type pollResult struct {
 	resp *sluicev1.PollResponse
 	outs []*handOut
 	size int
+	// stream: it follows others that arrived, if this one does.
+	stream bool
 }
 
 // poll answers a poll at the leader: first what is ready, else what comes within the wait.
-func (l *leadership) poll(ctx context.Context, req *sluicev1.PollRequest, afresh bool) (*sluicev1.PollResponse, error) {
+func (l *leadership) poll(ctx context.Context, call *peerv1.PollRequest) (*sluicev1.PollResponse, error) {
+	req := call.Poll
 	s, err := l.session(req.SessionId)
 	if err != nil {
 		return nil, err
@@ -49,8 +54,8 @@ func (l *leadership) poll(ctx context.Context, req *sluicev1.PollRequest, afresh
 	}
 	wait := min(max(req.Wait.AsDuration(), 0), pollLongest)
 	most := int(min(max(req.Max, 1), pollMost))
-	l.dispatch.begin(s, afresh, time.Now())
-	got := &pollResult{resp: &sluicev1.PollResponse{}}
+	l.dispatch.begin(s, call.Afresh, time.Now())
+	got := &pollResult{resp: &sluicev1.PollResponse{}, stream: call.Stream}
 	if again := l.dispatch.repeated(s, req.RequestId); again != nil {
 		if err := l.repeat(again, got); err != nil {
 			return nil, err
@@ -103,7 +108,7 @@ func (l *leadership) collect(s *session, most int, got *pollResult) error {
 		if h == nil {
 			return nil
 		}
-		o, err := view.Offer(h.id, given, min(most-len(got.resp.Deliveries), got.atOnce()))
+		o, err := got.offer(view, h, given, most-len(got.resp.Deliveries))
 		if errors.Is(err, reason.UnknownInstance) || errors.Is(err, reason.UnknownApplication) {
 			o, err = &fsm.Offer{}, nil
 		}
@@ -114,6 +119,30 @@ func (l *leadership) collect(s *session, most int, got *pollResult) error {
 		got.add(l.dispatch.handed(h, version, given, o, time.Now()), o)
 	}
 	return nil
+}
+
+// offer looks at what is to be handed out next of an instance. Whether the answer of the poll before this one arrived,
+// nobody knows: a node on its way may have died. So what that one brought and is still out goes along once more, ahead
+// of what is new, or the worker would get the later without the earlier. It ignores what it holds. Within a stream
+// nothing can be missing in between.
+func (p *pollResult) offer(view *fsm.View, h *held, given fsm.Given, most int) (*fsm.Offer, error) {
+	o, err := view.Offer(h.id, given, min(most, p.atOnce()))
+	if err != nil || p.stream || p.has(h) || len(o.Deliveries) == 0 || given == given.Again() {
+		return o, err
+	}
+	whole, err := view.Offer(h.id, given.Again(), most)
+	if err != nil {
+		return nil, err
+	}
+	if n := len(whole.Deliveries); n == 0 || whole.Epoch != o.Epoch || whole.Deliveries[n-1].Seq < o.Deliveries[0].Seq {
+		return o, nil // it does not reach what is new
+	}
+	return whole, nil
+}
+
+// has tells that this very poll brings something of an instance already.
+func (p *pollResult) has(h *held) bool {
+	return slices.ContainsFunc(p.outs, func(o *handOut) bool { return o.held == h })
 }
 
 func (p *pollResult) add(out *handOut, o *fsm.Offer) {

@@ -60,15 +60,24 @@ func (n *Node) KeepAlive(ctx context.Context, sessionID string) (ttl time.Durati
 // last poll gives the same deliveries again, those that are still out. Deliveries count as not handed out if ctx has
 // ended when the answer is ready.
 func (n *Node) Poll(ctx context.Context, req *sluicev1.PollRequest, afresh bool) (*sluicev1.PollResponse, error) {
+	return n.poll(ctx, req, afresh, afresh)
+}
+
+// PollNext is Poll for a stream that Poll with afresh began: what it brought before has arrived, or the stream is over.
+func (n *Node) PollNext(ctx context.Context, req *sluicev1.PollRequest) (*sluicev1.PollResponse, error) {
+	return n.poll(ctx, req, false, true)
+}
+
+func (n *Node) poll(ctx context.Context, req *sluicev1.PollRequest, afresh, stream bool) (*sluicev1.PollResponse, error) {
 	wait := min(max(req.Wait.AsDuration(), 0), pollLongest)
 	deadline := time.Now().Add(wait)
-	call := &peerv1.PollRequest{Poll: proto.CloneOf(req), Afresh: afresh}
+	call := &peerv1.PollRequest{Poll: proto.CloneOf(req), Afresh: afresh, Stream: stream}
 	resp := &sluicev1.PollResponse{}
 	err := n.untilLeader(ctx, max(wait, n.cfg.LeaderWait), func() error {
 		call.Poll.Wait = durationpb.New(max(time.Until(deadline), 0))
 		proto.Reset(resp)
 		return n.onceAtLeader(ctx, methodPoll, call, resp, func(l *leadership) error {
-			got, err := l.poll(ctx, call.Poll, afresh)
+			got, err := l.poll(ctx, call)
 			if err == nil {
 				resp = got
 			}

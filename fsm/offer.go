@@ -19,6 +19,9 @@ type Given struct {
 	announced uint32 // the attempt of the recovery that was announced
 }
 
+// Again is what was given without its messages: those that are still out are offered once more, from the head on.
+func (g Given) Again() Given { return Given{epoch: g.epoch, announced: g.announced} }
+
 // Offer is what is out with the owner of an instance and was not handed out yet.
 type Offer struct {
 	Owner      string

@@ -49,11 +49,7 @@ func (t *txn) statusOutcome(i *instance, id string) (*logv1.Outcome, error) {
 
 func checkResolve(r *sluicev1.ResolveMessageRequest) error {
 	switch r.Action {
-	case sluicev1.ResolveAction_ACTION_SKIP, sluicev1.ResolveAction_ACTION_DEAD_LETTER:
-		if len(r.Data) > 0 {
-			return reason.BadField.Errorf("data goes with ACTION_REPLACE only")
-		}
-	case sluicev1.ResolveAction_ACTION_REPLACE:
+	case sluicev1.ResolveAction_ACTION_SKIP, sluicev1.ResolveAction_ACTION_DEAD_LETTER, sluicev1.ResolveAction_ACTION_REPLACE:
 	default:
 		return reason.BadField.Errorf("action is %v; allowed are ACTION_SKIP, ACTION_DEAD_LETTER and ACTION_REPLACE", r.Action)
 	}

@@ -94,3 +94,32 @@ func TestHoldRecoverDrain(t *testing.T) {
 		t.Fatalf("status of a: %v %v", st, err)
 	}
 }
+
+// TestWhatIsOutIsOfferedAgainFromTheHead proves that a lost answer leaves no hole: with Again the unsettled go first.
+func TestWhatIsOutIsOfferedAgainFromTheHead(t *testing.T) {
+	s := newSmoke(t)
+	window := uint32(3)
+	s.do(&logv1.Command{Kind: &logv1.Command_ApplyApplication{ApplyApplication: &sluicev1.Application{Name: "app", Delivery: &sluicev1.Application_Delivery{Window: &window}}}})
+	s.do(&logv1.Command{Kind: &logv1.Command_OpenSession{OpenSession: &logv1.OpenSession{SessionId: "s", Application: "app"}}})
+	for _, id := range []string{"a", "b"} {
+		s.send(id)
+	}
+	s.do(&logv1.Command{Kind: &logv1.Command_Assign{Assign: &logv1.Assign{Assignments: []*logv1.Assignment{{Application: "app", Instance: "i", SessionId: "s"}}}}})
+	offer := func(g Given, want ...string) Given {
+		t.Helper()
+		o, err := s.m.View().Offer(InstanceID{"app", "i"}, g, 10)
+		if err != nil || len(o.Deliveries) != len(want) {
+			t.Fatalf("want %v, got %v %v", want, o, err)
+		}
+		for n, d := range o.Deliveries {
+			if d.Message.Id != want[n] {
+				t.Fatalf("delivery %d: want %s, got %s", n, want[n], d.Message.Id)
+			}
+		}
+		return o.Given
+	}
+	g := offer(Given{}, "a", "b")
+	s.send("c")
+	offer(g, "c")
+	offer(g.Again(), "a", "b", "c")
+}

@@ -163,7 +163,14 @@ func (w *work) deliver(ctx context.Context) error {
 			return err
 		}
 		wait := min(max(w.ttl/3, time.Millisecond), workWaitMax)
-		polled, err := w.node.Poll(ctx, &sluicev1.PollRequest{SessionId: w.session, Max: uint32(count), Wait: durationpb.New(wait)}, afresh)
+		req := &sluicev1.PollRequest{SessionId: w.session, Max: uint32(count), Wait: durationpb.New(wait)}
+		poll := w.node.PollNext
+		if afresh {
+			poll = func(ctx context.Context, req *sluicev1.PollRequest) (*sluicev1.PollResponse, error) {
+				return w.node.Poll(ctx, req, true)
+			}
+		}
+		polled, err := poll(ctx, req)
 		if err != nil {
 			return err
 		}

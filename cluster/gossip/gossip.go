@@ -11,6 +11,7 @@ import (
 	"fmt"
 	"log"
 	"log/slog"
+	"maps"
 	"net"
 	"slices"
 	"strconv"
@@ -72,15 +73,19 @@ const (
 
 // Config says how to gossip. The zero value of a field means its default.
 type Config struct {
-	NodeID  string
+	// NodeID names this node among the others.
+	NodeID string
+	// Cluster is the label: nodes with another one are not heard.
 	Cluster string
 	// Bind is the HOST:PORT to listen on, TCP and UDP; port 0: the kernel's choice.
 	Bind string
 	// Advertise is the HOST:PORT for others; default: what was bound.
 	Advertise string
 	// Join holds seeds, HOST:PORT, looked up anew at each try. This node's own address among them does no harm.
-	Join   []string
-	Meta   Meta
+	Join []string
+	// Meta is what this node tells of itself at first.
+	Meta Meta
+	// Logger takes what is odd; default slog.Default.
 	Logger *slog.Logger
 	// JoinRetryMin and JoinRetryMax bound the wait between tries while no other node is known; default 200 ms and 5 s.
 	JoinRetryMin, JoinRetryMax time.Duration
@@ -88,7 +93,8 @@ type Config struct {
 	Rejoin time.Duration
 	// LeaveTimeout bounds the good-bye; default 1 s.
 	LeaveTimeout time.Duration
-	Timings      Timings
+	// Timings is LAN by default.
+	Timings Timings
 	// OnEvent is called by Run, one event at a time, in order; it may take its time.
 	OnEvent func(Event)
 }
@@ -115,15 +121,17 @@ type Gossip struct {
 	meta atomic.Pointer[[]byte]
 	// bell is rung when pending holds something.
 	bell chan struct{}
-	// mu guards pending: events that memberlist told of and OnEvent has not seen.
+	// mu guards pending, the events that memberlist told of and OnEvent has not seen, and table, who is alive. They
+	// are copies: memberlist's own records may be read only while it tells of them.
 	mu      sync.Mutex
 	pending []Event
+	table   map[string]Member
 }
 
 // Listen opens the sockets and begins to answer others. Run or Close must follow.
 func Listen(cfg Config) (*Gossip, error) {
 	cfg = cfg.withDefaults()
-	g := &Gossip{cfg: cfg, log: cfg.Logger.With("component", "gossip"), bell: make(chan struct{}, 1)}
+	g := &Gossip{cfg: cfg, log: cfg.Logger.With("component", "gossip"), bell: make(chan struct{}, 1), table: map[string]Member{}}
 	if err := g.setMeta(cfg.Meta); err != nil {
 		return nil, err
 	}
@@ -246,12 +254,9 @@ func (g *Gossip) Addr() string { return g.list.LocalNode().Address() }
 
 // Members lists all that are alive, this node included, by id.
 func (g *Gossip) Members() []Member {
-	var out []Member
-	for _, n := range g.list.Members() {
-		if m, err := member(n); err == nil {
-			out = append(out, m)
-		}
-	}
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	out := slices.Collect(maps.Values(g.table))
 	slices.SortFunc(out, func(a, b Member) int { return cmp.Compare(a.NodeID, b.NodeID) })
 	return out
 }
@@ -274,7 +279,7 @@ func (g *Gossip) take() []Event {
 }
 
 func member(n *memberlist.Node) (Member, error) {
-	m := Member{GossipAddress: n.Address(), Alive: true}
+	m := Member{GossipAddress: n.Address()}
 	if err := json.Unmarshal(n.Meta, &m.Meta); err != nil {
 		return m, fmt.Errorf("gossip: node %q tells of itself what this version cannot read: %w", n.Name, err)
 	}
@@ -327,7 +332,13 @@ func (g *Gossip) note(kind EventKind, n *memberlist.Node) {
 		return
 	}
 	g.mu.Lock()
+	m.Alive = kind == Joined || kind == Updated
 	g.pending = append(g.pending, Event{kind, m})
+	if m.Alive {
+		g.table[m.NodeID] = m
+	} else {
+		delete(g.table, m.NodeID)
+	}
 	g.mu.Unlock()
 	select {
 	case g.bell <- struct{}{}:

@@ -281,7 +281,9 @@ type PollRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	Poll  *v11.PollRequest       `protobuf:"bytes,1,opt,name=poll,proto3" json:"poll,omitempty"`
 	// All that is out with the session is offered again.
-	Afresh        bool `protobuf:"varint,2,opt,name=afresh,proto3" json:"afresh,omitempty"`
+	Afresh bool `protobuf:"varint,2,opt,name=afresh,proto3" json:"afresh,omitempty"`
+	// The poll goes on with a stream, whose answers arrive in their order or not at all.
+	Stream        bool `protobuf:"varint,3,opt,name=stream,proto3" json:"stream,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -326,6 +328,13 @@ func (x *PollRequest) GetPoll() *v11.PollRequest {
 func (x *PollRequest) GetAfresh() bool {
 	if x != nil {
 		return x.Afresh
+	}
+	return false
+}
+
+func (x *PollRequest) GetStream() bool {
+	if x != nil {
+		return x.Stream
 	}
 	return false
 }
@@ -772,10 +781,11 @@ const file_peer_v1_peer_proto_rawDesc = "" +
 	"\boutcomes\x18\x01 \x03(\v2\x16.sluice.log.v1.OutcomeR\boutcomes\"\x12\n" +
 	"\x10ReadIndexRequest\")\n" +
 	"\x11ReadIndexResponse\x12\x14\n" +
-	"\x05index\x18\x01 \x01(\x04R\x05index\"Q\n" +
+	"\x05index\x18\x01 \x01(\x04R\x05index\"i\n" +
 	"\vPollRequest\x12*\n" +
 	"\x04poll\x18\x01 \x01(\v2\x16.sluice.v1.PollRequestR\x04poll\x12\x16\n" +
-	"\x06afresh\x18\x02 \x01(\bR\x06afresh\"O\n" +
+	"\x06afresh\x18\x02 \x01(\bR\x06afresh\x12\x16\n" +
+	"\x06stream\x18\x03 \x01(\bR\x06stream\"O\n" +
 	"\x0fQuiescedRequest\x12 \n" +
 	"\vapplication\x18\x01 \x01(\tR\vapplication\x12\x1a\n" +
 	"\binstance\x18\x02 \x01(\tR\binstance\".\n" +

@@ -14,6 +14,9 @@ import (
 // value could come back. Pebble cannot tell in time, so tests of what writes to a store run on this one.
 var ErrSetTwice = errors.New("queue: SingleDelete of a key that was set more than once")
 
+// errNoKey is what Value answers where there is no key.
+var errNoKey = errors.New("queue: the iterator stands on no key")
+
 // item is a key and its value in a memory store. It is never altered: trees and their clones share it.
 type item struct {
 	key   string

@@ -18,9 +18,6 @@ import (
 // ErrClosed is what a store answers once it is closed.
 var ErrClosed = errors.New("queue: store is closed")
 
-// errBatchDone is what a batch answers that was committed or closed.
-var errBatchDone = errors.New("queue: batch was committed or closed")
-
 // PebbleConfig is what a Pebble store may be told. The zero value is good.
 type PebbleConfig struct {
 	// CacheBytes bounds the block cache, in bytes; 0 means 64 MiB. It is not used when Cache is set.
@@ -99,7 +96,6 @@ type Pebble struct {
 	failure failure
 	pace    pace
 	counts  storeCounts
-	pool    sync.Pool // of *overlay, for their maps
 
 	// flushing lets one Flush run at a time; dirty tells whether anything was committed since the last one began.
 	flushing sync.Mutex
@@ -253,32 +249,26 @@ func (p *Pebble) NewSnapshot() Snapshot {
 	return &pebbleSnapshot{store: p, snapshot: p.db.NewSnapshot()}
 }
 
-// NewBatch implements Store. The batch keeps the net effect of its writes in memory until Commit, so that what is written
-// again and again within it, and what is set and removed within it, costs the store one write or none.
+// NewBatch implements Store. Writing to a batch after an iterator over it was made does not change what that one walks.
 func (p *Pebble) NewBatch() Batch {
-	o, ok := p.pool.Get().(*overlay)
-	if !ok {
-		o = newOverlay()
+	if err := p.enter(); err != nil {
+		return closedBatch{}
 	}
-	return &pebbleBatch{store: p, writes: o}
+	defer p.gate.RUnlock()
+	return &pebbleBatch{store: p, batch: p.db.NewIndexedBatch()}
 }
 
-// commit gives the net effect of a batch to Pebble, all at once.
-func (p *Pebble) commit(writes *overlay) error {
+// commit gives a batch to Pebble, all at once.
+func (p *Pebble) commit(batch *pebble.Batch) error {
 	if err := p.enter(); err != nil {
 		return err
 	}
 	defer p.gate.RUnlock()
-	if err := p.pace.wait(p, writes.bytes); err != nil {
-		return err
-	}
-	batch := p.db.NewBatchWithSize(writes.bytes)
-	defer func() { _ = batch.Close() }() // Close of a plain batch cannot fail.
-	if err := writes.encode(batch); err != nil {
-		return fmt.Errorf("queue: commit: %w", err)
-	}
 	if batch.Empty() {
 		return p.failure.get()
+	}
+	if err := p.pace.wait(p, batch.Len()); err != nil {
+		return err
 	}
 	p.dirty.Store(true)
 	p.counts.bytesIn.Add(uint64(batch.Len()))

@@ -18,8 +18,7 @@ type StoreMetrics struct {
 	// Flushes and Compactions count what background work has done; CompactionDebtBytes is what it has before it.
 	Flushes, Compactions int64
 	CompactionDebtBytes  uint64
-	// BytesCommitted is what batches brought, after what cancels out within a batch; BytesFlushed and BytesCompacted are
-	// what was written to tables for it. Write amplification is (BytesFlushed + BytesCompacted) / BytesCommitted. It is
+	// BytesCommitted is what batches brought; BytesFlushed and BytesCompacted are what was written to tables for it. Write amplification is (BytesFlushed + BytesCompacted) / BytesCommitted. It is
 	// below 1 where messages are settled before the memory is written out.
 	BytesCommitted, BytesFlushed, BytesCompacted uint64
 	// ReadAmplification is the number of places that a read may have to look into.

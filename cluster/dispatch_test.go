@@ -281,7 +281,7 @@ func TestOperationsKeepTheirRate(t *testing.T) {
 }
 
 func TestEffectsBeyondTheBoundAreFoundAgain(t *testing.T) {
-	q := newEffectQueue()
+	q := newEffectQueue(func(string) {})
 	q.push(&fsm.Effects{})
 	if got, lost := q.pop(); len(got) != 0 || lost {
 		t.Fatal("an empty effect was kept")

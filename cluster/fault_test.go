@@ -223,6 +223,7 @@ func TestRepeatedPollsGiveTheSameThatIsStillOut(t *testing.T) {
 	expect(poll("p", false), "m1 m2 m3")
 	// What is out goes along ahead of what is new: the answer that brought it may have been lost.
 	expect(poll("q", false), "m1 m2 m3 m4")
+	expect(poll("q", false), "m1 m2 m3 m4")
 	expect(poll("", true), "m1 m2 m3 m4")
 }
 

@@ -35,9 +35,10 @@ type leadership struct {
 
 func newLeadership(ctx context.Context, n *Node) *leadership {
 	l := &leadership{
-		node: n, done: make(chan struct{}), dispatch: newDispatcher(n.cfg.RedeliverAfter), effects: newEffectQueue(),
+		node: n, done: make(chan struct{}), dispatch: newDispatcher(n.cfg.RedeliverAfter),
 		deadlines: newBell(), outgoing: newBell(), operations: newBell(),
 	}
+	l.effects = newEffectQueue(l.dispatch.end)
 	l.ctx, l.cancel = context.WithCancel(ctx)
 	return l
 }
@@ -191,18 +192,25 @@ const touchesMax = 1 << 16
 // effectQueue takes what Apply reports, without ever holding Apply up.
 type effectQueue struct {
 	bell bell
-	mu   sync.Mutex
+	// ended is told at once of sessions that ended: who was told so must not find them alive.
+	ended func(session string)
+	mu    sync.Mutex
 	// pending is in the order of the log; touches counts what is in it; lost: something was dropped.
 	pending []*fsm.Effects
 	touches int
 	lost    bool
 }
 
-func newEffectQueue() *effectQueue { return &effectQueue{bell: newBell()} }
+func newEffectQueue(ended func(session string)) *effectQueue {
+	return &effectQueue{bell: newBell(), ended: ended}
+}
 
 func (q *effectQueue) push(e *fsm.Effects) {
 	if len(e.Touched)+len(e.Opened)+len(e.Ended)+len(e.Work)+len(e.Entered) == 0 && e.DeadlineMS == 0 && !e.Outgoing && !e.Operations {
 		return
+	}
+	for _, id := range e.Ended {
+		q.ended(id)
 	}
 	q.mu.Lock()
 	defer q.mu.Unlock()

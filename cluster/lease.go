@@ -140,8 +140,10 @@ func (l *leadership) session(id string) (*session, error) {
 		return nil, err
 	}
 	s := l.dispatch.open(rec, time.Now())
+	// It may have ended between the reading and the opening. If it is still there, its end will be told of from here on.
 	owned, err := v.Owned(id)
 	if err != nil {
+		l.dispatch.end(id)
 		return nil, err
 	}
 	for _, i := range owned {

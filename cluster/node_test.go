@@ -21,7 +21,10 @@ import (
 	"sluice/cluster/raftlog"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+// A probe of memberlist that is under way when gossip ends takes its time to find out.
+func TestMain(m *testing.M) {
+	goleak.VerifyTestMain(m, goleak.IgnoreAnyFunction("github.com/hashicorp/memberlist.(*Memberlist).probe"))
+}
 
 // patience bounds every wait of these tests; they wait for signals and never sleep it out.
 const patience = 60 * time.Second

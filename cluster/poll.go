@@ -108,7 +108,7 @@ func (l *leadership) collect(s *session, most int, got *pollResult) error {
 		if h == nil {
 			return nil
 		}
-		o, err := got.offer(view, h, given, most-len(got.resp.Deliveries))
+		o, before, err := got.offer(view, h, given, most-len(got.resp.Deliveries))
 		if errors.Is(err, reason.UnknownInstance) || errors.Is(err, reason.UnknownApplication) {
 			o, err = &fsm.Offer{}, nil
 		}
@@ -116,7 +116,7 @@ func (l *leadership) collect(s *session, most int, got *pollResult) error {
 			l.dispatch.takeBack(append(got.outs, &handOut{held: h, version: version, before: given}))
 			return err
 		}
-		got.add(l.dispatch.handed(h, version, given, o, time.Now()), o)
+		got.add(l.dispatch.handed(h, version, before, o, time.Now()), o)
 	}
 	return nil
 }
@@ -124,20 +124,20 @@ func (l *leadership) collect(s *session, most int, got *pollResult) error {
 // offer looks at what is to be handed out next of an instance. Whether the answer of the poll before this one arrived,
 // nobody knows: a node on its way may have died. So what that one brought and is still out goes along once more, ahead
 // of what is new, or the worker would get the later without the earlier. It ignores what it holds. Within a stream
-// nothing can be missing in between.
-func (p *pollResult) offer(view *fsm.View, h *held, given fsm.Given, most int) (*fsm.Offer, error) {
-	o, err := view.Offer(h.id, given, min(most, p.atOnce()))
+// nothing can be missing in between. before is what counts as given when the offer is to be made once more.
+func (p *pollResult) offer(view *fsm.View, h *held, given fsm.Given, most int) (o *fsm.Offer, before fsm.Given, err error) {
+	o, err = view.Offer(h.id, given, min(most, p.atOnce()))
 	if err != nil || p.stream || p.has(h) || len(o.Deliveries) == 0 || given == given.Again() {
-		return o, err
+		return o, given, err
 	}
 	whole, err := view.Offer(h.id, given.Again(), most)
 	if err != nil {
-		return nil, err
+		return nil, given, err
 	}
 	if n := len(whole.Deliveries); n == 0 || whole.Epoch != o.Epoch || whole.Deliveries[n-1].Seq < o.Deliveries[0].Seq {
-		return o, nil // it does not reach what is new
+		return o, given, nil // it does not reach what is new
 	}
-	return whole, nil
+	return whole, given.Again(), nil
 }
 
 // has tells that this very poll brings something of an instance already.

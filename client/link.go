@@ -85,9 +85,11 @@ func (s *tenure) stream(ctx context.Context) (alive bool, failure *Error) {
 	case <-ctx.Done():
 	case <-time.After(s.ttl / 10):
 	}
+	// A cancelled call notices it only once its request has ended, too; the errors are those of a cancelled call.
 	cancel()
+	_ = stream.CloseRequest()
 	<-over
-	_, _ = stream.CloseRequest(), stream.CloseResponse() // the call is cancelled: they only free what it holds
+	_ = stream.CloseResponse()
 	if connect.IsWireError(received) || written == nil {
 		written = received
 	}

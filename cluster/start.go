@@ -14,7 +14,7 @@ import (
 const (
 	raftPool    = 3
 	raftTimeout = 10 * time.Second
-	logCache    = 512
+	logCache    = 32
 )
 
 // startRaft starts raft over the node's stores and streams.

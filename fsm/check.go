@@ -74,13 +74,6 @@ func checkRequestID(id string) error {
 	return checkKey("request_id", id, reason.BadField)
 }
 
-func checkID(id InstanceID) error {
-	if err := checkApplicationName(id.Application); err != nil {
-		return err
-	}
-	return checkKey("instance", id.Key, reason.BadName)
-}
-
 // checkMessage checks the shape of a message, but for its application, which is looked up.
 func checkMessage(m *sluicev1.Message) error {
 	if err := checkKey("instance", m.Instance, reason.BadName); err != nil {

@@ -249,9 +249,6 @@ func TestRealWorkerThatFellSilentIsFencedAndComesBack(t *testing.T) {
 
 func TestRealLeaderGoesInTheMiddle(t *testing.T) {
 	t.Parallel()
-	if testing.Short() {
-		t.Skip("three nodes and two elections")
-	}
 	cluster := sluicetest.Start(t, sluicetest.Nodes(3))
 	c := cluster.Client(t)
 	apply(t, c, client.Application{Delivery: client.DeliveryPolicy{Window: 4}})

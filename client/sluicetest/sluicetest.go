@@ -85,6 +85,20 @@ func New(options ...Option) (*Cluster, error) {
 	if s.nodes < 1 || s.nodes > MaxNodes {
 		return nil, fmt.Errorf("sluicetest: %d nodes; allowed are 1 to %d", s.nodes, MaxNodes)
 	}
+	for tries := 1; ; tries++ {
+		c, err := begin(s)
+		if err == nil || tries == startTries {
+			return c, err
+		}
+	}
+}
+
+// startTries is how often a cluster is started anew: a port that was found free for gossip may be taken by someone
+// else before the node binds it.
+const startTries = 5
+
+// begin starts a cluster in a folder of its own; if it does not succeed, nothing is left of it.
+func begin(s settings) (*Cluster, error) {
 	dir, err := os.MkdirTemp("", "sluicetest-")
 	if err != nil {
 		return nil, fmt.Errorf("sluicetest: %w", err)

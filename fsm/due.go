@@ -123,7 +123,7 @@ func (t *txn) recoveryDue(i *instance, at int64) error {
 
 // untilDue completes a recovery by itself, unless something is in doubt or a recovery message is unsettled.
 func (t *txn) untilDue(i *instance, at int64) error {
-	if i.rec.Mode != recoveryMode || i.rec.UntilMs != at || i.rec.Recovery.Messages > 0 {
+	if i.rec.Terminated || i.rec.Mode != recoveryMode || i.rec.UntilMs != at || i.rec.Recovery.Messages > 0 {
 		return nil
 	}
 	doubt, err := t.inDoubt(i)

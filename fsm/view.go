@@ -262,6 +262,9 @@ func (v *View) History(id InstanceID) (out *sluicev1.HistoryResponse, err error)
 	}
 	trs, err := r.project(i)
 	out.Transitions = append(out.Transitions, trs...)
+	if over := len(out.Transitions) - int(i.app.settings.history); over > 0 {
+		out.Transitions = out.Transitions[over:]
+	}
 	return out, err
 }
 

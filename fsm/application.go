@@ -220,7 +220,7 @@ func (t *txn) enterApplication(r *sluicev1.EnterApplicationRecoveryRequest) (*lo
 		return refused(err)
 	}
 	return t.once(call{a: a, method: "EnterApplicationRecovery", request: r.RequestId, content: r}, func() (*logv1.Outcome, error) {
-		g := &logv1.Generation{Position: t.mint(), Index: t.index, TimeMs: t.now, Cause: r.Cause, Actor: t.actor}
+		g := &logv1.Generation{Position: t.mint(), Index: t.index, TimeMs: t.now, Cause: r.Cause, Actor: t.actor, Window: a.settings.window}
 		a.generations = append(slices.Clone(a.generations), g)
 		if n := len(a.generations); n > maxGenerations {
 			a.generations = a.generations[n-maxGenerations:]

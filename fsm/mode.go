@@ -17,24 +17,25 @@ type entry struct {
 	cause, actor string
 	epoch, index uint64
 	timeMS       int64
+	window       uint32 // of the epoch that begins
 	// generation is set when the whole application entered.
 	generation uint64
 }
 
-// here is an entry into recovery by the command at work.
-func (t *txn) here(cause string) entry {
-	return entry{cause: cause, actor: t.actor, epoch: t.mint(), index: t.index, timeMS: t.now}
+// here is an entry of an instance into recovery by the command at work.
+func (t *txn) here(i *instance, cause string) entry {
+	return entry{cause: cause, actor: t.actor, epoch: t.mint(), index: t.index, timeMS: t.now, window: i.app.settings.window}
 }
 
 // enter turns a header to recovery. lastOut is the last message that is out in the lane that its mode offers; 0: none.
 // What was out with an owner is in doubt from now on; what was in doubt before stays so.
-func enter(r *logv1.InstanceRecord, e entry, window uint32, lastOut uint64) {
+func enter(r *logv1.InstanceRecord, e entry, lastOut uint64) {
 	if r.Mode == recoveryMode {
 		r.RecoveryDoubt = max(r.RecoveryDoubt, lastOut)
 	} else {
 		r.NormalDoubt, r.RecoveryDoubt = lastOut, 0
 	}
-	r.Mode, r.Epoch, r.Window = recoveryMode, e.epoch, window
+	r.Mode, r.Epoch, r.Window = recoveryMode, e.epoch, e.window
 	r.Cause, r.ModeTimeMs, r.ModeIndex = e.cause, e.timeMS, e.index
 	r.RecoveryGeneration, r.UntilMs, r.DrainMark = e.generation, 0, 0
 	r.RecoveryAttempts, r.RecoveryWaitMs = 0, 0
@@ -65,7 +66,7 @@ func (t *txn) turnToRecovery(i *instance, e entry) error {
 		return err
 	}
 	from := i.rec.Mode
-	enter(i.rec, e, i.app.settings.window, last)
+	enter(i.rec, e, last)
 	if e.generation == 0 {
 		t.count(i.app, from, recoveryMode)
 	}
@@ -151,7 +152,7 @@ func (t *txn) catchUp(i *instance) error {
 }
 
 func generationEntry(g *logv1.Generation) entry {
-	return entry{cause: g.Cause, actor: g.Actor, epoch: g.Position, index: g.Index, timeMS: g.TimeMs, generation: g.Position}
+	return entry{cause: g.Cause, actor: g.Actor, epoch: g.Position, index: g.Index, timeMS: g.TimeMs, window: g.Window, generation: g.Position}
 }
 
 // enterRecovery carries out EnterRecovery.
@@ -169,7 +170,7 @@ func (t *txn) enterRecovery(r *sluicev1.EnterRecoveryRequest) (*logv1.Outcome, e
 			return refused(err)
 		}
 		t.keep(i)
-		if err := t.turnToRecovery(i, t.here(r.Cause)); err != nil {
+		if err := t.turnToRecovery(i, t.here(i, r.Cause)); err != nil {
 			return nil, err
 		}
 		if r.Until != nil {

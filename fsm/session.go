@@ -158,7 +158,7 @@ func (t *txn) lose(i *instance, s *logv1.SessionRecord) error {
 	case !inRecovery && i.app.settings.redeliver:
 		return t.redeliver(i)
 	}
-	if err := t.turnToRecovery(i, t.here(lostCause(i.rec, s))); err != nil {
+	if err := t.turnToRecovery(i, t.here(i, lostCause(i.rec, s))); err != nil {
 		return err
 	}
 	return t.disown(i, true)

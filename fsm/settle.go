@@ -315,7 +315,7 @@ func (t *txn) attemptEnded(i *instance, m *logv1.MessageRecord, e ending, wait i
 		e.kind, e.reason = deadLettered, fmt.Sprintf("MAX_ATTEMPTS: %d attempts failed", l.HeadAttempts)
 		return t.end(i, m, e)
 	}
-	return t.turnToRecovery(i, t.here(poisonCause(m, l.HeadAttempts, text)))
+	return t.turnToRecovery(i, t.here(i, poisonCause(m, l.HeadAttempts, text)))
 }
 
 func poisonCause(m *logv1.MessageRecord, attempts uint32, text string) string {

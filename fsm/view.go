@@ -96,7 +96,7 @@ func (r *reading) project(i *instance) (trs []*sluicev1.Transition, err error) {
 		}
 		from := i.rec.Mode
 		e := generationEntry(g)
-		enter(i.rec, e, i.app.settings.window, last)
+		enter(i.rec, e, last)
 		i.rec.Generation = g.Position
 		trs = append(trs, transitionOf(i.rec, from, e))
 	}

@@ -201,12 +201,14 @@ func (x *ApplicationRecord) GetMemory() []int64 {
 }
 
 type Generation struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Position      uint64                 `protobuf:"varint,1,opt,name=position,proto3" json:"position,omitempty"`
-	Index         uint64                 `protobuf:"varint,2,opt,name=index,proto3" json:"index,omitempty"`
-	TimeMs        int64                  `protobuf:"varint,3,opt,name=time_ms,json=timeMs,proto3" json:"time_ms,omitempty"`
-	Cause         string                 `protobuf:"bytes,4,opt,name=cause,proto3" json:"cause,omitempty"`
-	Actor         string                 `protobuf:"bytes,5,opt,name=actor,proto3" json:"actor,omitempty"`
+	state    protoimpl.MessageState `protogen:"open.v1"`
+	Position uint64                 `protobuf:"varint,1,opt,name=position,proto3" json:"position,omitempty"`
+	Index    uint64                 `protobuf:"varint,2,opt,name=index,proto3" json:"index,omitempty"`
+	TimeMs   int64                  `protobuf:"varint,3,opt,name=time_ms,json=timeMs,proto3" json:"time_ms,omitempty"`
+	Cause    string                 `protobuf:"bytes,4,opt,name=cause,proto3" json:"cause,omitempty"`
+	Actor    string                 `protobuf:"bytes,5,opt,name=actor,proto3" json:"actor,omitempty"`
+	// The delivery window in force then.
+	Window        uint32 `protobuf:"varint,6,opt,name=window,proto3" json:"window,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -274,6 +276,13 @@ func (x *Generation) GetActor() string {
 		return x.Actor
 	}
 	return ""
+}
+
+func (x *Generation) GetWindow() uint32 {
+	if x != nil {
+		return x.Window
+	}
+	return 0
 }
 
 // InstanceRecord is an instance's header: all but its messages, state and history.
@@ -1657,14 +1666,15 @@ const file_log_v1_record_proto_rawDesc = "" +
 	"\aversion\x18\x03 \x01(\x04R\aversion\x12;\n" +
 	"\vgenerations\x18\x04 \x03(\v2\x19.sluice.log.v1.GenerationR\vgenerations\x12-\n" +
 	"\x06counts\x18\x05 \x01(\v2\x15.sluice.v1.ModeCountsR\x06counts\x12\x16\n" +
-	"\x06memory\x18\x06 \x03(\x03R\x06memory\"\x83\x01\n" +
+	"\x06memory\x18\x06 \x03(\x03R\x06memory\"\x9b\x01\n" +
 	"\n" +
 	"Generation\x12\x1a\n" +
 	"\bposition\x18\x01 \x01(\x04R\bposition\x12\x14\n" +
 	"\x05index\x18\x02 \x01(\x04R\x05index\x12\x17\n" +
 	"\atime_ms\x18\x03 \x01(\x03R\x06timeMs\x12\x14\n" +
 	"\x05cause\x18\x04 \x01(\tR\x05cause\x12\x14\n" +
-	"\x05actor\x18\x05 \x01(\tR\x05actor\"\xe9\v\n" +
+	"\x05actor\x18\x05 \x01(\tR\x05actor\x12\x16\n" +
+	"\x06window\x18\x06 \x01(\rR\x06window\"\xe9\v\n" +
 	"\x0eInstanceRecord\x12\x10\n" +
 	"\x03uid\x18\x01 \x01(\x04R\x03uid\x12 \n" +
 	"\vapplication\x18\x02 \x01(\tR\vapplication\x12\x10\n" +

@@ -220,6 +220,7 @@ func (t *txn) endTransaction(r *sluicev1.EndTransactionRequest) (*logv1.Outcome,
 		if err != nil {
 			return nil, err
 		}
+		begun := tx == nil
 		switch {
 		case tx == nil && r.Transaction != i.rec.Key:
 			return refused(reason.UnknownTransaction.Errorf("there is no transaction %q in %s", cut(r.Transaction), i.id()))
@@ -230,7 +231,7 @@ func (t *txn) endTransaction(r *sluicev1.EndTransactionRequest) (*logv1.Outcome,
 			return transactionOutcome(tx), nil
 		}
 		tx.Closed, tx.EndTime = true, timestamp(t.now)
-		return transactionOutcome(tx), t.putTransaction(i, tx)
+		return transactionOutcome(tx), t.take(step{i: i, tx: tx, begun: begun})
 	})
 }
 

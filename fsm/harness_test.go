@@ -8,7 +8,6 @@ import (
 	"time"
 
 	"google.golang.org/protobuf/proto"
-	"google.golang.org/protobuf/types/known/durationpb"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	logv1 "sluice/api/log/v1"
@@ -130,14 +129,6 @@ func (r *rig) refused(want string, c *logv1.Command) {
 	}
 }
 
-func message(instance, id, typ string) *sluicev1.Message {
-	return &sluicev1.Message{Application: "app", Instance: instance, Id: id, Type: typ, Data: []byte(id)}
-}
-
-func sendCommand(ms ...*sluicev1.Message) *logv1.Command {
-	return &logv1.Command{Kind: &logv1.Command_Send{Send: &logv1.Send{Messages: ms}}}
-}
-
 // try sends a message and gives its result.
 func (r *rig) try(m *sluicev1.Message) *sluicev1.SendResult {
 	r.t.Helper()
@@ -177,24 +168,6 @@ func (r *rig) noSend(want string, m *sluicev1.Message) {
 	}
 }
 
-func enterCommand(instance, cause string) *logv1.Command {
-	return enterRequest(&sluicev1.EnterRecoveryRequest{Instance: instance, Cause: cause})
-}
-
-func enterRequest(q *sluicev1.EnterRecoveryRequest) *logv1.Command {
-	if q.Application == "" {
-		q.Application = "app"
-	}
-	return &logv1.Command{Kind: &logv1.Command_EnterRecovery{EnterRecovery: q}}
-}
-
-func completeRequest(q *sluicev1.CompleteRecoveryRequest) *logv1.Command {
-	if q.Application == "" {
-		q.Application = "app"
-	}
-	return &logv1.Command{Kind: &logv1.Command_CompleteRecovery{CompleteRecovery: q}}
-}
-
 func (r *rig) enter(instance string) *sluicev1.Instance {
 	r.t.Helper()
 	return r.ok(enterCommand(instance, "because")).GetInstance()
@@ -210,41 +183,14 @@ func (r *rig) enterAll(cause string) *sluicev1.Application {
 	return r.ok(enterAllRequest(&sluicev1.EnterApplicationRecoveryRequest{Cause: cause})).GetApplication()
 }
 
-func enterAllRequest(q *sluicev1.EnterApplicationRecoveryRequest) *logv1.Command {
-	if q.Application == "" {
-		q.Application = "app"
-	}
-	return &logv1.Command{Kind: &logv1.Command_EnterApplicationRecovery{EnterApplicationRecovery: q}}
-}
-
 func (r *rig) open(session string, capacity uint32) {
 	r.t.Helper()
 	r.ok(openCommand(&logv1.OpenSession{SessionId: session, Application: "app", Name: "worker " + session, Capacity: capacity}))
 }
 
-func openCommand(o *logv1.OpenSession) *logv1.Command {
-	return &logv1.Command{Kind: &logv1.Command_OpenSession{OpenSession: o}}
-}
-
-func closeCommand(session string) *logv1.Command {
-	return &logv1.Command{Kind: &logv1.Command_CloseSession{CloseSession: &logv1.CloseSession{SessionId: session}}}
-}
-
-func expireCommand(sessions ...string) *logv1.Command {
-	return &logv1.Command{Kind: &logv1.Command_ExpireSessions{ExpireSessions: &logv1.ExpireSessions{SessionIds: sessions}}}
-}
-
 func (r *rig) expire(sessions ...string) {
 	r.t.Helper()
 	r.ok(expireCommand(sessions...))
-}
-
-func assignCommand(instance, session string) *logv1.Command {
-	return &logv1.Command{Kind: &logv1.Command_Assign{Assign: &logv1.Assign{Assignments: []*logv1.Assignment{{Application: "app", Instance: instance, SessionId: session}}}}}
-}
-
-func releaseCommand(instance, session string) *logv1.Command {
-	return &logv1.Command{Kind: &logv1.Command_Assign{Assign: &logv1.Assign{Releases: []*logv1.Assignment{{Application: "app", Instance: instance, SessionId: session}}}}}
 }
 
 // assign gives an instance to a session, and wants that to have an effect.
@@ -260,15 +206,6 @@ func (r *rig) own(instance, session string) {
 	r.t.Helper()
 	r.open(session, 10)
 	r.assign(instance, session)
-}
-
-// taking is what a settlement answers a delivery with.
-func taking(d *sluicev1.Delivery, o sluicev1.Outcome) *sluicev1.Settlement {
-	return &sluicev1.Settlement{Application: d.Application, Instance: d.Instance, Epoch: d.Epoch, Seq: d.Seq, Lane: d.Lane, Attempt: d.Attempt, Outcome: o}
-}
-
-func settleCommand(session string, ss ...*sluicev1.Settlement) *logv1.Command {
-	return &logv1.Command{Kind: &logv1.Command_Settle{Settle: &sluicev1.SettleRequest{SessionId: session, Settlements: ss}}}
 }
 
 // settle gives a settlement's result: "" for done, "duplicate", or the reason of its refusal.
@@ -472,34 +409,6 @@ func (r *rig) advance(d time.Duration) {
 	}
 }
 
-func advanceCommand(limit uint32) *logv1.Command {
-	return &logv1.Command{Kind: &logv1.Command_Advance{Advance: &logv1.Advance{Limit: limit}}}
-}
-
-func forwardCommand(limit uint32) *logv1.Command {
-	return &logv1.Command{Kind: &logv1.Command_ForwardOutgoing{ForwardOutgoing: &logv1.ForwardOutgoing{Limit: limit}}}
-}
-
-func resolveRequest(q *sluicev1.ResolveMessageRequest) *logv1.Command {
-	q.Application = "app"
-	return &logv1.Command{Kind: &logv1.Command_ResolveMessage{ResolveMessage: q}}
-}
-
-func terminateRequest(q *sluicev1.TerminateRequest) *logv1.Command {
-	q.Application = "app"
-	return &logv1.Command{Kind: &logv1.Command_Terminate{Terminate: q}}
-}
-
-func beginRequest(q *sluicev1.BeginTransactionRequest) *logv1.Command {
-	q.Application = "app"
-	return &logv1.Command{Kind: &logv1.Command_BeginTransaction{BeginTransaction: q}}
-}
-
-func endRequest(q *sluicev1.EndTransactionRequest) *logv1.Command {
-	q.Application = "app"
-	return &logv1.Command{Kind: &logv1.Command_EndTransaction{EndTransaction: q}}
-}
-
 func (r *rig) at(d time.Duration) *timestamppb.Timestamp {
 	return timestamppb.New(time.UnixMilli(r.now).Add(d))
 }
@@ -512,48 +421,6 @@ func (r *rig) reopen() {
 		r.t.Fatal(err)
 	}
 	r.m = m
-}
-
-// Options of an application.
-
-func window(n uint32) func(*sluicev1.Application) {
-	return func(a *sluicev1.Application) { a.Delivery.Window = &n }
-}
-
-func maxAttempts(n uint32) func(*sluicev1.Application) {
-	return func(a *sluicev1.Application) { a.Delivery.MaxAttempts = &n }
-}
-
-func atMaxAttempts(p sluicev1.Policy) func(*sluicev1.Application) {
-	return func(a *sluicev1.Application) { a.Delivery.OnMaxAttempts = p }
-}
-
-func redeliver(a *sluicev1.Application) {
-	a.Delivery.OnOwnerLost = sluicev1.Policy_POLICY_REDELIVER
-}
-
-func backoff(initial, most time.Duration) func(*sluicev1.Application) {
-	return func(a *sluicev1.Application) {
-		a.Delivery.BackoffInitial, a.Delivery.BackoffMax = durationpb.New(initial), durationpb.New(most)
-	}
-}
-
-func dedup(d time.Duration) func(*sluicev1.Application) {
-	return func(a *sluicev1.Application) { a.Retention.DedupWindow = durationpb.New(d) }
-}
-
-func historyLimit(n uint32) func(*sluicev1.Application) {
-	return func(a *sluicev1.Application) { a.Retention.HistoryLimit = &n }
-}
-
-func freeze(a *sluicev1.Application) { a.ExpiryClock = sluicev1.ExpiryClock_EXPIRY_CLOCK_FREEZE }
-
-func limits(l *sluicev1.Limits) func(*sluicev1.Application) {
-	return func(a *sluicev1.Application) { a.Limits = l }
-}
-
-func patterns(ps ...*sluicev1.Pattern) func(*sluicev1.Application) {
-	return func(a *sluicev1.Application) { a.Patterns = ps }
 }
 
 // wantReason wants a view's error to be a refusal with a reason.

@@ -152,7 +152,7 @@ func (p *Pebble) open(base vfs.FS) error {
 	}
 	db, err := pebble.Open(p.dir, options)
 	if err != nil {
-		return openError(err)
+		return manifestError(base, p.dir, openError(err))
 	}
 	if err := p.failure.get(); err != nil {
 		_ = db.Close() // The failure is what the caller has to know.

@@ -58,6 +58,19 @@ func checkManifest(files vfs.FS, path string) error {
 	return nil
 }
 
+// manifestError adds the manifest's name to the error of a store that is corrupt as a whole: tables that a manifest tells
+// of may be missing because the manifest lost its end, and then it is the damaged file.
+func manifestError(files vfs.FS, dir string, err error) error {
+	if !errors.Is(err, ErrCorrupt) {
+		return err
+	}
+	desc, peekErr := pebble.Peek(dir, files)
+	if peekErr != nil || !desc.Exists {
+		return err
+	}
+	return fmt.Errorf("by manifest %s: %w", files.PathJoin(dir, files.PathBase(desc.ManifestFilename)), err)
+}
+
 // checkOptions refuses a file of options that cannot be those of a store of ours.
 func checkOptions(files vfs.FS, dir, path string, options *pebble.Options) error {
 	content, err := contentOf(files, path)

@@ -42,6 +42,10 @@ const (
 	InFlight                Reason = "IN_FLIGHT"
 	OutOfOrder              Reason = "OUT_OF_ORDER"
 	Terminated              Reason = "TERMINATED"
+	// Changed: the message is no longer as the caller saw it.
+	Changed Reason = "CHANGED"
+	// EventsGone: events are asked for that are no longer kept.
+	EventsGone Reason = "EVENTS_GONE"
 
 	LimitMessageBytes     Reason = "LIMIT_MESSAGE_BYTES"
 	LimitInboxMessages    Reason = "LIMIT_INBOX_MESSAGES"
@@ -74,6 +78,7 @@ var codes = map[Reason]string{
 	OutOfPattern: "failed_precondition", NotSuitable: "failed_precondition", StaleEpoch: "failed_precondition", NotOwner: "failed_precondition",
 	NotInRecovery: "failed_precondition", PendingRecoveryMessages: "failed_precondition", AlreadySettled: "failed_precondition",
 	NotInFlight: "failed_precondition", InFlight: "failed_precondition", OutOfOrder: "failed_precondition", Terminated: "failed_precondition",
+	Changed: "failed_precondition", EventsGone: "out_of_range",
 	LimitMessageBytes: "resource_exhausted", LimitInboxMessages: "resource_exhausted", LimitInboxBytes: "resource_exhausted",
 	LimitDeferredMessages: "resource_exhausted", LimitDeferredBytes: "resource_exhausted", LimitApplicationBytes: "resource_exhausted", Rate: "resource_exhausted",
 	NoLeader: "unavailable", Overloaded: "unavailable", DiskFull: "unavailable",

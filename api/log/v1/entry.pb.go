@@ -108,6 +108,10 @@ type Command struct {
 	//	*Command_StepOperation
 	//	*Command_SteerOperation
 	//	*Command_CheckDigest
+	//	*Command_BeginOperation
+	//	*Command_AddOperationItems
+	//	*Command_PutBack
+	//	*Command_LeaderElected
 	Kind          isCommand_Kind `protobuf_oneof:"kind"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -337,6 +341,42 @@ func (x *Command) GetCheckDigest() *CheckDigest {
 	return nil
 }
 
+func (x *Command) GetBeginOperation() *BeginOperation {
+	if x != nil {
+		if x, ok := x.Kind.(*Command_BeginOperation); ok {
+			return x.BeginOperation
+		}
+	}
+	return nil
+}
+
+func (x *Command) GetAddOperationItems() *AddOperationItems {
+	if x != nil {
+		if x, ok := x.Kind.(*Command_AddOperationItems); ok {
+			return x.AddOperationItems
+		}
+	}
+	return nil
+}
+
+func (x *Command) GetPutBack() *v1.PutBackRequest {
+	if x != nil {
+		if x, ok := x.Kind.(*Command_PutBack); ok {
+			return x.PutBack
+		}
+	}
+	return nil
+}
+
+func (x *Command) GetLeaderElected() *LeaderElected {
+	if x != nil {
+		if x, ok := x.Kind.(*Command_LeaderElected); ok {
+			return x.LeaderElected
+		}
+	}
+	return nil
+}
+
 type isCommand_Kind interface {
 	isCommand_Kind()
 }
@@ -421,6 +461,22 @@ type Command_CheckDigest struct {
 	CheckDigest *CheckDigest `protobuf:"bytes,21,opt,name=check_digest,json=checkDigest,proto3,oneof"`
 }
 
+type Command_BeginOperation struct {
+	BeginOperation *BeginOperation `protobuf:"bytes,22,opt,name=begin_operation,json=beginOperation,proto3,oneof"`
+}
+
+type Command_AddOperationItems struct {
+	AddOperationItems *AddOperationItems `protobuf:"bytes,23,opt,name=add_operation_items,json=addOperationItems,proto3,oneof"`
+}
+
+type Command_PutBack struct {
+	PutBack *v1.PutBackRequest `protobuf:"bytes,24,opt,name=put_back,json=putBack,proto3,oneof"`
+}
+
+type Command_LeaderElected struct {
+	LeaderElected *LeaderElected `protobuf:"bytes,25,opt,name=leader_elected,json=leaderElected,proto3,oneof"`
+}
+
 func (*Command_Send) isCommand_Kind() {}
 
 func (*Command_ApplyApplication) isCommand_Kind() {}
@@ -460,6 +516,14 @@ func (*Command_StepOperation) isCommand_Kind() {}
 func (*Command_SteerOperation) isCommand_Kind() {}
 
 func (*Command_CheckDigest) isCommand_Kind() {}
+
+func (*Command_BeginOperation) isCommand_Kind() {}
+
+func (*Command_AddOperationItems) isCommand_Kind() {}
+
+func (*Command_PutBack) isCommand_Kind() {}
+
+func (*Command_LeaderElected) isCommand_Kind() {}
 
 // Send carries messages whose ids are filled in.
 type Send struct {
@@ -1049,6 +1113,176 @@ func (x *CheckDigest) GetDigest() []byte {
 	return nil
 }
 
+// BeginOperation begins an operation over a set that AddOperationItems writes down.
+type BeginOperation struct {
+	state   protoimpl.MessageState    `protogen:"open.v1"`
+	Request *v1.StartOperationRequest `protobuf:"bytes,1,opt,name=request,proto3" json:"request,omitempty"`
+	// Size of the set, and the log index of the state that it was chosen from.
+	Total         uint64 `protobuf:"varint,2,opt,name=total,proto3" json:"total,omitempty"`
+	FrozenIndex   uint64 `protobuf:"varint,3,opt,name=frozen_index,json=frozenIndex,proto3" json:"frozen_index,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *BeginOperation) Reset() {
+	*x = BeginOperation{}
+	mi := &file_log_v1_entry_proto_msgTypes[13]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *BeginOperation) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*BeginOperation) ProtoMessage() {}
+
+func (x *BeginOperation) ProtoReflect() protoreflect.Message {
+	mi := &file_log_v1_entry_proto_msgTypes[13]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use BeginOperation.ProtoReflect.Descriptor instead.
+func (*BeginOperation) Descriptor() ([]byte, []int) {
+	return file_log_v1_entry_proto_rawDescGZIP(), []int{13}
+}
+
+func (x *BeginOperation) GetRequest() *v1.StartOperationRequest {
+	if x != nil {
+		return x.Request
+	}
+	return nil
+}
+
+func (x *BeginOperation) GetTotal() uint64 {
+	if x != nil {
+		return x.Total
+	}
+	return 0
+}
+
+func (x *BeginOperation) GetFrozenIndex() uint64 {
+	if x != nil {
+		return x.FrozenIndex
+	}
+	return 0
+}
+
+// AddOperationItems writes down a part of an operation's set. With the last part the operation runs.
+type AddOperationItems struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Id    string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	// Where the part begins in the set; a part that was written down before has no effect.
+	Place uint64 `protobuf:"varint,2,opt,name=place,proto3" json:"place,omitempty"`
+	// At most 4,096.
+	Instances     []string `protobuf:"bytes,3,rep,name=instances,proto3" json:"instances,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *AddOperationItems) Reset() {
+	*x = AddOperationItems{}
+	mi := &file_log_v1_entry_proto_msgTypes[14]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *AddOperationItems) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*AddOperationItems) ProtoMessage() {}
+
+func (x *AddOperationItems) ProtoReflect() protoreflect.Message {
+	mi := &file_log_v1_entry_proto_msgTypes[14]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use AddOperationItems.ProtoReflect.Descriptor instead.
+func (*AddOperationItems) Descriptor() ([]byte, []int) {
+	return file_log_v1_entry_proto_rawDescGZIP(), []int{14}
+}
+
+func (x *AddOperationItems) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+func (x *AddOperationItems) GetPlace() uint64 {
+	if x != nil {
+		return x.Place
+	}
+	return 0
+}
+
+func (x *AddOperationItems) GetInstances() []string {
+	if x != nil {
+		return x.Instances
+	}
+	return nil
+}
+
+// LeaderElected is the first command of a new leader.
+type LeaderElected struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	NodeId        string                 `protobuf:"bytes,1,opt,name=node_id,json=nodeId,proto3" json:"node_id,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *LeaderElected) Reset() {
+	*x = LeaderElected{}
+	mi := &file_log_v1_entry_proto_msgTypes[15]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *LeaderElected) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*LeaderElected) ProtoMessage() {}
+
+func (x *LeaderElected) ProtoReflect() protoreflect.Message {
+	mi := &file_log_v1_entry_proto_msgTypes[15]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use LeaderElected.ProtoReflect.Descriptor instead.
+func (*LeaderElected) Descriptor() ([]byte, []int) {
+	return file_log_v1_entry_proto_rawDescGZIP(), []int{15}
+}
+
+func (x *LeaderElected) GetNodeId() string {
+	if x != nil {
+		return x.NodeId
+	}
+	return ""
+}
+
 // Outcome is what a command answers, the same on every replica. A refusal is an outcome, not an error.
 type Outcome struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -1065,6 +1299,7 @@ type Outcome struct {
 	//	*Outcome_Settle
 	//	*Outcome_Operation
 	//	*Outcome_Progress
+	//	*Outcome_PutBack
 	Result        isOutcome_Result `protobuf_oneof:"result"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -1072,7 +1307,7 @@ type Outcome struct {
 
 func (x *Outcome) Reset() {
 	*x = Outcome{}
-	mi := &file_log_v1_entry_proto_msgTypes[13]
+	mi := &file_log_v1_entry_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1084,7 +1319,7 @@ func (x *Outcome) String() string {
 func (*Outcome) ProtoMessage() {}
 
 func (x *Outcome) ProtoReflect() protoreflect.Message {
-	mi := &file_log_v1_entry_proto_msgTypes[13]
+	mi := &file_log_v1_entry_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1097,7 +1332,7 @@ func (x *Outcome) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Outcome.ProtoReflect.Descriptor instead.
 func (*Outcome) Descriptor() ([]byte, []int) {
-	return file_log_v1_entry_proto_rawDescGZIP(), []int{13}
+	return file_log_v1_entry_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *Outcome) GetFault() *v1.Fault {
@@ -1204,6 +1439,15 @@ func (x *Outcome) GetProgress() *Progress {
 	return nil
 }
 
+func (x *Outcome) GetPutBack() *v1.PutBackResponse {
+	if x != nil {
+		if x, ok := x.Result.(*Outcome_PutBack); ok {
+			return x.PutBack
+		}
+	}
+	return nil
+}
+
 type isOutcome_Result interface {
 	isOutcome_Result()
 }
@@ -1248,6 +1492,10 @@ type Outcome_Progress struct {
 	Progress *Progress `protobuf:"bytes,11,opt,name=progress,proto3,oneof"`
 }
 
+type Outcome_PutBack struct {
+	PutBack *v1.PutBackResponse `protobuf:"bytes,12,opt,name=put_back,json=putBack,proto3,oneof"`
+}
+
 func (*Outcome_Send) isOutcome_Result() {}
 
 func (*Outcome_Application) isOutcome_Result() {}
@@ -1268,6 +1516,8 @@ func (*Outcome_Operation) isOutcome_Result() {}
 
 func (*Outcome_Progress) isOutcome_Result() {}
 
+func (*Outcome_PutBack) isOutcome_Result() {}
+
 // Progress tells the leader's duty whether more of the same is due.
 type Progress struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -1279,7 +1529,7 @@ type Progress struct {
 
 func (x *Progress) Reset() {
 	*x = Progress{}
-	mi := &file_log_v1_entry_proto_msgTypes[14]
+	mi := &file_log_v1_entry_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1291,7 +1541,7 @@ func (x *Progress) String() string {
 func (*Progress) ProtoMessage() {}
 
 func (x *Progress) ProtoReflect() protoreflect.Message {
-	mi := &file_log_v1_entry_proto_msgTypes[14]
+	mi := &file_log_v1_entry_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1304,7 +1554,7 @@ func (x *Progress) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Progress.ProtoReflect.Descriptor instead.
 func (*Progress) Descriptor() ([]byte, []int) {
-	return file_log_v1_entry_proto_rawDescGZIP(), []int{14}
+	return file_log_v1_entry_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *Progress) GetDone() uint32 {
@@ -1328,7 +1578,7 @@ const file_log_v1_entry_proto_rawDesc = "" +
 	"\x12log/v1/entry.proto\x12\rsluice.log.v1\x1a\x1bsluice/v1/application.proto\x1a\x16sluice/v1/common.proto\x1a\x18sluice/v1/instance.proto\x1a\x17sluice/v1/message.proto\x1a\x1bsluice/v1/transaction.proto\x1a\x16sluice/v1/worker.proto\"T\n" +
 	"\x05Entry\x12\x17\n" +
 	"\atime_ms\x18\x01 \x01(\x03R\x06timeMs\x122\n" +
-	"\bcommands\x18\x02 \x03(\v2\x16.sluice.log.v1.CommandR\bcommands\"\xc8\v\n" +
+	"\bcommands\x18\x02 \x03(\v2\x16.sluice.log.v1.CommandR\bcommands\"\xe5\r\n" +
 	"\aCommand\x12\x14\n" +
 	"\x05actor\x18\x01 \x01(\tR\x05actor\x12)\n" +
 	"\x04send\x18\x02 \x01(\v2\x13.sluice.log.v1.SendH\x00R\x04send\x12E\n" +
@@ -1351,7 +1601,11 @@ const file_log_v1_entry_proto_rawDesc = "" +
 	"\x10forward_outgoing\x18\x12 \x01(\v2\x1e.sluice.log.v1.ForwardOutgoingH\x00R\x0fforwardOutgoing\x12E\n" +
 	"\x0estep_operation\x18\x13 \x01(\v2\x1c.sluice.log.v1.StepOperationH\x00R\rstepOperation\x12H\n" +
 	"\x0fsteer_operation\x18\x14 \x01(\v2\x1d.sluice.log.v1.SteerOperationH\x00R\x0esteerOperation\x12?\n" +
-	"\fcheck_digest\x18\x15 \x01(\v2\x1a.sluice.log.v1.CheckDigestH\x00R\vcheckDigestB\x06\n" +
+	"\fcheck_digest\x18\x15 \x01(\v2\x1a.sluice.log.v1.CheckDigestH\x00R\vcheckDigest\x12H\n" +
+	"\x0fbegin_operation\x18\x16 \x01(\v2\x1d.sluice.log.v1.BeginOperationH\x00R\x0ebeginOperation\x12R\n" +
+	"\x13add_operation_items\x18\x17 \x01(\v2 .sluice.log.v1.AddOperationItemsH\x00R\x11addOperationItems\x126\n" +
+	"\bput_back\x18\x18 \x01(\v2\x19.sluice.v1.PutBackRequestH\x00R\aputBack\x12E\n" +
+	"\x0eleader_elected\x18\x19 \x01(\v2\x1c.sluice.log.v1.LeaderElectedH\x00R\rleaderElectedB\x06\n" +
 	"\x04kind\"6\n" +
 	"\x04Send\x12.\n" +
 	"\bmessages\x18\x01 \x03(\v2\x12.sluice.v1.MessageR\bmessages\"\x95\x01\n" +
@@ -1390,7 +1644,17 @@ const file_log_v1_entry_proto_rawDesc = "" +
 	"\x05state\x18\x02 \x01(\x0e2\x19.sluice.v1.OperationStateR\x05state\";\n" +
 	"\vCheckDigest\x12\x14\n" +
 	"\x05index\x18\x01 \x01(\x04R\x05index\x12\x16\n" +
-	"\x06digest\x18\x02 \x01(\fR\x06digest\"\x8d\x05\n" +
+	"\x06digest\x18\x02 \x01(\fR\x06digest\"\x85\x01\n" +
+	"\x0eBeginOperation\x12:\n" +
+	"\arequest\x18\x01 \x01(\v2 .sluice.v1.StartOperationRequestR\arequest\x12\x14\n" +
+	"\x05total\x18\x02 \x01(\x04R\x05total\x12!\n" +
+	"\ffrozen_index\x18\x03 \x01(\x04R\vfrozenIndex\"W\n" +
+	"\x11AddOperationItems\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\tR\x02id\x12\x14\n" +
+	"\x05place\x18\x02 \x01(\x04R\x05place\x12\x1c\n" +
+	"\tinstances\x18\x03 \x03(\tR\tinstances\"(\n" +
+	"\rLeaderElected\x12\x17\n" +
+	"\anode_id\x18\x01 \x01(\tR\x06nodeId\"\xc6\x05\n" +
 	"\aOutcome\x12&\n" +
 	"\x05fault\x18\x01 \x01(\v2\x10.sluice.v1.FaultR\x05fault\x12-\n" +
 	"\x04send\x18\x02 \x01(\v2\x17.sluice.v1.SendResponseH\x00R\x04send\x12:\n" +
@@ -1403,7 +1667,8 @@ const file_log_v1_entry_proto_rawDesc = "" +
 	"\x06settle\x18\t \x01(\v2\x19.sluice.v1.SettleResponseH\x00R\x06settle\x124\n" +
 	"\toperation\x18\n" +
 	" \x01(\v2\x14.sluice.v1.OperationH\x00R\toperation\x125\n" +
-	"\bprogress\x18\v \x01(\v2\x17.sluice.log.v1.ProgressH\x00R\bprogressB\b\n" +
+	"\bprogress\x18\v \x01(\v2\x17.sluice.log.v1.ProgressH\x00R\bprogress\x127\n" +
+	"\bput_back\x18\f \x01(\v2\x1a.sluice.v1.PutBackResponseH\x00R\aputBackB\b\n" +
 	"\x06result\"2\n" +
 	"\bProgress\x12\x12\n" +
 	"\x04done\x18\x01 \x01(\rR\x04done\x12\x12\n" +
@@ -1421,7 +1686,7 @@ func file_log_v1_entry_proto_rawDescGZIP() []byte {
 	return file_log_v1_entry_proto_rawDescData
 }
 
-var file_log_v1_entry_proto_msgTypes = make([]protoimpl.MessageInfo, 15)
+var file_log_v1_entry_proto_msgTypes = make([]protoimpl.MessageInfo, 18)
 var file_log_v1_entry_proto_goTypes = []any{
 	(*Entry)(nil),                                 // 0: sluice.log.v1.Entry
 	(*Command)(nil),                               // 1: sluice.log.v1.Command
@@ -1436,72 +1701,84 @@ var file_log_v1_entry_proto_goTypes = []any{
 	(*StepOperation)(nil),                         // 10: sluice.log.v1.StepOperation
 	(*SteerOperation)(nil),                        // 11: sluice.log.v1.SteerOperation
 	(*CheckDigest)(nil),                           // 12: sluice.log.v1.CheckDigest
-	(*Outcome)(nil),                               // 13: sluice.log.v1.Outcome
-	(*Progress)(nil),                              // 14: sluice.log.v1.Progress
-	(*v1.Application)(nil),                        // 15: sluice.v1.Application
-	(*v1.EnterApplicationRecoveryRequest)(nil),    // 16: sluice.v1.EnterApplicationRecoveryRequest
-	(*v1.CompleteApplicationRecoveryRequest)(nil), // 17: sluice.v1.CompleteApplicationRecoveryRequest
-	(*v1.BeginTransactionRequest)(nil),            // 18: sluice.v1.BeginTransactionRequest
-	(*v1.EndTransactionRequest)(nil),              // 19: sluice.v1.EndTransactionRequest
-	(*v1.EnterRecoveryRequest)(nil),               // 20: sluice.v1.EnterRecoveryRequest
-	(*v1.CompleteRecoveryRequest)(nil),            // 21: sluice.v1.CompleteRecoveryRequest
-	(*v1.ResolveMessageRequest)(nil),              // 22: sluice.v1.ResolveMessageRequest
-	(*v1.TerminateRequest)(nil),                   // 23: sluice.v1.TerminateRequest
-	(*v1.SettleRequest)(nil),                      // 24: sluice.v1.SettleRequest
-	(*v1.Message)(nil),                            // 25: sluice.v1.Message
-	(v1.OperationState)(0),                        // 26: sluice.v1.OperationState
-	(*v1.Fault)(nil),                              // 27: sluice.v1.Fault
-	(*v1.SendResponse)(nil),                       // 28: sluice.v1.SendResponse
-	(*v1.Transaction)(nil),                        // 29: sluice.v1.Transaction
-	(*v1.Instance)(nil),                           // 30: sluice.v1.Instance
-	(*v1.MessageStatus)(nil),                      // 31: sluice.v1.MessageStatus
-	(*v1.OpenSessionResponse)(nil),                // 32: sluice.v1.OpenSessionResponse
-	(*v1.CloseSessionResponse)(nil),               // 33: sluice.v1.CloseSessionResponse
-	(*v1.SettleResponse)(nil),                     // 34: sluice.v1.SettleResponse
-	(*v1.Operation)(nil),                          // 35: sluice.v1.Operation
+	(*BeginOperation)(nil),                        // 13: sluice.log.v1.BeginOperation
+	(*AddOperationItems)(nil),                     // 14: sluice.log.v1.AddOperationItems
+	(*LeaderElected)(nil),                         // 15: sluice.log.v1.LeaderElected
+	(*Outcome)(nil),                               // 16: sluice.log.v1.Outcome
+	(*Progress)(nil),                              // 17: sluice.log.v1.Progress
+	(*v1.Application)(nil),                        // 18: sluice.v1.Application
+	(*v1.EnterApplicationRecoveryRequest)(nil),    // 19: sluice.v1.EnterApplicationRecoveryRequest
+	(*v1.CompleteApplicationRecoveryRequest)(nil), // 20: sluice.v1.CompleteApplicationRecoveryRequest
+	(*v1.BeginTransactionRequest)(nil),            // 21: sluice.v1.BeginTransactionRequest
+	(*v1.EndTransactionRequest)(nil),              // 22: sluice.v1.EndTransactionRequest
+	(*v1.EnterRecoveryRequest)(nil),               // 23: sluice.v1.EnterRecoveryRequest
+	(*v1.CompleteRecoveryRequest)(nil),            // 24: sluice.v1.CompleteRecoveryRequest
+	(*v1.ResolveMessageRequest)(nil),              // 25: sluice.v1.ResolveMessageRequest
+	(*v1.TerminateRequest)(nil),                   // 26: sluice.v1.TerminateRequest
+	(*v1.SettleRequest)(nil),                      // 27: sluice.v1.SettleRequest
+	(*v1.PutBackRequest)(nil),                     // 28: sluice.v1.PutBackRequest
+	(*v1.Message)(nil),                            // 29: sluice.v1.Message
+	(v1.OperationState)(0),                        // 30: sluice.v1.OperationState
+	(*v1.StartOperationRequest)(nil),              // 31: sluice.v1.StartOperationRequest
+	(*v1.Fault)(nil),                              // 32: sluice.v1.Fault
+	(*v1.SendResponse)(nil),                       // 33: sluice.v1.SendResponse
+	(*v1.Transaction)(nil),                        // 34: sluice.v1.Transaction
+	(*v1.Instance)(nil),                           // 35: sluice.v1.Instance
+	(*v1.MessageStatus)(nil),                      // 36: sluice.v1.MessageStatus
+	(*v1.OpenSessionResponse)(nil),                // 37: sluice.v1.OpenSessionResponse
+	(*v1.CloseSessionResponse)(nil),               // 38: sluice.v1.CloseSessionResponse
+	(*v1.SettleResponse)(nil),                     // 39: sluice.v1.SettleResponse
+	(*v1.Operation)(nil),                          // 40: sluice.v1.Operation
+	(*v1.PutBackResponse)(nil),                    // 41: sluice.v1.PutBackResponse
 }
 var file_log_v1_entry_proto_depIdxs = []int32{
 	1,  // 0: sluice.log.v1.Entry.commands:type_name -> sluice.log.v1.Command
 	2,  // 1: sluice.log.v1.Command.send:type_name -> sluice.log.v1.Send
-	15, // 2: sluice.log.v1.Command.apply_application:type_name -> sluice.v1.Application
-	16, // 3: sluice.log.v1.Command.enter_application_recovery:type_name -> sluice.v1.EnterApplicationRecoveryRequest
-	17, // 4: sluice.log.v1.Command.complete_application_recovery:type_name -> sluice.v1.CompleteApplicationRecoveryRequest
-	18, // 5: sluice.log.v1.Command.begin_transaction:type_name -> sluice.v1.BeginTransactionRequest
-	19, // 6: sluice.log.v1.Command.end_transaction:type_name -> sluice.v1.EndTransactionRequest
-	20, // 7: sluice.log.v1.Command.enter_recovery:type_name -> sluice.v1.EnterRecoveryRequest
-	21, // 8: sluice.log.v1.Command.complete_recovery:type_name -> sluice.v1.CompleteRecoveryRequest
-	22, // 9: sluice.log.v1.Command.resolve_message:type_name -> sluice.v1.ResolveMessageRequest
-	23, // 10: sluice.log.v1.Command.terminate:type_name -> sluice.v1.TerminateRequest
+	18, // 2: sluice.log.v1.Command.apply_application:type_name -> sluice.v1.Application
+	19, // 3: sluice.log.v1.Command.enter_application_recovery:type_name -> sluice.v1.EnterApplicationRecoveryRequest
+	20, // 4: sluice.log.v1.Command.complete_application_recovery:type_name -> sluice.v1.CompleteApplicationRecoveryRequest
+	21, // 5: sluice.log.v1.Command.begin_transaction:type_name -> sluice.v1.BeginTransactionRequest
+	22, // 6: sluice.log.v1.Command.end_transaction:type_name -> sluice.v1.EndTransactionRequest
+	23, // 7: sluice.log.v1.Command.enter_recovery:type_name -> sluice.v1.EnterRecoveryRequest
+	24, // 8: sluice.log.v1.Command.complete_recovery:type_name -> sluice.v1.CompleteRecoveryRequest
+	25, // 9: sluice.log.v1.Command.resolve_message:type_name -> sluice.v1.ResolveMessageRequest
+	26, // 10: sluice.log.v1.Command.terminate:type_name -> sluice.v1.TerminateRequest
 	3,  // 11: sluice.log.v1.Command.open_session:type_name -> sluice.log.v1.OpenSession
 	4,  // 12: sluice.log.v1.Command.close_session:type_name -> sluice.log.v1.CloseSession
 	5,  // 13: sluice.log.v1.Command.expire_sessions:type_name -> sluice.log.v1.ExpireSessions
 	6,  // 14: sluice.log.v1.Command.assign:type_name -> sluice.log.v1.Assign
-	24, // 15: sluice.log.v1.Command.settle:type_name -> sluice.v1.SettleRequest
+	27, // 15: sluice.log.v1.Command.settle:type_name -> sluice.v1.SettleRequest
 	8,  // 16: sluice.log.v1.Command.advance:type_name -> sluice.log.v1.Advance
 	9,  // 17: sluice.log.v1.Command.forward_outgoing:type_name -> sluice.log.v1.ForwardOutgoing
 	10, // 18: sluice.log.v1.Command.step_operation:type_name -> sluice.log.v1.StepOperation
 	11, // 19: sluice.log.v1.Command.steer_operation:type_name -> sluice.log.v1.SteerOperation
 	12, // 20: sluice.log.v1.Command.check_digest:type_name -> sluice.log.v1.CheckDigest
-	25, // 21: sluice.log.v1.Send.messages:type_name -> sluice.v1.Message
-	7,  // 22: sluice.log.v1.Assign.assignments:type_name -> sluice.log.v1.Assignment
-	7,  // 23: sluice.log.v1.Assign.releases:type_name -> sluice.log.v1.Assignment
-	26, // 24: sluice.log.v1.SteerOperation.state:type_name -> sluice.v1.OperationState
-	27, // 25: sluice.log.v1.Outcome.fault:type_name -> sluice.v1.Fault
-	28, // 26: sluice.log.v1.Outcome.send:type_name -> sluice.v1.SendResponse
-	15, // 27: sluice.log.v1.Outcome.application:type_name -> sluice.v1.Application
-	29, // 28: sluice.log.v1.Outcome.transaction:type_name -> sluice.v1.Transaction
-	30, // 29: sluice.log.v1.Outcome.instance:type_name -> sluice.v1.Instance
-	31, // 30: sluice.log.v1.Outcome.message_status:type_name -> sluice.v1.MessageStatus
-	32, // 31: sluice.log.v1.Outcome.session_opened:type_name -> sluice.v1.OpenSessionResponse
-	33, // 32: sluice.log.v1.Outcome.session_closed:type_name -> sluice.v1.CloseSessionResponse
-	34, // 33: sluice.log.v1.Outcome.settle:type_name -> sluice.v1.SettleResponse
-	35, // 34: sluice.log.v1.Outcome.operation:type_name -> sluice.v1.Operation
-	14, // 35: sluice.log.v1.Outcome.progress:type_name -> sluice.log.v1.Progress
-	36, // [36:36] is the sub-list for method output_type
-	36, // [36:36] is the sub-list for method input_type
-	36, // [36:36] is the sub-list for extension type_name
-	36, // [36:36] is the sub-list for extension extendee
-	0,  // [0:36] is the sub-list for field type_name
+	13, // 21: sluice.log.v1.Command.begin_operation:type_name -> sluice.log.v1.BeginOperation
+	14, // 22: sluice.log.v1.Command.add_operation_items:type_name -> sluice.log.v1.AddOperationItems
+	28, // 23: sluice.log.v1.Command.put_back:type_name -> sluice.v1.PutBackRequest
+	15, // 24: sluice.log.v1.Command.leader_elected:type_name -> sluice.log.v1.LeaderElected
+	29, // 25: sluice.log.v1.Send.messages:type_name -> sluice.v1.Message
+	7,  // 26: sluice.log.v1.Assign.assignments:type_name -> sluice.log.v1.Assignment
+	7,  // 27: sluice.log.v1.Assign.releases:type_name -> sluice.log.v1.Assignment
+	30, // 28: sluice.log.v1.SteerOperation.state:type_name -> sluice.v1.OperationState
+	31, // 29: sluice.log.v1.BeginOperation.request:type_name -> sluice.v1.StartOperationRequest
+	32, // 30: sluice.log.v1.Outcome.fault:type_name -> sluice.v1.Fault
+	33, // 31: sluice.log.v1.Outcome.send:type_name -> sluice.v1.SendResponse
+	18, // 32: sluice.log.v1.Outcome.application:type_name -> sluice.v1.Application
+	34, // 33: sluice.log.v1.Outcome.transaction:type_name -> sluice.v1.Transaction
+	35, // 34: sluice.log.v1.Outcome.instance:type_name -> sluice.v1.Instance
+	36, // 35: sluice.log.v1.Outcome.message_status:type_name -> sluice.v1.MessageStatus
+	37, // 36: sluice.log.v1.Outcome.session_opened:type_name -> sluice.v1.OpenSessionResponse
+	38, // 37: sluice.log.v1.Outcome.session_closed:type_name -> sluice.v1.CloseSessionResponse
+	39, // 38: sluice.log.v1.Outcome.settle:type_name -> sluice.v1.SettleResponse
+	40, // 39: sluice.log.v1.Outcome.operation:type_name -> sluice.v1.Operation
+	17, // 40: sluice.log.v1.Outcome.progress:type_name -> sluice.log.v1.Progress
+	41, // 41: sluice.log.v1.Outcome.put_back:type_name -> sluice.v1.PutBackResponse
+	42, // [42:42] is the sub-list for method output_type
+	42, // [42:42] is the sub-list for method input_type
+	42, // [42:42] is the sub-list for extension type_name
+	42, // [42:42] is the sub-list for extension extendee
+	0,  // [0:42] is the sub-list for field type_name
 }
 
 func init() { file_log_v1_entry_proto_init() }
@@ -1530,8 +1807,12 @@ func file_log_v1_entry_proto_init() {
 		(*Command_StepOperation)(nil),
 		(*Command_SteerOperation)(nil),
 		(*Command_CheckDigest)(nil),
+		(*Command_BeginOperation)(nil),
+		(*Command_AddOperationItems)(nil),
+		(*Command_PutBack)(nil),
+		(*Command_LeaderElected)(nil),
 	}
-	file_log_v1_entry_proto_msgTypes[13].OneofWrappers = []any{
+	file_log_v1_entry_proto_msgTypes[16].OneofWrappers = []any{
 		(*Outcome_Send)(nil),
 		(*Outcome_Application)(nil),
 		(*Outcome_Transaction)(nil),
@@ -1542,6 +1823,7 @@ func file_log_v1_entry_proto_init() {
 		(*Outcome_Settle)(nil),
 		(*Outcome_Operation)(nil),
 		(*Outcome_Progress)(nil),
+		(*Outcome_PutBack)(nil),
 	}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
@@ -1549,7 +1831,7 @@ func file_log_v1_entry_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_log_v1_entry_proto_rawDesc), len(file_log_v1_entry_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   15,
+			NumMessages:   18,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

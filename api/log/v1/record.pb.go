@@ -36,7 +36,10 @@ type MetaRecord struct {
 	// Chained hash over the writes of every entry.
 	Digest uint64 `protobuf:"varint,5,opt,name=digest,proto3" json:"digest,omitempty"`
 	// Format of the stored records.
-	Format        uint32 `protobuf:"varint,6,opt,name=format,proto3" json:"format,omitempty"`
+	Format uint32 `protobuf:"varint,6,opt,name=format,proto3" json:"format,omitempty"`
+	// Events written so far, and every how many of them a place is noted, oldest first: what is before the first is gone.
+	Events        uint64        `protobuf:"varint,7,opt,name=events,proto3" json:"events,omitempty"`
+	EventPlaces   []*EventPlace `protobuf:"bytes,8,rep,name=event_places,json=eventPlaces,proto3" json:"event_places,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -113,6 +116,118 @@ func (x *MetaRecord) GetFormat() uint32 {
 	return 0
 }
 
+func (x *MetaRecord) GetEvents() uint64 {
+	if x != nil {
+		return x.Events
+	}
+	return 0
+}
+
+func (x *MetaRecord) GetEventPlaces() []*EventPlace {
+	if x != nil {
+		return x.EventPlaces
+	}
+	return nil
+}
+
+// EventPlace is where an event lies.
+type EventPlace struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Index         uint64                 `protobuf:"varint,1,opt,name=index,proto3" json:"index,omitempty"`
+	Place         uint32                 `protobuf:"varint,2,opt,name=place,proto3" json:"place,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *EventPlace) Reset() {
+	*x = EventPlace{}
+	mi := &file_log_v1_record_proto_msgTypes[1]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *EventPlace) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*EventPlace) ProtoMessage() {}
+
+func (x *EventPlace) ProtoReflect() protoreflect.Message {
+	mi := &file_log_v1_record_proto_msgTypes[1]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use EventPlace.ProtoReflect.Descriptor instead.
+func (*EventPlace) Descriptor() ([]byte, []int) {
+	return file_log_v1_record_proto_rawDescGZIP(), []int{1}
+}
+
+func (x *EventPlace) GetIndex() uint64 {
+	if x != nil {
+		return x.Index
+	}
+	return 0
+}
+
+func (x *EventPlace) GetPlace() uint32 {
+	if x != nil {
+		return x.Place
+	}
+	return 0
+}
+
+// EventRecord is one event; its index and place are in its key.
+type EventRecord struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Event         *v1.Event              `protobuf:"bytes,1,opt,name=event,proto3" json:"event,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *EventRecord) Reset() {
+	*x = EventRecord{}
+	mi := &file_log_v1_record_proto_msgTypes[2]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *EventRecord) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*EventRecord) ProtoMessage() {}
+
+func (x *EventRecord) ProtoReflect() protoreflect.Message {
+	mi := &file_log_v1_record_proto_msgTypes[2]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use EventRecord.ProtoReflect.Descriptor instead.
+func (*EventRecord) Descriptor() ([]byte, []int) {
+	return file_log_v1_record_proto_rawDescGZIP(), []int{2}
+}
+
+func (x *EventRecord) GetEvent() *v1.Event {
+	if x != nil {
+		return x.Event
+	}
+	return nil
+}
+
 type ApplicationRecord struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	Uid   uint64                 `protobuf:"varint,1,opt,name=uid,proto3" json:"uid,omitempty"`
@@ -123,14 +238,16 @@ type ApplicationRecord struct {
 	Generations []*Generation  `protobuf:"bytes,4,rep,name=generations,proto3" json:"generations,omitempty"`
 	Counts      *v1.ModeCounts `protobuf:"bytes,5,opt,name=counts,proto3" json:"counts,omitempty"`
 	// Ends of the memory buckets that hold something, ascending, Unix ms.
-	Memory        []int64 `protobuf:"varint,6,rep,packed,name=memory,proto3" json:"memory,omitempty"`
+	Memory []int64 `protobuf:"varint,6,rep,packed,name=memory,proto3" json:"memory,omitempty"`
+	// Failures of late that are alike, by fingerprint; at most 16.
+	Failures      []*FailurePattern `protobuf:"bytes,7,rep,name=failures,proto3" json:"failures,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *ApplicationRecord) Reset() {
 	*x = ApplicationRecord{}
-	mi := &file_log_v1_record_proto_msgTypes[1]
+	mi := &file_log_v1_record_proto_msgTypes[3]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -142,7 +259,7 @@ func (x *ApplicationRecord) String() string {
 func (*ApplicationRecord) ProtoMessage() {}
 
 func (x *ApplicationRecord) ProtoReflect() protoreflect.Message {
-	mi := &file_log_v1_record_proto_msgTypes[1]
+	mi := &file_log_v1_record_proto_msgTypes[3]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -155,7 +272,7 @@ func (x *ApplicationRecord) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ApplicationRecord.ProtoReflect.Descriptor instead.
 func (*ApplicationRecord) Descriptor() ([]byte, []int) {
-	return file_log_v1_record_proto_rawDescGZIP(), []int{1}
+	return file_log_v1_record_proto_rawDescGZIP(), []int{3}
 }
 
 func (x *ApplicationRecord) GetUid() uint64 {
@@ -200,6 +317,91 @@ func (x *ApplicationRecord) GetMemory() []int64 {
 	return nil
 }
 
+func (x *ApplicationRecord) GetFailures() []*FailurePattern {
+	if x != nil {
+		return x.Failures
+	}
+	return nil
+}
+
+// FailurePattern counts instances that failed alike.
+type FailurePattern struct {
+	state       protoimpl.MessageState `protogen:"open.v1"`
+	Fingerprint string                 `protobuf:"bytes,1,opt,name=fingerprint,proto3" json:"fingerprint,omitempty"`
+	Error       string                 `protobuf:"bytes,2,opt,name=error,proto3" json:"error,omitempty"`
+	FirstTimeMs int64                  `protobuf:"varint,3,opt,name=first_time_ms,json=firstTimeMs,proto3" json:"first_time_ms,omitempty"`
+	LastTimeMs  int64                  `protobuf:"varint,4,opt,name=last_time_ms,json=lastTimeMs,proto3" json:"last_time_ms,omitempty"`
+	// Distinct instances since first_time_ms.
+	Instances     uint64 `protobuf:"varint,5,opt,name=instances,proto3" json:"instances,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *FailurePattern) Reset() {
+	*x = FailurePattern{}
+	mi := &file_log_v1_record_proto_msgTypes[4]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *FailurePattern) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*FailurePattern) ProtoMessage() {}
+
+func (x *FailurePattern) ProtoReflect() protoreflect.Message {
+	mi := &file_log_v1_record_proto_msgTypes[4]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use FailurePattern.ProtoReflect.Descriptor instead.
+func (*FailurePattern) Descriptor() ([]byte, []int) {
+	return file_log_v1_record_proto_rawDescGZIP(), []int{4}
+}
+
+func (x *FailurePattern) GetFingerprint() string {
+	if x != nil {
+		return x.Fingerprint
+	}
+	return ""
+}
+
+func (x *FailurePattern) GetError() string {
+	if x != nil {
+		return x.Error
+	}
+	return ""
+}
+
+func (x *FailurePattern) GetFirstTimeMs() int64 {
+	if x != nil {
+		return x.FirstTimeMs
+	}
+	return 0
+}
+
+func (x *FailurePattern) GetLastTimeMs() int64 {
+	if x != nil {
+		return x.LastTimeMs
+	}
+	return 0
+}
+
+func (x *FailurePattern) GetInstances() uint64 {
+	if x != nil {
+		return x.Instances
+	}
+	return 0
+}
+
 type Generation struct {
 	state    protoimpl.MessageState `protogen:"open.v1"`
 	Position uint64                 `protobuf:"varint,1,opt,name=position,proto3" json:"position,omitempty"`
@@ -208,14 +410,15 @@ type Generation struct {
 	Cause    string                 `protobuf:"bytes,4,opt,name=cause,proto3" json:"cause,omitempty"`
 	Actor    string                 `protobuf:"bytes,5,opt,name=actor,proto3" json:"actor,omitempty"`
 	// The delivery window in force then.
-	Window        uint32 `protobuf:"varint,6,opt,name=window,proto3" json:"window,omitempty"`
+	Window        uint32     `protobuf:"varint,6,opt,name=window,proto3" json:"window,omitempty"`
+	Outage        *v1.Outage `protobuf:"bytes,7,opt,name=outage,proto3" json:"outage,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Generation) Reset() {
 	*x = Generation{}
-	mi := &file_log_v1_record_proto_msgTypes[2]
+	mi := &file_log_v1_record_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -227,7 +430,7 @@ func (x *Generation) String() string {
 func (*Generation) ProtoMessage() {}
 
 func (x *Generation) ProtoReflect() protoreflect.Message {
-	mi := &file_log_v1_record_proto_msgTypes[2]
+	mi := &file_log_v1_record_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -240,7 +443,7 @@ func (x *Generation) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Generation.ProtoReflect.Descriptor instead.
 func (*Generation) Descriptor() ([]byte, []int) {
-	return file_log_v1_record_proto_rawDescGZIP(), []int{2}
+	return file_log_v1_record_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *Generation) GetPosition() uint64 {
@@ -283,6 +486,13 @@ func (x *Generation) GetWindow() uint32 {
 		return x.Window
 	}
 	return 0
+}
+
+func (x *Generation) GetOutage() *v1.Outage {
+	if x != nil {
+		return x.Outage
+	}
+	return nil
 }
 
 // InstanceRecord is an instance's header: all but its messages, state and history.
@@ -348,13 +558,25 @@ type InstanceRecord struct {
 	Failures uint32 `protobuf:"varint,41,opt,name=failures,proto3" json:"failures,omitempty"`
 	// Transactions on record.
 	TransactionsOpen uint32 `protobuf:"varint,42,opt,name=transactions_open,json=transactionsOpen,proto3" json:"transactions_open,omitempty"`
-	unknownFields    protoimpl.UnknownFields
-	sizeCache        protoimpl.SizeCache
+	// Epoch with which the present recovery began from another mode: what was put back since is not in doubt.
+	DoubtSince uint64 `protobuf:"varint,43,opt,name=doubt_since,json=doubtSince,proto3" json:"doubt_since,omitempty"`
+	// Dead letters that wait to be put back at the head, and how many messages are out before them.
+	PutBackWaiting uint32 `protobuf:"varint,44,opt,name=put_back_waiting,json=putBackWaiting,proto3" json:"put_back_waiting,omitempty"`
+	PutBackBehind  uint64 `protobuf:"varint,45,opt,name=put_back_behind,json=putBackBehind,proto3" json:"put_back_behind,omitempty"`
+	// The pattern of failures in which this instance was counted, and since when that pattern counts.
+	FailureFingerprint string `protobuf:"bytes,46,opt,name=failure_fingerprint,json=failureFingerprint,proto3" json:"failure_fingerprint,omitempty"`
+	FailureSinceMs     int64  `protobuf:"varint,47,opt,name=failure_since_ms,json=failureSinceMs,proto3" json:"failure_since_ms,omitempty"`
+	// Who began the present mode.
+	ModeActor string `protobuf:"bytes,48,opt,name=mode_actor,json=modeActor,proto3" json:"mode_actor,omitempty"`
+	// When it is told of as held too long; 0: not.
+	HeldDueMs     int64 `protobuf:"varint,49,opt,name=held_due_ms,json=heldDueMs,proto3" json:"held_due_ms,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *InstanceRecord) Reset() {
 	*x = InstanceRecord{}
-	mi := &file_log_v1_record_proto_msgTypes[3]
+	mi := &file_log_v1_record_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -366,7 +588,7 @@ func (x *InstanceRecord) String() string {
 func (*InstanceRecord) ProtoMessage() {}
 
 func (x *InstanceRecord) ProtoReflect() protoreflect.Message {
-	mi := &file_log_v1_record_proto_msgTypes[3]
+	mi := &file_log_v1_record_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -379,7 +601,7 @@ func (x *InstanceRecord) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use InstanceRecord.ProtoReflect.Descriptor instead.
 func (*InstanceRecord) Descriptor() ([]byte, []int) {
-	return file_log_v1_record_proto_rawDescGZIP(), []int{3}
+	return file_log_v1_record_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *InstanceRecord) GetUid() uint64 {
@@ -676,6 +898,55 @@ func (x *InstanceRecord) GetTransactionsOpen() uint32 {
 	return 0
 }
 
+func (x *InstanceRecord) GetDoubtSince() uint64 {
+	if x != nil {
+		return x.DoubtSince
+	}
+	return 0
+}
+
+func (x *InstanceRecord) GetPutBackWaiting() uint32 {
+	if x != nil {
+		return x.PutBackWaiting
+	}
+	return 0
+}
+
+func (x *InstanceRecord) GetPutBackBehind() uint64 {
+	if x != nil {
+		return x.PutBackBehind
+	}
+	return 0
+}
+
+func (x *InstanceRecord) GetFailureFingerprint() string {
+	if x != nil {
+		return x.FailureFingerprint
+	}
+	return ""
+}
+
+func (x *InstanceRecord) GetFailureSinceMs() int64 {
+	if x != nil {
+		return x.FailureSinceMs
+	}
+	return 0
+}
+
+func (x *InstanceRecord) GetModeActor() string {
+	if x != nil {
+		return x.ModeActor
+	}
+	return ""
+}
+
+func (x *InstanceRecord) GetHeldDueMs() int64 {
+	if x != nil {
+		return x.HeldDueMs
+	}
+	return 0
+}
+
 // LaneRecord is one lane of an inbox.
 type LaneRecord struct {
 	state    protoimpl.MessageState `protogen:"open.v1"`
@@ -693,7 +964,7 @@ type LaneRecord struct {
 
 func (x *LaneRecord) Reset() {
 	*x = LaneRecord{}
-	mi := &file_log_v1_record_proto_msgTypes[4]
+	mi := &file_log_v1_record_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -705,7 +976,7 @@ func (x *LaneRecord) String() string {
 func (*LaneRecord) ProtoMessage() {}
 
 func (x *LaneRecord) ProtoReflect() protoreflect.Message {
-	mi := &file_log_v1_record_proto_msgTypes[4]
+	mi := &file_log_v1_record_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -718,7 +989,7 @@ func (x *LaneRecord) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LaneRecord.ProtoReflect.Descriptor instead.
 func (*LaneRecord) Descriptor() ([]byte, []int) {
-	return file_log_v1_record_proto_rawDescGZIP(), []int{4}
+	return file_log_v1_record_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *LaneRecord) GetMessages() uint64 {
@@ -769,7 +1040,7 @@ type Completion struct {
 
 func (x *Completion) Reset() {
 	*x = Completion{}
-	mi := &file_log_v1_record_proto_msgTypes[5]
+	mi := &file_log_v1_record_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -781,7 +1052,7 @@ func (x *Completion) String() string {
 func (*Completion) ProtoMessage() {}
 
 func (x *Completion) ProtoReflect() protoreflect.Message {
-	mi := &file_log_v1_record_proto_msgTypes[5]
+	mi := &file_log_v1_record_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -794,7 +1065,7 @@ func (x *Completion) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Completion.ProtoReflect.Descriptor instead.
 func (*Completion) Descriptor() ([]byte, []int) {
-	return file_log_v1_record_proto_rawDescGZIP(), []int{5}
+	return file_log_v1_record_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *Completion) GetEpoch() uint64 {
@@ -847,15 +1118,21 @@ type MessageRecord struct {
 	FrozenMs int64   `protobuf:"varint,12,opt,name=frozen_ms,json=frozenMs,proto3" json:"frozen_ms,omitempty"`
 	Lane     v1.Lane `protobuf:"varint,13,opt,name=lane,proto3,enum=sluice.v1.Lane" json:"lane,omitempty"`
 	// Of dead letters.
-	DeadLetter    *v1.DeadLetter `protobuf:"bytes,14,opt,name=dead_letter,json=deadLetter,proto3" json:"dead_letter,omitempty"`
-	Attempts      uint32         `protobuf:"varint,15,opt,name=attempts,proto3" json:"attempts,omitempty"`
+	DeadLetter *v1.DeadLetter `protobuf:"bytes,14,opt,name=dead_letter,json=deadLetter,proto3" json:"dead_letter,omitempty"`
+	Attempts   uint32         `protobuf:"varint,15,opt,name=attempts,proto3" json:"attempts,omitempty"`
+	// The data as first sent, once it was replaced.
+	OriginalData []byte `protobuf:"bytes,16,opt,name=original_data,json=originalData,proto3,oneof" json:"original_data,omitempty"`
+	// The last 16 interventions, oldest first.
+	Edits []*v1.Edit `protobuf:"bytes,17,rep,name=edits,proto3" json:"edits,omitempty"`
+	// Epoch in which it was put back the last time; 0: never.
+	PutBackEpoch  uint64 `protobuf:"varint,18,opt,name=put_back_epoch,json=putBackEpoch,proto3" json:"put_back_epoch,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *MessageRecord) Reset() {
 	*x = MessageRecord{}
-	mi := &file_log_v1_record_proto_msgTypes[6]
+	mi := &file_log_v1_record_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -867,7 +1144,7 @@ func (x *MessageRecord) String() string {
 func (*MessageRecord) ProtoMessage() {}
 
 func (x *MessageRecord) ProtoReflect() protoreflect.Message {
-	mi := &file_log_v1_record_proto_msgTypes[6]
+	mi := &file_log_v1_record_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -880,7 +1157,7 @@ func (x *MessageRecord) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MessageRecord.ProtoReflect.Descriptor instead.
 func (*MessageRecord) Descriptor() ([]byte, []int) {
-	return file_log_v1_record_proto_rawDescGZIP(), []int{6}
+	return file_log_v1_record_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *MessageRecord) GetMessage() *v1.Message {
@@ -988,6 +1265,27 @@ func (x *MessageRecord) GetAttempts() uint32 {
 	return 0
 }
 
+func (x *MessageRecord) GetOriginalData() []byte {
+	if x != nil {
+		return x.OriginalData
+	}
+	return nil
+}
+
+func (x *MessageRecord) GetEdits() []*v1.Edit {
+	if x != nil {
+		return x.Edits
+	}
+	return nil
+}
+
+func (x *MessageRecord) GetPutBackEpoch() uint64 {
+	if x != nil {
+		return x.PutBackEpoch
+	}
+	return 0
+}
+
 // FailureRecord is kept of a message of which an attempt ended without settlement.
 type FailureRecord struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -996,16 +1294,18 @@ type FailureRecord struct {
 	FirstError string `protobuf:"bytes,2,opt,name=first_error,json=firstError,proto3" json:"first_error,omitempty"`
 	LastError  string `protobuf:"bytes,3,opt,name=last_error,json=lastError,proto3" json:"last_error,omitempty"`
 	// The last failed attempt, for its repeats.
-	Epoch         uint64 `protobuf:"varint,4,opt,name=epoch,proto3" json:"epoch,omitempty"`
-	Attempt       uint32 `protobuf:"varint,5,opt,name=attempt,proto3" json:"attempt,omitempty"`
-	Digest        []byte `protobuf:"bytes,6,opt,name=digest,proto3" json:"digest,omitempty"`
+	Epoch   uint64 `protobuf:"varint,4,opt,name=epoch,proto3" json:"epoch,omitempty"`
+	Attempt uint32 `protobuf:"varint,5,opt,name=attempt,proto3" json:"attempt,omitempty"`
+	Digest  []byte `protobuf:"bytes,6,opt,name=digest,proto3" json:"digest,omitempty"`
+	// The last 10, oldest first.
+	History       []*v1.Attempt `protobuf:"bytes,7,rep,name=history,proto3" json:"history,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *FailureRecord) Reset() {
 	*x = FailureRecord{}
-	mi := &file_log_v1_record_proto_msgTypes[7]
+	mi := &file_log_v1_record_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1017,7 +1317,7 @@ func (x *FailureRecord) String() string {
 func (*FailureRecord) ProtoMessage() {}
 
 func (x *FailureRecord) ProtoReflect() protoreflect.Message {
-	mi := &file_log_v1_record_proto_msgTypes[7]
+	mi := &file_log_v1_record_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1030,7 +1330,7 @@ func (x *FailureRecord) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FailureRecord.ProtoReflect.Descriptor instead.
 func (*FailureRecord) Descriptor() ([]byte, []int) {
-	return file_log_v1_record_proto_rawDescGZIP(), []int{7}
+	return file_log_v1_record_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *FailureRecord) GetAttempts() uint32 {
@@ -1075,6 +1375,13 @@ func (x *FailureRecord) GetDigest() []byte {
 	return nil
 }
 
+func (x *FailureRecord) GetHistory() []*v1.Attempt {
+	if x != nil {
+		return x.History
+	}
+	return nil
+}
+
 // SettledRecord is what is remembered of a settled message.
 type SettledRecord struct {
 	state            protoimpl.MessageState `protogen:"open.v1"`
@@ -1098,13 +1405,14 @@ type SettledRecord struct {
 	SettleAttempt uint32     `protobuf:"varint,17,opt,name=settle_attempt,json=settleAttempt,proto3" json:"settle_attempt,omitempty"`
 	SettleOutcome v1.Outcome `protobuf:"varint,18,opt,name=settle_outcome,json=settleOutcome,proto3,enum=sluice.v1.Outcome" json:"settle_outcome,omitempty"`
 	SettleDigest  []byte     `protobuf:"bytes,19,opt,name=settle_digest,json=settleDigest,proto3" json:"settle_digest,omitempty"`
+	Edits         []*v1.Edit `protobuf:"bytes,20,rep,name=edits,proto3" json:"edits,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *SettledRecord) Reset() {
 	*x = SettledRecord{}
-	mi := &file_log_v1_record_proto_msgTypes[8]
+	mi := &file_log_v1_record_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1116,7 +1424,7 @@ func (x *SettledRecord) String() string {
 func (*SettledRecord) ProtoMessage() {}
 
 func (x *SettledRecord) ProtoReflect() protoreflect.Message {
-	mi := &file_log_v1_record_proto_msgTypes[8]
+	mi := &file_log_v1_record_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1129,7 +1437,7 @@ func (x *SettledRecord) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SettledRecord.ProtoReflect.Descriptor instead.
 func (*SettledRecord) Descriptor() ([]byte, []int) {
-	return file_log_v1_record_proto_rawDescGZIP(), []int{8}
+	return file_log_v1_record_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *SettledRecord) GetId() string {
@@ -1265,6 +1573,13 @@ func (x *SettledRecord) GetSettleDigest() []byte {
 	return nil
 }
 
+func (x *SettledRecord) GetEdits() []*v1.Edit {
+	if x != nil {
+		return x.Edits
+	}
+	return nil
+}
+
 // RequestRecord is the memory of a request id.
 type RequestRecord struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -1277,7 +1592,7 @@ type RequestRecord struct {
 
 func (x *RequestRecord) Reset() {
 	*x = RequestRecord{}
-	mi := &file_log_v1_record_proto_msgTypes[9]
+	mi := &file_log_v1_record_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1289,7 +1604,7 @@ func (x *RequestRecord) String() string {
 func (*RequestRecord) ProtoMessage() {}
 
 func (x *RequestRecord) ProtoReflect() protoreflect.Message {
-	mi := &file_log_v1_record_proto_msgTypes[9]
+	mi := &file_log_v1_record_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1302,7 +1617,7 @@ func (x *RequestRecord) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RequestRecord.ProtoReflect.Descriptor instead.
 func (*RequestRecord) Descriptor() ([]byte, []int) {
-	return file_log_v1_record_proto_rawDescGZIP(), []int{9}
+	return file_log_v1_record_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *RequestRecord) GetDigest() []byte {
@@ -1341,7 +1656,7 @@ type SessionRecord struct {
 
 func (x *SessionRecord) Reset() {
 	*x = SessionRecord{}
-	mi := &file_log_v1_record_proto_msgTypes[10]
+	mi := &file_log_v1_record_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1353,7 +1668,7 @@ func (x *SessionRecord) String() string {
 func (*SessionRecord) ProtoMessage() {}
 
 func (x *SessionRecord) ProtoReflect() protoreflect.Message {
-	mi := &file_log_v1_record_proto_msgTypes[10]
+	mi := &file_log_v1_record_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1366,7 +1681,7 @@ func (x *SessionRecord) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SessionRecord.ProtoReflect.Descriptor instead.
 func (*SessionRecord) Descriptor() ([]byte, []int) {
-	return file_log_v1_record_proto_rawDescGZIP(), []int{10}
+	return file_log_v1_record_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *SessionRecord) GetId() string {
@@ -1427,7 +1742,7 @@ type TransactionRecord struct {
 
 func (x *TransactionRecord) Reset() {
 	*x = TransactionRecord{}
-	mi := &file_log_v1_record_proto_msgTypes[11]
+	mi := &file_log_v1_record_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1439,7 +1754,7 @@ func (x *TransactionRecord) String() string {
 func (*TransactionRecord) ProtoMessage() {}
 
 func (x *TransactionRecord) ProtoReflect() protoreflect.Message {
-	mi := &file_log_v1_record_proto_msgTypes[11]
+	mi := &file_log_v1_record_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1452,7 +1767,7 @@ func (x *TransactionRecord) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TransactionRecord.ProtoReflect.Descriptor instead.
 func (*TransactionRecord) Descriptor() ([]byte, []int) {
-	return file_log_v1_record_proto_rawDescGZIP(), []int{11}
+	return file_log_v1_record_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *TransactionRecord) GetTransaction() *v1.Transaction {
@@ -1476,7 +1791,7 @@ type OutgoingRecord struct {
 
 func (x *OutgoingRecord) Reset() {
 	*x = OutgoingRecord{}
-	mi := &file_log_v1_record_proto_msgTypes[12]
+	mi := &file_log_v1_record_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1488,7 +1803,7 @@ func (x *OutgoingRecord) String() string {
 func (*OutgoingRecord) ProtoMessage() {}
 
 func (x *OutgoingRecord) ProtoReflect() protoreflect.Message {
-	mi := &file_log_v1_record_proto_msgTypes[12]
+	mi := &file_log_v1_record_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1501,7 +1816,7 @@ func (x *OutgoingRecord) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use OutgoingRecord.ProtoReflect.Descriptor instead.
 func (*OutgoingRecord) Descriptor() ([]byte, []int) {
-	return file_log_v1_record_proto_rawDescGZIP(), []int{12}
+	return file_log_v1_record_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *OutgoingRecord) GetMessage() *v1.Message {
@@ -1538,15 +1853,19 @@ type OperationRecord struct {
 	// The application-wide entry that it completes.
 	Generation uint64 `protobuf:"varint,2,opt,name=generation,proto3" json:"generation,omitempty"`
 	// Where to go on.
-	Cursor        string `protobuf:"bytes,3,opt,name=cursor,proto3" json:"cursor,omitempty"`
-	Cause         string `protobuf:"bytes,4,opt,name=cause,proto3" json:"cause,omitempty"`
+	Cursor string `protobuf:"bytes,3,opt,name=cursor,proto3" json:"cursor,omitempty"`
+	Cause  string `protobuf:"bytes,4,opt,name=cause,proto3" json:"cause,omitempty"`
+	// Of operations with a set: what was asked for, how much of the set is written down, and the place to go on at.
+	Request       *v1.StartOperationRequest `protobuf:"bytes,5,opt,name=request,proto3" json:"request,omitempty"`
+	Written       uint64                    `protobuf:"varint,6,opt,name=written,proto3" json:"written,omitempty"`
+	At            uint64                    `protobuf:"varint,7,opt,name=at,proto3" json:"at,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *OperationRecord) Reset() {
 	*x = OperationRecord{}
-	mi := &file_log_v1_record_proto_msgTypes[13]
+	mi := &file_log_v1_record_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1558,7 +1877,7 @@ func (x *OperationRecord) String() string {
 func (*OperationRecord) ProtoMessage() {}
 
 func (x *OperationRecord) ProtoReflect() protoreflect.Message {
-	mi := &file_log_v1_record_proto_msgTypes[13]
+	mi := &file_log_v1_record_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1571,7 +1890,7 @@ func (x *OperationRecord) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use OperationRecord.ProtoReflect.Descriptor instead.
 func (*OperationRecord) Descriptor() ([]byte, []int) {
-	return file_log_v1_record_proto_rawDescGZIP(), []int{13}
+	return file_log_v1_record_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *OperationRecord) GetOperation() *v1.Operation {
@@ -1602,6 +1921,72 @@ func (x *OperationRecord) GetCause() string {
 	return ""
 }
 
+func (x *OperationRecord) GetRequest() *v1.StartOperationRequest {
+	if x != nil {
+		return x.Request
+	}
+	return nil
+}
+
+func (x *OperationRecord) GetWritten() uint64 {
+	if x != nil {
+		return x.Written
+	}
+	return 0
+}
+
+func (x *OperationRecord) GetAt() uint64 {
+	if x != nil {
+		return x.At
+	}
+	return 0
+}
+
+// OperationItemRecord is one instance of an operation's set.
+type OperationItemRecord struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Item          *v1.OperationItem      `protobuf:"bytes,1,opt,name=item,proto3" json:"item,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *OperationItemRecord) Reset() {
+	*x = OperationItemRecord{}
+	mi := &file_log_v1_record_proto_msgTypes[17]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *OperationItemRecord) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*OperationItemRecord) ProtoMessage() {}
+
+func (x *OperationItemRecord) ProtoReflect() protoreflect.Message {
+	mi := &file_log_v1_record_proto_msgTypes[17]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use OperationItemRecord.ProtoReflect.Descriptor instead.
+func (*OperationItemRecord) Descriptor() ([]byte, []int) {
+	return file_log_v1_record_proto_rawDescGZIP(), []int{17}
+}
+
+func (x *OperationItemRecord) GetItem() *v1.OperationItem {
+	if x != nil {
+		return x.Item
+	}
+	return nil
+}
+
 // HistoryRecord is one transition in the history of an instance.
 type HistoryRecord struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -1612,7 +1997,7 @@ type HistoryRecord struct {
 
 func (x *HistoryRecord) Reset() {
 	*x = HistoryRecord{}
-	mi := &file_log_v1_record_proto_msgTypes[14]
+	mi := &file_log_v1_record_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1624,7 +2009,7 @@ func (x *HistoryRecord) String() string {
 func (*HistoryRecord) ProtoMessage() {}
 
 func (x *HistoryRecord) ProtoReflect() protoreflect.Message {
-	mi := &file_log_v1_record_proto_msgTypes[14]
+	mi := &file_log_v1_record_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1637,7 +2022,7 @@ func (x *HistoryRecord) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HistoryRecord.ProtoReflect.Descriptor instead.
 func (*HistoryRecord) Descriptor() ([]byte, []int) {
-	return file_log_v1_record_proto_rawDescGZIP(), []int{14}
+	return file_log_v1_record_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *HistoryRecord) GetTransition() *v1.Transition {
@@ -1651,7 +2036,7 @@ var File_log_v1_record_proto protoreflect.FileDescriptor
 
 const file_log_v1_record_proto_rawDesc = "" +
 	"\n" +
-	"\x13log/v1/record.proto\x12\rsluice.log.v1\x1a\x12log/v1/entry.proto\x1a\x1bsluice/v1/application.proto\x1a\x16sluice/v1/common.proto\x1a\x18sluice/v1/instance.proto\x1a\x1bsluice/v1/transaction.proto\x1a\x16sluice/v1/worker.proto\"\xbb\x01\n" +
+	"\x13log/v1/record.proto\x12\rsluice.log.v1\x1a\x12log/v1/entry.proto\x1a\x1bsluice/v1/application.proto\x1a\x16sluice/v1/common.proto\x1a\x15sluice/v1/event.proto\x1a\x18sluice/v1/instance.proto\x1a\x1bsluice/v1/transaction.proto\x1a\x16sluice/v1/worker.proto\"\x91\x02\n" +
 	"\n" +
 	"MetaRecord\x12#\n" +
 	"\rapplied_index\x18\x01 \x01(\x04R\fappliedIndex\x12!\n" +
@@ -1659,14 +2044,30 @@ const file_log_v1_record_proto_rawDesc = "" +
 	"\bposition\x18\x03 \x01(\x04R\bposition\x12\x19\n" +
 	"\bclock_ms\x18\x04 \x01(\x03R\aclockMs\x12\x16\n" +
 	"\x06digest\x18\x05 \x01(\x04R\x06digest\x12\x16\n" +
-	"\x06format\x18\x06 \x01(\rR\x06format\"\xef\x01\n" +
+	"\x06format\x18\x06 \x01(\rR\x06format\x12\x16\n" +
+	"\x06events\x18\a \x01(\x04R\x06events\x12<\n" +
+	"\fevent_places\x18\b \x03(\v2\x19.sluice.log.v1.EventPlaceR\veventPlaces\"8\n" +
+	"\n" +
+	"EventPlace\x12\x14\n" +
+	"\x05index\x18\x01 \x01(\x04R\x05index\x12\x14\n" +
+	"\x05place\x18\x02 \x01(\rR\x05place\"5\n" +
+	"\vEventRecord\x12&\n" +
+	"\x05event\x18\x01 \x01(\v2\x10.sluice.v1.EventR\x05event\"\xaa\x02\n" +
 	"\x11ApplicationRecord\x12\x10\n" +
 	"\x03uid\x18\x01 \x01(\x04R\x03uid\x12*\n" +
 	"\x04spec\x18\x02 \x01(\v2\x16.sluice.v1.ApplicationR\x04spec\x12\x18\n" +
 	"\aversion\x18\x03 \x01(\x04R\aversion\x12;\n" +
 	"\vgenerations\x18\x04 \x03(\v2\x19.sluice.log.v1.GenerationR\vgenerations\x12-\n" +
 	"\x06counts\x18\x05 \x01(\v2\x15.sluice.v1.ModeCountsR\x06counts\x12\x16\n" +
-	"\x06memory\x18\x06 \x03(\x03R\x06memory\"\x9b\x01\n" +
+	"\x06memory\x18\x06 \x03(\x03R\x06memory\x129\n" +
+	"\bfailures\x18\a \x03(\v2\x1d.sluice.log.v1.FailurePatternR\bfailures\"\xac\x01\n" +
+	"\x0eFailurePattern\x12 \n" +
+	"\vfingerprint\x18\x01 \x01(\tR\vfingerprint\x12\x14\n" +
+	"\x05error\x18\x02 \x01(\tR\x05error\x12\"\n" +
+	"\rfirst_time_ms\x18\x03 \x01(\x03R\vfirstTimeMs\x12 \n" +
+	"\flast_time_ms\x18\x04 \x01(\x03R\n" +
+	"lastTimeMs\x12\x1c\n" +
+	"\tinstances\x18\x05 \x01(\x04R\tinstances\"\xc6\x01\n" +
 	"\n" +
 	"Generation\x12\x1a\n" +
 	"\bposition\x18\x01 \x01(\x04R\bposition\x12\x14\n" +
@@ -1674,7 +2075,8 @@ const file_log_v1_record_proto_rawDesc = "" +
 	"\atime_ms\x18\x03 \x01(\x03R\x06timeMs\x12\x14\n" +
 	"\x05cause\x18\x04 \x01(\tR\x05cause\x12\x14\n" +
 	"\x05actor\x18\x05 \x01(\tR\x05actor\x12\x16\n" +
-	"\x06window\x18\x06 \x01(\rR\x06window\"\xe9\v\n" +
+	"\x06window\x18\x06 \x01(\rR\x06window\x12)\n" +
+	"\x06outage\x18\a \x01(\v2\x11.sluice.v1.OutageR\x06outage\"\xf6\r\n" +
 	"\x0eInstanceRecord\x12\x10\n" +
 	"\x03uid\x18\x01 \x01(\x04R\x03uid\x12 \n" +
 	"\vapplication\x18\x02 \x01(\tR\vapplication\x12\x10\n" +
@@ -1726,7 +2128,16 @@ const file_log_v1_record_proto_rawDesc = "" +
 	"\x0fcreated_time_ms\x18' \x01(\x03R\rcreatedTimeMs\x12/\n" +
 	"\x13default_transaction\x18( \x01(\bR\x12defaultTransaction\x12\x1a\n" +
 	"\bfailures\x18) \x01(\rR\bfailures\x12+\n" +
-	"\x11transactions_open\x18* \x01(\rR\x10transactionsOpen\"\x99\x01\n" +
+	"\x11transactions_open\x18* \x01(\rR\x10transactionsOpen\x12\x1f\n" +
+	"\vdoubt_since\x18+ \x01(\x04R\n" +
+	"doubtSince\x12(\n" +
+	"\x10put_back_waiting\x18, \x01(\rR\x0eputBackWaiting\x12&\n" +
+	"\x0fput_back_behind\x18- \x01(\x04R\rputBackBehind\x12/\n" +
+	"\x13failure_fingerprint\x18. \x01(\tR\x12failureFingerprint\x12(\n" +
+	"\x10failure_since_ms\x18/ \x01(\x03R\x0efailureSinceMs\x12\x1d\n" +
+	"\n" +
+	"mode_actor\x180 \x01(\tR\tmodeActor\x12\x1e\n" +
+	"\vheld_due_ms\x181 \x01(\x03R\theldDueMs\"\x99\x01\n" +
 	"\n" +
 	"LaneRecord\x12\x1a\n" +
 	"\bmessages\x18\x01 \x01(\x04R\bmessages\x12\x14\n" +
@@ -1741,7 +2152,7 @@ const file_log_v1_record_proto_rawDesc = "" +
 	"\x11processed_through\x18\x02 \x01(\x04R\x10processedThrough\x120\n" +
 	"\vanswer_mode\x18\x03 \x01(\x0e2\x0f.sluice.v1.ModeR\n" +
 	"answerMode\x12!\n" +
-	"\fanswer_epoch\x18\x04 \x01(\x04R\vanswerEpoch\"\xe9\x03\n" +
+	"\fanswer_epoch\x18\x04 \x01(\x04R\vanswerEpoch\"\xf2\x04\n" +
 	"\rMessageRecord\x12,\n" +
 	"\amessage\x18\x01 \x01(\v2\x12.sluice.v1.MessageR\amessage\x12\x10\n" +
 	"\x03seq\x18\x02 \x01(\x04R\x03seq\x128\n" +
@@ -1759,7 +2170,11 @@ const file_log_v1_record_proto_rawDesc = "" +
 	"\x04lane\x18\r \x01(\x0e2\x0f.sluice.v1.LaneR\x04lane\x126\n" +
 	"\vdead_letter\x18\x0e \x01(\v2\x15.sluice.v1.DeadLetterR\n" +
 	"deadLetter\x12\x1a\n" +
-	"\battempts\x18\x0f \x01(\rR\battempts\"\xb3\x01\n" +
+	"\battempts\x18\x0f \x01(\rR\battempts\x12(\n" +
+	"\roriginal_data\x18\x10 \x01(\fH\x00R\foriginalData\x88\x01\x01\x12%\n" +
+	"\x05edits\x18\x11 \x03(\v2\x0f.sluice.v1.EditR\x05edits\x12$\n" +
+	"\x0eput_back_epoch\x18\x12 \x01(\x04R\fputBackEpochB\x10\n" +
+	"\x0e_original_data\"\xe1\x01\n" +
 	"\rFailureRecord\x12\x1a\n" +
 	"\battempts\x18\x01 \x01(\rR\battempts\x12\x1f\n" +
 	"\vfirst_error\x18\x02 \x01(\tR\n" +
@@ -1768,7 +2183,8 @@ const file_log_v1_record_proto_rawDesc = "" +
 	"last_error\x18\x03 \x01(\tR\tlastError\x12\x14\n" +
 	"\x05epoch\x18\x04 \x01(\x04R\x05epoch\x12\x18\n" +
 	"\aattempt\x18\x05 \x01(\rR\aattempt\x12\x16\n" +
-	"\x06digest\x18\x06 \x01(\fR\x06digest\"\xb4\x05\n" +
+	"\x06digest\x18\x06 \x01(\fR\x06digest\x12,\n" +
+	"\ahistory\x18\a \x03(\v2\x12.sluice.v1.AttemptR\ahistory\"\xdb\x05\n" +
 	"\rSettledRecord\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x10\n" +
 	"\x03seq\x18\x02 \x01(\x04R\x03seq\x12#\n" +
@@ -1792,7 +2208,8 @@ const file_log_v1_record_proto_rawDesc = "" +
 	"\fsettle_epoch\x18\x10 \x01(\x04R\vsettleEpoch\x12%\n" +
 	"\x0esettle_attempt\x18\x11 \x01(\rR\rsettleAttempt\x129\n" +
 	"\x0esettle_outcome\x18\x12 \x01(\x0e2\x12.sluice.v1.OutcomeR\rsettleOutcome\x12#\n" +
-	"\rsettle_digest\x18\x13 \x01(\fR\fsettleDigestB\b\n" +
+	"\rsettle_digest\x18\x13 \x01(\fR\fsettleDigest\x12%\n" +
+	"\x05edits\x18\x14 \x03(\v2\x0f.sluice.v1.EditR\x05editsB\b\n" +
 	"\x06_reply\"r\n" +
 	"\rRequestRecord\x12\x16\n" +
 	"\x06digest\x18\x01 \x01(\fR\x06digest\x120\n" +
@@ -1812,14 +2229,19 @@ const file_log_v1_record_proto_rawDesc = "" +
 	"\amessage\x18\x01 \x01(\v2\x12.sluice.v1.MessageR\amessage\x12 \n" +
 	"\vapplication\x18\x02 \x01(\tR\vapplication\x12\x1a\n" +
 	"\binstance\x18\x03 \x01(\tR\binstance\x12!\n" +
-	"\finstance_uid\x18\x04 \x01(\x04R\vinstanceUid\"\x93\x01\n" +
+	"\finstance_uid\x18\x04 \x01(\x04R\vinstanceUid\"\xf9\x01\n" +
 	"\x0fOperationRecord\x122\n" +
 	"\toperation\x18\x01 \x01(\v2\x14.sluice.v1.OperationR\toperation\x12\x1e\n" +
 	"\n" +
 	"generation\x18\x02 \x01(\x04R\n" +
 	"generation\x12\x16\n" +
 	"\x06cursor\x18\x03 \x01(\tR\x06cursor\x12\x14\n" +
-	"\x05cause\x18\x04 \x01(\tR\x05cause\"F\n" +
+	"\x05cause\x18\x04 \x01(\tR\x05cause\x12:\n" +
+	"\arequest\x18\x05 \x01(\v2 .sluice.v1.StartOperationRequestR\arequest\x12\x18\n" +
+	"\awritten\x18\x06 \x01(\x04R\awritten\x12\x0e\n" +
+	"\x02at\x18\a \x01(\x04R\x02at\"C\n" +
+	"\x13OperationItemRecord\x12,\n" +
+	"\x04item\x18\x01 \x01(\v2\x18.sluice.v1.OperationItemR\x04item\"F\n" +
 	"\rHistoryRecord\x125\n" +
 	"\n" +
 	"transition\x18\x01 \x01(\v2\x15.sluice.v1.TransitionR\n" +
@@ -1837,67 +2259,86 @@ func file_log_v1_record_proto_rawDescGZIP() []byte {
 	return file_log_v1_record_proto_rawDescData
 }
 
-var file_log_v1_record_proto_msgTypes = make([]protoimpl.MessageInfo, 15)
+var file_log_v1_record_proto_msgTypes = make([]protoimpl.MessageInfo, 19)
 var file_log_v1_record_proto_goTypes = []any{
-	(*MetaRecord)(nil),        // 0: sluice.log.v1.MetaRecord
-	(*ApplicationRecord)(nil), // 1: sluice.log.v1.ApplicationRecord
-	(*Generation)(nil),        // 2: sluice.log.v1.Generation
-	(*InstanceRecord)(nil),    // 3: sluice.log.v1.InstanceRecord
-	(*LaneRecord)(nil),        // 4: sluice.log.v1.LaneRecord
-	(*Completion)(nil),        // 5: sluice.log.v1.Completion
-	(*MessageRecord)(nil),     // 6: sluice.log.v1.MessageRecord
-	(*FailureRecord)(nil),     // 7: sluice.log.v1.FailureRecord
-	(*SettledRecord)(nil),     // 8: sluice.log.v1.SettledRecord
-	(*RequestRecord)(nil),     // 9: sluice.log.v1.RequestRecord
-	(*SessionRecord)(nil),     // 10: sluice.log.v1.SessionRecord
-	(*TransactionRecord)(nil), // 11: sluice.log.v1.TransactionRecord
-	(*OutgoingRecord)(nil),    // 12: sluice.log.v1.OutgoingRecord
-	(*OperationRecord)(nil),   // 13: sluice.log.v1.OperationRecord
-	(*HistoryRecord)(nil),     // 14: sluice.log.v1.HistoryRecord
-	(*v1.Application)(nil),    // 15: sluice.v1.Application
-	(*v1.ModeCounts)(nil),     // 16: sluice.v1.ModeCounts
-	(v1.Mode)(0),              // 17: sluice.v1.Mode
-	(*v1.Message)(nil),        // 18: sluice.v1.Message
-	(v1.Disposition)(0),       // 19: sluice.v1.Disposition
-	(v1.Lane)(0),              // 20: sluice.v1.Lane
-	(*v1.DeadLetter)(nil),     // 21: sluice.v1.DeadLetter
-	(v1.SettlementKind)(0),    // 22: sluice.v1.SettlementKind
-	(v1.Outcome)(0),           // 23: sluice.v1.Outcome
-	(*Outcome)(nil),           // 24: sluice.log.v1.Outcome
-	(*v1.Transaction)(nil),    // 25: sluice.v1.Transaction
-	(*v1.Operation)(nil),      // 26: sluice.v1.Operation
-	(*v1.Transition)(nil),     // 27: sluice.v1.Transition
+	(*MetaRecord)(nil),               // 0: sluice.log.v1.MetaRecord
+	(*EventPlace)(nil),               // 1: sluice.log.v1.EventPlace
+	(*EventRecord)(nil),              // 2: sluice.log.v1.EventRecord
+	(*ApplicationRecord)(nil),        // 3: sluice.log.v1.ApplicationRecord
+	(*FailurePattern)(nil),           // 4: sluice.log.v1.FailurePattern
+	(*Generation)(nil),               // 5: sluice.log.v1.Generation
+	(*InstanceRecord)(nil),           // 6: sluice.log.v1.InstanceRecord
+	(*LaneRecord)(nil),               // 7: sluice.log.v1.LaneRecord
+	(*Completion)(nil),               // 8: sluice.log.v1.Completion
+	(*MessageRecord)(nil),            // 9: sluice.log.v1.MessageRecord
+	(*FailureRecord)(nil),            // 10: sluice.log.v1.FailureRecord
+	(*SettledRecord)(nil),            // 11: sluice.log.v1.SettledRecord
+	(*RequestRecord)(nil),            // 12: sluice.log.v1.RequestRecord
+	(*SessionRecord)(nil),            // 13: sluice.log.v1.SessionRecord
+	(*TransactionRecord)(nil),        // 14: sluice.log.v1.TransactionRecord
+	(*OutgoingRecord)(nil),           // 15: sluice.log.v1.OutgoingRecord
+	(*OperationRecord)(nil),          // 16: sluice.log.v1.OperationRecord
+	(*OperationItemRecord)(nil),      // 17: sluice.log.v1.OperationItemRecord
+	(*HistoryRecord)(nil),            // 18: sluice.log.v1.HistoryRecord
+	(*v1.Event)(nil),                 // 19: sluice.v1.Event
+	(*v1.Application)(nil),           // 20: sluice.v1.Application
+	(*v1.ModeCounts)(nil),            // 21: sluice.v1.ModeCounts
+	(*v1.Outage)(nil),                // 22: sluice.v1.Outage
+	(v1.Mode)(0),                     // 23: sluice.v1.Mode
+	(*v1.Message)(nil),               // 24: sluice.v1.Message
+	(v1.Disposition)(0),              // 25: sluice.v1.Disposition
+	(v1.Lane)(0),                     // 26: sluice.v1.Lane
+	(*v1.DeadLetter)(nil),            // 27: sluice.v1.DeadLetter
+	(*v1.Edit)(nil),                  // 28: sluice.v1.Edit
+	(*v1.Attempt)(nil),               // 29: sluice.v1.Attempt
+	(v1.SettlementKind)(0),           // 30: sluice.v1.SettlementKind
+	(v1.Outcome)(0),                  // 31: sluice.v1.Outcome
+	(*Outcome)(nil),                  // 32: sluice.log.v1.Outcome
+	(*v1.Transaction)(nil),           // 33: sluice.v1.Transaction
+	(*v1.Operation)(nil),             // 34: sluice.v1.Operation
+	(*v1.StartOperationRequest)(nil), // 35: sluice.v1.StartOperationRequest
+	(*v1.OperationItem)(nil),         // 36: sluice.v1.OperationItem
+	(*v1.Transition)(nil),            // 37: sluice.v1.Transition
 }
 var file_log_v1_record_proto_depIdxs = []int32{
-	15, // 0: sluice.log.v1.ApplicationRecord.spec:type_name -> sluice.v1.Application
-	2,  // 1: sluice.log.v1.ApplicationRecord.generations:type_name -> sluice.log.v1.Generation
-	16, // 2: sluice.log.v1.ApplicationRecord.counts:type_name -> sluice.v1.ModeCounts
-	17, // 3: sluice.log.v1.InstanceRecord.mode:type_name -> sluice.v1.Mode
-	4,  // 4: sluice.log.v1.InstanceRecord.normal:type_name -> sluice.log.v1.LaneRecord
-	4,  // 5: sluice.log.v1.InstanceRecord.recovery:type_name -> sluice.log.v1.LaneRecord
-	5,  // 6: sluice.log.v1.InstanceRecord.last_completion:type_name -> sluice.log.v1.Completion
-	17, // 7: sluice.log.v1.Completion.answer_mode:type_name -> sluice.v1.Mode
-	18, // 8: sluice.log.v1.MessageRecord.message:type_name -> sluice.v1.Message
-	19, // 9: sluice.log.v1.MessageRecord.disposition:type_name -> sluice.v1.Disposition
-	17, // 10: sluice.log.v1.MessageRecord.mode:type_name -> sluice.v1.Mode
-	20, // 11: sluice.log.v1.MessageRecord.lane:type_name -> sluice.v1.Lane
-	21, // 12: sluice.log.v1.MessageRecord.dead_letter:type_name -> sluice.v1.DeadLetter
-	20, // 13: sluice.log.v1.SettledRecord.lane:type_name -> sluice.v1.Lane
-	19, // 14: sluice.log.v1.SettledRecord.disposition:type_name -> sluice.v1.Disposition
-	17, // 15: sluice.log.v1.SettledRecord.mode:type_name -> sluice.v1.Mode
-	22, // 16: sluice.log.v1.SettledRecord.settlement:type_name -> sluice.v1.SettlementKind
-	21, // 17: sluice.log.v1.SettledRecord.dead_letter:type_name -> sluice.v1.DeadLetter
-	23, // 18: sluice.log.v1.SettledRecord.settle_outcome:type_name -> sluice.v1.Outcome
-	24, // 19: sluice.log.v1.RequestRecord.outcome:type_name -> sluice.log.v1.Outcome
-	25, // 20: sluice.log.v1.TransactionRecord.transaction:type_name -> sluice.v1.Transaction
-	18, // 21: sluice.log.v1.OutgoingRecord.message:type_name -> sluice.v1.Message
-	26, // 22: sluice.log.v1.OperationRecord.operation:type_name -> sluice.v1.Operation
-	27, // 23: sluice.log.v1.HistoryRecord.transition:type_name -> sluice.v1.Transition
-	24, // [24:24] is the sub-list for method output_type
-	24, // [24:24] is the sub-list for method input_type
-	24, // [24:24] is the sub-list for extension type_name
-	24, // [24:24] is the sub-list for extension extendee
-	0,  // [0:24] is the sub-list for field type_name
+	1,  // 0: sluice.log.v1.MetaRecord.event_places:type_name -> sluice.log.v1.EventPlace
+	19, // 1: sluice.log.v1.EventRecord.event:type_name -> sluice.v1.Event
+	20, // 2: sluice.log.v1.ApplicationRecord.spec:type_name -> sluice.v1.Application
+	5,  // 3: sluice.log.v1.ApplicationRecord.generations:type_name -> sluice.log.v1.Generation
+	21, // 4: sluice.log.v1.ApplicationRecord.counts:type_name -> sluice.v1.ModeCounts
+	4,  // 5: sluice.log.v1.ApplicationRecord.failures:type_name -> sluice.log.v1.FailurePattern
+	22, // 6: sluice.log.v1.Generation.outage:type_name -> sluice.v1.Outage
+	23, // 7: sluice.log.v1.InstanceRecord.mode:type_name -> sluice.v1.Mode
+	7,  // 8: sluice.log.v1.InstanceRecord.normal:type_name -> sluice.log.v1.LaneRecord
+	7,  // 9: sluice.log.v1.InstanceRecord.recovery:type_name -> sluice.log.v1.LaneRecord
+	8,  // 10: sluice.log.v1.InstanceRecord.last_completion:type_name -> sluice.log.v1.Completion
+	23, // 11: sluice.log.v1.Completion.answer_mode:type_name -> sluice.v1.Mode
+	24, // 12: sluice.log.v1.MessageRecord.message:type_name -> sluice.v1.Message
+	25, // 13: sluice.log.v1.MessageRecord.disposition:type_name -> sluice.v1.Disposition
+	23, // 14: sluice.log.v1.MessageRecord.mode:type_name -> sluice.v1.Mode
+	26, // 15: sluice.log.v1.MessageRecord.lane:type_name -> sluice.v1.Lane
+	27, // 16: sluice.log.v1.MessageRecord.dead_letter:type_name -> sluice.v1.DeadLetter
+	28, // 17: sluice.log.v1.MessageRecord.edits:type_name -> sluice.v1.Edit
+	29, // 18: sluice.log.v1.FailureRecord.history:type_name -> sluice.v1.Attempt
+	26, // 19: sluice.log.v1.SettledRecord.lane:type_name -> sluice.v1.Lane
+	25, // 20: sluice.log.v1.SettledRecord.disposition:type_name -> sluice.v1.Disposition
+	23, // 21: sluice.log.v1.SettledRecord.mode:type_name -> sluice.v1.Mode
+	30, // 22: sluice.log.v1.SettledRecord.settlement:type_name -> sluice.v1.SettlementKind
+	27, // 23: sluice.log.v1.SettledRecord.dead_letter:type_name -> sluice.v1.DeadLetter
+	31, // 24: sluice.log.v1.SettledRecord.settle_outcome:type_name -> sluice.v1.Outcome
+	28, // 25: sluice.log.v1.SettledRecord.edits:type_name -> sluice.v1.Edit
+	32, // 26: sluice.log.v1.RequestRecord.outcome:type_name -> sluice.log.v1.Outcome
+	33, // 27: sluice.log.v1.TransactionRecord.transaction:type_name -> sluice.v1.Transaction
+	24, // 28: sluice.log.v1.OutgoingRecord.message:type_name -> sluice.v1.Message
+	34, // 29: sluice.log.v1.OperationRecord.operation:type_name -> sluice.v1.Operation
+	35, // 30: sluice.log.v1.OperationRecord.request:type_name -> sluice.v1.StartOperationRequest
+	36, // 31: sluice.log.v1.OperationItemRecord.item:type_name -> sluice.v1.OperationItem
+	37, // 32: sluice.log.v1.HistoryRecord.transition:type_name -> sluice.v1.Transition
+	33, // [33:33] is the sub-list for method output_type
+	33, // [33:33] is the sub-list for method input_type
+	33, // [33:33] is the sub-list for extension type_name
+	33, // [33:33] is the sub-list for extension extendee
+	0,  // [0:33] is the sub-list for field type_name
 }
 
 func init() { file_log_v1_record_proto_init() }
@@ -1906,14 +2347,15 @@ func file_log_v1_record_proto_init() {
 		return
 	}
 	file_log_v1_entry_proto_init()
-	file_log_v1_record_proto_msgTypes[8].OneofWrappers = []any{}
+	file_log_v1_record_proto_msgTypes[9].OneofWrappers = []any{}
+	file_log_v1_record_proto_msgTypes[11].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_log_v1_record_proto_rawDesc), len(file_log_v1_record_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   15,
+			NumMessages:   19,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

@@ -190,6 +190,8 @@ const (
 	OperationState_OPERATION_PAUSED      OperationState = 2
 	OperationState_OPERATION_DONE        OperationState = 3
 	OperationState_OPERATION_CANCELLED   OperationState = 4
+	// Its set is being written down; it has not begun.
+	OperationState_OPERATION_SELECTING OperationState = 5
 )
 
 // Enum value maps for OperationState.
@@ -200,6 +202,7 @@ var (
 		2: "OPERATION_PAUSED",
 		3: "OPERATION_DONE",
 		4: "OPERATION_CANCELLED",
+		5: "OPERATION_SELECTING",
 	}
 	OperationState_value = map[string]int32{
 		"OPERATION_UNSPECIFIED": 0,
@@ -207,6 +210,7 @@ var (
 		"OPERATION_PAUSED":      2,
 		"OPERATION_DONE":        3,
 		"OPERATION_CANCELLED":   4,
+		"OPERATION_SELECTING":   5,
 	}
 )
 
@@ -237,6 +241,113 @@ func (OperationState) EnumDescriptor() ([]byte, []int) {
 	return file_sluice_v1_application_proto_rawDescGZIP(), []int{3}
 }
 
+// OperationKind says what an operation does to each instance of its set.
+type OperationKind int32
+
+const (
+	OperationKind_OPERATION_KIND_UNSPECIFIED    OperationKind = 0
+	OperationKind_OPERATION_KIND_ENTER_RECOVERY OperationKind = 1
+	// Passes over instances with something in doubt or pending, or whose recovery handler is at work.
+	OperationKind_OPERATION_KIND_COMPLETE_RECOVERY OperationKind = 2
+)
+
+// Enum value maps for OperationKind.
+var (
+	OperationKind_name = map[int32]string{
+		0: "OPERATION_KIND_UNSPECIFIED",
+		1: "OPERATION_KIND_ENTER_RECOVERY",
+		2: "OPERATION_KIND_COMPLETE_RECOVERY",
+	}
+	OperationKind_value = map[string]int32{
+		"OPERATION_KIND_UNSPECIFIED":       0,
+		"OPERATION_KIND_ENTER_RECOVERY":    1,
+		"OPERATION_KIND_COMPLETE_RECOVERY": 2,
+	}
+)
+
+func (x OperationKind) Enum() *OperationKind {
+	p := new(OperationKind)
+	*p = x
+	return p
+}
+
+func (x OperationKind) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (OperationKind) Descriptor() protoreflect.EnumDescriptor {
+	return file_sluice_v1_application_proto_enumTypes[4].Descriptor()
+}
+
+func (OperationKind) Type() protoreflect.EnumType {
+	return &file_sluice_v1_application_proto_enumTypes[4]
+}
+
+func (x OperationKind) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use OperationKind.Descriptor instead.
+func (OperationKind) EnumDescriptor() ([]byte, []int) {
+	return file_sluice_v1_application_proto_rawDescGZIP(), []int{4}
+}
+
+// ItemState is what became of one instance of an operation's set.
+type ItemState int32
+
+const (
+	ItemState_ITEM_UNSPECIFIED ItemState = 0
+	ItemState_ITEM_PENDING     ItemState = 1
+	ItemState_ITEM_DONE        ItemState = 2
+	ItemState_ITEM_PASSED_OVER ItemState = 3
+	ItemState_ITEM_FAILED      ItemState = 4
+)
+
+// Enum value maps for ItemState.
+var (
+	ItemState_name = map[int32]string{
+		0: "ITEM_UNSPECIFIED",
+		1: "ITEM_PENDING",
+		2: "ITEM_DONE",
+		3: "ITEM_PASSED_OVER",
+		4: "ITEM_FAILED",
+	}
+	ItemState_value = map[string]int32{
+		"ITEM_UNSPECIFIED": 0,
+		"ITEM_PENDING":     1,
+		"ITEM_DONE":        2,
+		"ITEM_PASSED_OVER": 3,
+		"ITEM_FAILED":      4,
+	}
+)
+
+func (x ItemState) Enum() *ItemState {
+	p := new(ItemState)
+	*p = x
+	return p
+}
+
+func (x ItemState) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (ItemState) Descriptor() protoreflect.EnumDescriptor {
+	return file_sluice_v1_application_proto_enumTypes[5].Descriptor()
+}
+
+func (ItemState) Type() protoreflect.EnumType {
+	return &file_sluice_v1_application_proto_enumTypes[5]
+}
+
+func (x ItemState) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use ItemState.Descriptor instead.
+func (ItemState) EnumDescriptor() ([]byte, []int) {
+	return file_sluice_v1_application_proto_rawDescGZIP(), []int{5}
+}
+
 type Application struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// [a-z0-9][a-z0-9._-]{0,62}
@@ -254,7 +365,10 @@ type Application struct {
 	// Output only.
 	Counts *ModeCounts `protobuf:"bytes,9,opt,name=counts,proto3" json:"counts,omitempty"`
 	// Output only: the same request was carried out before.
-	Duplicate     bool `protobuf:"varint,10,opt,name=duplicate,proto3" json:"duplicate,omitempty"`
+	Duplicate   bool         `protobuf:"varint,10,opt,name=duplicate,proto3" json:"duplicate,omitempty"`
+	Supervision *Supervision `protobuf:"bytes,11,opt,name=supervision,proto3" json:"supervision,omitempty"`
+	// Output only: the last application-wide entry into recovery.
+	Recovery      *ApplicationRecovery `protobuf:"bytes,12,opt,name=recovery,proto3" json:"recovery,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -357,6 +471,20 @@ func (x *Application) GetDuplicate() bool {
 		return x.Duplicate
 	}
 	return false
+}
+
+func (x *Application) GetSupervision() *Supervision {
+	if x != nil {
+		return x.Supervision
+	}
+	return nil
+}
+
+func (x *Application) GetRecovery() *ApplicationRecovery {
+	if x != nil {
+		return x.Recovery
+	}
+	return nil
 }
 
 // Pattern is a message exchange pattern.
@@ -731,6 +859,220 @@ func (x *ModeCounts) GetDeferredBytes() uint64 {
 	return 0
 }
 
+// Supervision says when to raise the alarm.
+type Supervision struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// An instance that is in recovery for so long is told of by an event, and again after each further such time;
+	// default 10 min, 1 s to 30 days; 0: never.
+	HeldAfter *durationpb.Duration `protobuf:"bytes,1,opt,name=held_after,json=heldAfter,proto3" json:"held_after,omitempty"`
+	// So many instances that fail alike within outage_window are an outage: the application enters recovery as a whole.
+	// Default 100, 2 to 1,000,000; 0: never.
+	OutageInstances *uint32 `protobuf:"varint,2,opt,name=outage_instances,json=outageInstances,proto3,oneof" json:"outage_instances,omitempty"`
+	// Default 60 s, 1 s to 1 h.
+	OutageWindow  *durationpb.Duration `protobuf:"bytes,3,opt,name=outage_window,json=outageWindow,proto3" json:"outage_window,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Supervision) Reset() {
+	*x = Supervision{}
+	mi := &file_sluice_v1_application_proto_msgTypes[6]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Supervision) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Supervision) ProtoMessage() {}
+
+func (x *Supervision) ProtoReflect() protoreflect.Message {
+	mi := &file_sluice_v1_application_proto_msgTypes[6]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Supervision.ProtoReflect.Descriptor instead.
+func (*Supervision) Descriptor() ([]byte, []int) {
+	return file_sluice_v1_application_proto_rawDescGZIP(), []int{6}
+}
+
+func (x *Supervision) GetHeldAfter() *durationpb.Duration {
+	if x != nil {
+		return x.HeldAfter
+	}
+	return nil
+}
+
+func (x *Supervision) GetOutageInstances() uint32 {
+	if x != nil && x.OutageInstances != nil {
+		return *x.OutageInstances
+	}
+	return 0
+}
+
+func (x *Supervision) GetOutageWindow() *durationpb.Duration {
+	if x != nil {
+		return x.OutageWindow
+	}
+	return nil
+}
+
+// ApplicationRecovery is an entry of a whole application into recovery.
+type ApplicationRecovery struct {
+	state      protoimpl.MessageState `protogen:"open.v1"`
+	Generation uint64                 `protobuf:"varint,1,opt,name=generation,proto3" json:"generation,omitempty"`
+	Time       *timestamppb.Timestamp `protobuf:"bytes,2,opt,name=time,proto3" json:"time,omitempty"`
+	Cause      string                 `protobuf:"bytes,3,opt,name=cause,proto3" json:"cause,omitempty"`
+	Actor      string                 `protobuf:"bytes,4,opt,name=actor,proto3" json:"actor,omitempty"`
+	// Set when failures that are alike brought it about.
+	Outage        *Outage `protobuf:"bytes,5,opt,name=outage,proto3" json:"outage,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ApplicationRecovery) Reset() {
+	*x = ApplicationRecovery{}
+	mi := &file_sluice_v1_application_proto_msgTypes[7]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ApplicationRecovery) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ApplicationRecovery) ProtoMessage() {}
+
+func (x *ApplicationRecovery) ProtoReflect() protoreflect.Message {
+	mi := &file_sluice_v1_application_proto_msgTypes[7]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ApplicationRecovery.ProtoReflect.Descriptor instead.
+func (*ApplicationRecovery) Descriptor() ([]byte, []int) {
+	return file_sluice_v1_application_proto_rawDescGZIP(), []int{7}
+}
+
+func (x *ApplicationRecovery) GetGeneration() uint64 {
+	if x != nil {
+		return x.Generation
+	}
+	return 0
+}
+
+func (x *ApplicationRecovery) GetTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Time
+	}
+	return nil
+}
+
+func (x *ApplicationRecovery) GetCause() string {
+	if x != nil {
+		return x.Cause
+	}
+	return ""
+}
+
+func (x *ApplicationRecovery) GetActor() string {
+	if x != nil {
+		return x.Actor
+	}
+	return ""
+}
+
+func (x *ApplicationRecovery) GetOutage() *Outage {
+	if x != nil {
+		return x.Outage
+	}
+	return nil
+}
+
+// Outage is many instances that failed alike within a short time.
+type Outage struct {
+	state       protoimpl.MessageState `protogen:"open.v1"`
+	Fingerprint string                 `protobuf:"bytes,1,opt,name=fingerprint,proto3" json:"fingerprint,omitempty"`
+	// The error text of one of them.
+	Error         string                 `protobuf:"bytes,2,opt,name=error,proto3" json:"error,omitempty"`
+	Instances     uint64                 `protobuf:"varint,3,opt,name=instances,proto3" json:"instances,omitempty"`
+	FirstTime     *timestamppb.Timestamp `protobuf:"bytes,4,opt,name=first_time,json=firstTime,proto3" json:"first_time,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Outage) Reset() {
+	*x = Outage{}
+	mi := &file_sluice_v1_application_proto_msgTypes[8]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Outage) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Outage) ProtoMessage() {}
+
+func (x *Outage) ProtoReflect() protoreflect.Message {
+	mi := &file_sluice_v1_application_proto_msgTypes[8]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Outage.ProtoReflect.Descriptor instead.
+func (*Outage) Descriptor() ([]byte, []int) {
+	return file_sluice_v1_application_proto_rawDescGZIP(), []int{8}
+}
+
+func (x *Outage) GetFingerprint() string {
+	if x != nil {
+		return x.Fingerprint
+	}
+	return ""
+}
+
+func (x *Outage) GetError() string {
+	if x != nil {
+		return x.Error
+	}
+	return ""
+}
+
+func (x *Outage) GetInstances() uint64 {
+	if x != nil {
+		return x.Instances
+	}
+	return 0
+}
+
+func (x *Outage) GetFirstTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.FirstTime
+	}
+	return nil
+}
+
 type GetApplicationRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
@@ -740,7 +1082,7 @@ type GetApplicationRequest struct {
 
 func (x *GetApplicationRequest) Reset() {
 	*x = GetApplicationRequest{}
-	mi := &file_sluice_v1_application_proto_msgTypes[6]
+	mi := &file_sluice_v1_application_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -752,7 +1094,7 @@ func (x *GetApplicationRequest) String() string {
 func (*GetApplicationRequest) ProtoMessage() {}
 
 func (x *GetApplicationRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sluice_v1_application_proto_msgTypes[6]
+	mi := &file_sluice_v1_application_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -765,7 +1107,7 @@ func (x *GetApplicationRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetApplicationRequest.ProtoReflect.Descriptor instead.
 func (*GetApplicationRequest) Descriptor() ([]byte, []int) {
-	return file_sluice_v1_application_proto_rawDescGZIP(), []int{6}
+	return file_sluice_v1_application_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *GetApplicationRequest) GetName() string {
@@ -783,7 +1125,7 @@ type ListApplicationsRequest struct {
 
 func (x *ListApplicationsRequest) Reset() {
 	*x = ListApplicationsRequest{}
-	mi := &file_sluice_v1_application_proto_msgTypes[7]
+	mi := &file_sluice_v1_application_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -795,7 +1137,7 @@ func (x *ListApplicationsRequest) String() string {
 func (*ListApplicationsRequest) ProtoMessage() {}
 
 func (x *ListApplicationsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sluice_v1_application_proto_msgTypes[7]
+	mi := &file_sluice_v1_application_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -808,7 +1150,7 @@ func (x *ListApplicationsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListApplicationsRequest.ProtoReflect.Descriptor instead.
 func (*ListApplicationsRequest) Descriptor() ([]byte, []int) {
-	return file_sluice_v1_application_proto_rawDescGZIP(), []int{7}
+	return file_sluice_v1_application_proto_rawDescGZIP(), []int{10}
 }
 
 type ListApplicationsResponse struct {
@@ -820,7 +1162,7 @@ type ListApplicationsResponse struct {
 
 func (x *ListApplicationsResponse) Reset() {
 	*x = ListApplicationsResponse{}
-	mi := &file_sluice_v1_application_proto_msgTypes[8]
+	mi := &file_sluice_v1_application_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -832,7 +1174,7 @@ func (x *ListApplicationsResponse) String() string {
 func (*ListApplicationsResponse) ProtoMessage() {}
 
 func (x *ListApplicationsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sluice_v1_application_proto_msgTypes[8]
+	mi := &file_sluice_v1_application_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -845,7 +1187,7 @@ func (x *ListApplicationsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListApplicationsResponse.ProtoReflect.Descriptor instead.
 func (*ListApplicationsResponse) Descriptor() ([]byte, []int) {
-	return file_sluice_v1_application_proto_rawDescGZIP(), []int{8}
+	return file_sluice_v1_application_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *ListApplicationsResponse) GetApplications() []*Application {
@@ -866,7 +1208,7 @@ type EnterApplicationRecoveryRequest struct {
 
 func (x *EnterApplicationRecoveryRequest) Reset() {
 	*x = EnterApplicationRecoveryRequest{}
-	mi := &file_sluice_v1_application_proto_msgTypes[9]
+	mi := &file_sluice_v1_application_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -878,7 +1220,7 @@ func (x *EnterApplicationRecoveryRequest) String() string {
 func (*EnterApplicationRecoveryRequest) ProtoMessage() {}
 
 func (x *EnterApplicationRecoveryRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sluice_v1_application_proto_msgTypes[9]
+	mi := &file_sluice_v1_application_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -891,7 +1233,7 @@ func (x *EnterApplicationRecoveryRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EnterApplicationRecoveryRequest.ProtoReflect.Descriptor instead.
 func (*EnterApplicationRecoveryRequest) Descriptor() ([]byte, []int) {
-	return file_sluice_v1_application_proto_rawDescGZIP(), []int{9}
+	return file_sluice_v1_application_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *EnterApplicationRecoveryRequest) GetApplication() string {
@@ -927,7 +1269,7 @@ type CompleteApplicationRecoveryRequest struct {
 
 func (x *CompleteApplicationRecoveryRequest) Reset() {
 	*x = CompleteApplicationRecoveryRequest{}
-	mi := &file_sluice_v1_application_proto_msgTypes[10]
+	mi := &file_sluice_v1_application_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -939,7 +1281,7 @@ func (x *CompleteApplicationRecoveryRequest) String() string {
 func (*CompleteApplicationRecoveryRequest) ProtoMessage() {}
 
 func (x *CompleteApplicationRecoveryRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sluice_v1_application_proto_msgTypes[10]
+	mi := &file_sluice_v1_application_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -952,7 +1294,7 @@ func (x *CompleteApplicationRecoveryRequest) ProtoReflect() protoreflect.Message
 
 // Deprecated: Use CompleteApplicationRecoveryRequest.ProtoReflect.Descriptor instead.
 func (*CompleteApplicationRecoveryRequest) Descriptor() ([]byte, []int) {
-	return file_sluice_v1_application_proto_rawDescGZIP(), []int{10}
+	return file_sluice_v1_application_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *CompleteApplicationRecoveryRequest) GetApplication() string {
@@ -976,28 +1318,451 @@ func (x *CompleteApplicationRecoveryRequest) GetRate() float64 {
 	return 0
 }
 
+// Selector chooses instances of one application; all that is given must hold. At least one field must be given.
+type Selector struct {
+	state  protoimpl.MessageState `protogen:"open.v1"`
+	Mode   Mode                   `protobuf:"varint,1,opt,name=mode,proto3,enum=sluice.v1.Mode" json:"mode,omitempty"`
+	Prefix string                 `protobuf:"bytes,2,opt,name=prefix,proto3" json:"prefix,omitempty"`
+	// Session id.
+	Owner string `protobuf:"bytes,3,opt,name=owner,proto3" json:"owner,omitempty"`
+	// At most 10,000.
+	Instances     []string `protobuf:"bytes,4,rep,name=instances,proto3" json:"instances,omitempty"`
+	MinDeferred   uint64   `protobuf:"varint,5,opt,name=min_deferred,json=minDeferred,proto3" json:"min_deferred,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Selector) Reset() {
+	*x = Selector{}
+	mi := &file_sluice_v1_application_proto_msgTypes[14]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Selector) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Selector) ProtoMessage() {}
+
+func (x *Selector) ProtoReflect() protoreflect.Message {
+	mi := &file_sluice_v1_application_proto_msgTypes[14]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Selector.ProtoReflect.Descriptor instead.
+func (*Selector) Descriptor() ([]byte, []int) {
+	return file_sluice_v1_application_proto_rawDescGZIP(), []int{14}
+}
+
+func (x *Selector) GetMode() Mode {
+	if x != nil {
+		return x.Mode
+	}
+	return Mode_MODE_UNSPECIFIED
+}
+
+func (x *Selector) GetPrefix() string {
+	if x != nil {
+		return x.Prefix
+	}
+	return ""
+}
+
+func (x *Selector) GetOwner() string {
+	if x != nil {
+		return x.Owner
+	}
+	return ""
+}
+
+func (x *Selector) GetInstances() []string {
+	if x != nil {
+		return x.Instances
+	}
+	return nil
+}
+
+func (x *Selector) GetMinDeferred() uint64 {
+	if x != nil {
+		return x.MinDeferred
+	}
+	return 0
+}
+
+type StartOperationRequest struct {
+	state       protoimpl.MessageState `protogen:"open.v1"`
+	Application string                 `protobuf:"bytes,1,opt,name=application,proto3" json:"application,omitempty"`
+	Kind        OperationKind          `protobuf:"varint,2,opt,name=kind,proto3,enum=sluice.v1.OperationKind" json:"kind,omitempty"`
+	Selector    *Selector              `protobuf:"bytes,3,opt,name=selector,proto3" json:"selector,omitempty"`
+	Cause       string                 `protobuf:"bytes,4,opt,name=cause,proto3" json:"cause,omitempty"`
+	// Of OPERATION_KIND_ENTER_RECOVERY: the recoveries complete by themselves then, as in EnterRecovery.
+	Until *timestamppb.Timestamp `protobuf:"bytes,5,opt,name=until,proto3" json:"until,omitempty"`
+	// Instances a second; 0: as fast as the cluster allows.
+	Rate float64 `protobuf:"fixed64,6,opt,name=rate,proto3" json:"rate,omitempty"`
+	// Nothing is done: the answer tells the total and the first of the set.
+	DryRun        bool   `protobuf:"varint,7,opt,name=dry_run,json=dryRun,proto3" json:"dry_run,omitempty"`
+	RequestId     string `protobuf:"bytes,8,opt,name=request_id,json=requestId,proto3" json:"request_id,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *StartOperationRequest) Reset() {
+	*x = StartOperationRequest{}
+	mi := &file_sluice_v1_application_proto_msgTypes[15]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *StartOperationRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*StartOperationRequest) ProtoMessage() {}
+
+func (x *StartOperationRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_sluice_v1_application_proto_msgTypes[15]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use StartOperationRequest.ProtoReflect.Descriptor instead.
+func (*StartOperationRequest) Descriptor() ([]byte, []int) {
+	return file_sluice_v1_application_proto_rawDescGZIP(), []int{15}
+}
+
+func (x *StartOperationRequest) GetApplication() string {
+	if x != nil {
+		return x.Application
+	}
+	return ""
+}
+
+func (x *StartOperationRequest) GetKind() OperationKind {
+	if x != nil {
+		return x.Kind
+	}
+	return OperationKind_OPERATION_KIND_UNSPECIFIED
+}
+
+func (x *StartOperationRequest) GetSelector() *Selector {
+	if x != nil {
+		return x.Selector
+	}
+	return nil
+}
+
+func (x *StartOperationRequest) GetCause() string {
+	if x != nil {
+		return x.Cause
+	}
+	return ""
+}
+
+func (x *StartOperationRequest) GetUntil() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Until
+	}
+	return nil
+}
+
+func (x *StartOperationRequest) GetRate() float64 {
+	if x != nil {
+		return x.Rate
+	}
+	return 0
+}
+
+func (x *StartOperationRequest) GetDryRun() bool {
+	if x != nil {
+		return x.DryRun
+	}
+	return false
+}
+
+func (x *StartOperationRequest) GetRequestId() string {
+	if x != nil {
+		return x.RequestId
+	}
+	return ""
+}
+
+type StartOperationResponse struct {
+	state     protoimpl.MessageState `protogen:"open.v1"`
+	Operation *Operation             `protobuf:"bytes,1,opt,name=operation,proto3" json:"operation,omitempty"`
+	// The first of the set, at most 100.
+	Instances     []string `protobuf:"bytes,2,rep,name=instances,proto3" json:"instances,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *StartOperationResponse) Reset() {
+	*x = StartOperationResponse{}
+	mi := &file_sluice_v1_application_proto_msgTypes[16]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *StartOperationResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*StartOperationResponse) ProtoMessage() {}
+
+func (x *StartOperationResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_sluice_v1_application_proto_msgTypes[16]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use StartOperationResponse.ProtoReflect.Descriptor instead.
+func (*StartOperationResponse) Descriptor() ([]byte, []int) {
+	return file_sluice_v1_application_proto_rawDescGZIP(), []int{16}
+}
+
+func (x *StartOperationResponse) GetOperation() *Operation {
+	if x != nil {
+		return x.Operation
+	}
+	return nil
+}
+
+func (x *StartOperationResponse) GetInstances() []string {
+	if x != nil {
+		return x.Instances
+	}
+	return nil
+}
+
+type ListOperationItemsRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Id    string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	// Absent: all.
+	State ItemState `protobuf:"varint,2,opt,name=state,proto3,enum=sluice.v1.ItemState" json:"state,omitempty"`
+	// 1 to 1,000; 0: 100.
+	PageSize      uint32 `protobuf:"varint,3,opt,name=page_size,json=pageSize,proto3" json:"page_size,omitempty"`
+	PageToken     string `protobuf:"bytes,4,opt,name=page_token,json=pageToken,proto3" json:"page_token,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListOperationItemsRequest) Reset() {
+	*x = ListOperationItemsRequest{}
+	mi := &file_sluice_v1_application_proto_msgTypes[17]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListOperationItemsRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListOperationItemsRequest) ProtoMessage() {}
+
+func (x *ListOperationItemsRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_sluice_v1_application_proto_msgTypes[17]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListOperationItemsRequest.ProtoReflect.Descriptor instead.
+func (*ListOperationItemsRequest) Descriptor() ([]byte, []int) {
+	return file_sluice_v1_application_proto_rawDescGZIP(), []int{17}
+}
+
+func (x *ListOperationItemsRequest) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+func (x *ListOperationItemsRequest) GetState() ItemState {
+	if x != nil {
+		return x.State
+	}
+	return ItemState_ITEM_UNSPECIFIED
+}
+
+func (x *ListOperationItemsRequest) GetPageSize() uint32 {
+	if x != nil {
+		return x.PageSize
+	}
+	return 0
+}
+
+func (x *ListOperationItemsRequest) GetPageToken() string {
+	if x != nil {
+		return x.PageToken
+	}
+	return ""
+}
+
+type ListOperationItemsResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Items         []*OperationItem       `protobuf:"bytes,1,rep,name=items,proto3" json:"items,omitempty"`
+	NextPageToken string                 `protobuf:"bytes,2,opt,name=next_page_token,json=nextPageToken,proto3" json:"next_page_token,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListOperationItemsResponse) Reset() {
+	*x = ListOperationItemsResponse{}
+	mi := &file_sluice_v1_application_proto_msgTypes[18]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListOperationItemsResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListOperationItemsResponse) ProtoMessage() {}
+
+func (x *ListOperationItemsResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_sluice_v1_application_proto_msgTypes[18]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListOperationItemsResponse.ProtoReflect.Descriptor instead.
+func (*ListOperationItemsResponse) Descriptor() ([]byte, []int) {
+	return file_sluice_v1_application_proto_rawDescGZIP(), []int{18}
+}
+
+func (x *ListOperationItemsResponse) GetItems() []*OperationItem {
+	if x != nil {
+		return x.Items
+	}
+	return nil
+}
+
+func (x *ListOperationItemsResponse) GetNextPageToken() string {
+	if x != nil {
+		return x.NextPageToken
+	}
+	return ""
+}
+
+type OperationItem struct {
+	state    protoimpl.MessageState `protogen:"open.v1"`
+	Instance string                 `protobuf:"bytes,1,opt,name=instance,proto3" json:"instance,omitempty"`
+	State    ItemState              `protobuf:"varint,2,opt,name=state,proto3,enum=sluice.v1.ItemState" json:"state,omitempty"`
+	// Why it was passed over or failed.
+	Detail        string `protobuf:"bytes,3,opt,name=detail,proto3" json:"detail,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *OperationItem) Reset() {
+	*x = OperationItem{}
+	mi := &file_sluice_v1_application_proto_msgTypes[19]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *OperationItem) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*OperationItem) ProtoMessage() {}
+
+func (x *OperationItem) ProtoReflect() protoreflect.Message {
+	mi := &file_sluice_v1_application_proto_msgTypes[19]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use OperationItem.ProtoReflect.Descriptor instead.
+func (*OperationItem) Descriptor() ([]byte, []int) {
+	return file_sluice_v1_application_proto_rawDescGZIP(), []int{19}
+}
+
+func (x *OperationItem) GetInstance() string {
+	if x != nil {
+		return x.Instance
+	}
+	return ""
+}
+
+func (x *OperationItem) GetState() ItemState {
+	if x != nil {
+		return x.State
+	}
+	return ItemState_ITEM_UNSPECIFIED
+}
+
+func (x *OperationItem) GetDetail() string {
+	if x != nil {
+		return x.Detail
+	}
+	return ""
+}
+
 // Operation is long work of the leader over many instances.
 type Operation struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Id            string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
-	Kind          string                 `protobuf:"bytes,2,opt,name=kind,proto3" json:"kind,omitempty"`
-	Application   string                 `protobuf:"bytes,3,opt,name=application,proto3" json:"application,omitempty"`
-	State         OperationState         `protobuf:"varint,4,opt,name=state,proto3,enum=sluice.v1.OperationState" json:"state,omitempty"`
-	Total         uint64                 `protobuf:"varint,5,opt,name=total,proto3" json:"total,omitempty"`
-	Done          uint64                 `protobuf:"varint,6,opt,name=done,proto3" json:"done,omitempty"`
-	PassedOver    uint64                 `protobuf:"varint,7,opt,name=passed_over,json=passedOver,proto3" json:"passed_over,omitempty"`
-	Failed        uint64                 `protobuf:"varint,8,opt,name=failed,proto3" json:"failed,omitempty"`
-	Rate          float64                `protobuf:"fixed64,9,opt,name=rate,proto3" json:"rate,omitempty"`
-	StartTime     *timestamppb.Timestamp `protobuf:"bytes,10,opt,name=start_time,json=startTime,proto3" json:"start_time,omitempty"`
-	EndTime       *timestamppb.Timestamp `protobuf:"bytes,11,opt,name=end_time,json=endTime,proto3" json:"end_time,omitempty"`
-	Duplicate     bool                   `protobuf:"varint,12,opt,name=duplicate,proto3" json:"duplicate,omitempty"`
+	state       protoimpl.MessageState `protogen:"open.v1"`
+	Id          string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	Kind        string                 `protobuf:"bytes,2,opt,name=kind,proto3" json:"kind,omitempty"`
+	Application string                 `protobuf:"bytes,3,opt,name=application,proto3" json:"application,omitempty"`
+	State       OperationState         `protobuf:"varint,4,opt,name=state,proto3,enum=sluice.v1.OperationState" json:"state,omitempty"`
+	Total       uint64                 `protobuf:"varint,5,opt,name=total,proto3" json:"total,omitempty"`
+	Done        uint64                 `protobuf:"varint,6,opt,name=done,proto3" json:"done,omitempty"`
+	PassedOver  uint64                 `protobuf:"varint,7,opt,name=passed_over,json=passedOver,proto3" json:"passed_over,omitempty"`
+	Failed      uint64                 `protobuf:"varint,8,opt,name=failed,proto3" json:"failed,omitempty"`
+	Rate        float64                `protobuf:"fixed64,9,opt,name=rate,proto3" json:"rate,omitempty"`
+	StartTime   *timestamppb.Timestamp `protobuf:"bytes,10,opt,name=start_time,json=startTime,proto3" json:"start_time,omitempty"`
+	EndTime     *timestamppb.Timestamp `protobuf:"bytes,11,opt,name=end_time,json=endTime,proto3" json:"end_time,omitempty"`
+	Duplicate   bool                   `protobuf:"varint,12,opt,name=duplicate,proto3" json:"duplicate,omitempty"`
+	Cause       string                 `protobuf:"bytes,13,opt,name=cause,proto3" json:"cause,omitempty"`
+	Actor       string                 `protobuf:"bytes,14,opt,name=actor,proto3" json:"actor,omitempty"`
+	// Of operations with a set: what chose it, and the log index at which it was frozen.
+	Selector      *Selector `protobuf:"bytes,15,opt,name=selector,proto3" json:"selector,omitempty"`
+	FrozenIndex   uint64    `protobuf:"varint,16,opt,name=frozen_index,json=frozenIndex,proto3" json:"frozen_index,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Operation) Reset() {
 	*x = Operation{}
-	mi := &file_sluice_v1_application_proto_msgTypes[11]
+	mi := &file_sluice_v1_application_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1009,7 +1774,7 @@ func (x *Operation) String() string {
 func (*Operation) ProtoMessage() {}
 
 func (x *Operation) ProtoReflect() protoreflect.Message {
-	mi := &file_sluice_v1_application_proto_msgTypes[11]
+	mi := &file_sluice_v1_application_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1022,7 +1787,7 @@ func (x *Operation) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Operation.ProtoReflect.Descriptor instead.
 func (*Operation) Descriptor() ([]byte, []int) {
-	return file_sluice_v1_application_proto_rawDescGZIP(), []int{11}
+	return file_sluice_v1_application_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *Operation) GetId() string {
@@ -1109,6 +1874,34 @@ func (x *Operation) GetDuplicate() bool {
 	return false
 }
 
+func (x *Operation) GetCause() string {
+	if x != nil {
+		return x.Cause
+	}
+	return ""
+}
+
+func (x *Operation) GetActor() string {
+	if x != nil {
+		return x.Actor
+	}
+	return ""
+}
+
+func (x *Operation) GetSelector() *Selector {
+	if x != nil {
+		return x.Selector
+	}
+	return nil
+}
+
+func (x *Operation) GetFrozenIndex() uint64 {
+	if x != nil {
+		return x.FrozenIndex
+	}
+	return 0
+}
+
 type ListOperationsRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Application   string                 `protobuf:"bytes,1,opt,name=application,proto3" json:"application,omitempty"`
@@ -1118,7 +1911,7 @@ type ListOperationsRequest struct {
 
 func (x *ListOperationsRequest) Reset() {
 	*x = ListOperationsRequest{}
-	mi := &file_sluice_v1_application_proto_msgTypes[12]
+	mi := &file_sluice_v1_application_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1130,7 +1923,7 @@ func (x *ListOperationsRequest) String() string {
 func (*ListOperationsRequest) ProtoMessage() {}
 
 func (x *ListOperationsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sluice_v1_application_proto_msgTypes[12]
+	mi := &file_sluice_v1_application_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1143,7 +1936,7 @@ func (x *ListOperationsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListOperationsRequest.ProtoReflect.Descriptor instead.
 func (*ListOperationsRequest) Descriptor() ([]byte, []int) {
-	return file_sluice_v1_application_proto_rawDescGZIP(), []int{12}
+	return file_sluice_v1_application_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *ListOperationsRequest) GetApplication() string {
@@ -1162,7 +1955,7 @@ type ListOperationsResponse struct {
 
 func (x *ListOperationsResponse) Reset() {
 	*x = ListOperationsResponse{}
-	mi := &file_sluice_v1_application_proto_msgTypes[13]
+	mi := &file_sluice_v1_application_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1174,7 +1967,7 @@ func (x *ListOperationsResponse) String() string {
 func (*ListOperationsResponse) ProtoMessage() {}
 
 func (x *ListOperationsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sluice_v1_application_proto_msgTypes[13]
+	mi := &file_sluice_v1_application_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1187,7 +1980,7 @@ func (x *ListOperationsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListOperationsResponse.ProtoReflect.Descriptor instead.
 func (*ListOperationsResponse) Descriptor() ([]byte, []int) {
-	return file_sluice_v1_application_proto_rawDescGZIP(), []int{13}
+	return file_sluice_v1_application_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *ListOperationsResponse) GetOperations() []*Operation {
@@ -1206,7 +1999,7 @@ type GetOperationRequest struct {
 
 func (x *GetOperationRequest) Reset() {
 	*x = GetOperationRequest{}
-	mi := &file_sluice_v1_application_proto_msgTypes[14]
+	mi := &file_sluice_v1_application_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1218,7 +2011,7 @@ func (x *GetOperationRequest) String() string {
 func (*GetOperationRequest) ProtoMessage() {}
 
 func (x *GetOperationRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sluice_v1_application_proto_msgTypes[14]
+	mi := &file_sluice_v1_application_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1231,7 +2024,7 @@ func (x *GetOperationRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetOperationRequest.ProtoReflect.Descriptor instead.
 func (*GetOperationRequest) Descriptor() ([]byte, []int) {
-	return file_sluice_v1_application_proto_rawDescGZIP(), []int{14}
+	return file_sluice_v1_application_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *GetOperationRequest) GetId() string {
@@ -1262,7 +2055,7 @@ type Application_Delivery struct {
 
 func (x *Application_Delivery) Reset() {
 	*x = Application_Delivery{}
-	mi := &file_sluice_v1_application_proto_msgTypes[15]
+	mi := &file_sluice_v1_application_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1274,7 +2067,7 @@ func (x *Application_Delivery) String() string {
 func (*Application_Delivery) ProtoMessage() {}
 
 func (x *Application_Delivery) ProtoReflect() protoreflect.Message {
-	mi := &file_sluice_v1_application_proto_msgTypes[15]
+	mi := &file_sluice_v1_application_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1336,7 +2129,7 @@ var File_sluice_v1_application_proto protoreflect.FileDescriptor
 
 const file_sluice_v1_application_proto_rawDesc = "" +
 	"\n" +
-	"\x1bsluice/v1/application.proto\x12\tsluice.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xa0\x06\n" +
+	"\x1bsluice/v1/application.proto\x12\tsluice.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x16sluice/v1/common.proto\"\x96\a\n" +
 	"\vApplication\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12.\n" +
 	"\bpatterns\x18\x02 \x03(\v2\x12.sluice.v1.PatternR\bpatterns\x12)\n" +
@@ -1348,7 +2141,9 @@ const file_sluice_v1_application_proto_rawDesc = "" +
 	"\x13recovery_generation\x18\b \x01(\x04R\x12recoveryGeneration\x12-\n" +
 	"\x06counts\x18\t \x01(\v2\x15.sluice.v1.ModeCountsR\x06counts\x12\x1c\n" +
 	"\tduplicate\x18\n" +
-	" \x01(\bR\tduplicate\x1a\xdd\x02\n" +
+	" \x01(\bR\tduplicate\x128\n" +
+	"\vsupervision\x18\v \x01(\v2\x16.sluice.v1.SupervisionR\vsupervision\x12:\n" +
+	"\brecovery\x18\f \x01(\v2\x1e.sluice.v1.ApplicationRecoveryR\brecovery\x1a\xdd\x02\n" +
 	"\bDelivery\x12\x1b\n" +
 	"\x06window\x18\x01 \x01(\rH\x00R\x06window\x88\x01\x01\x12&\n" +
 	"\fmax_attempts\x18\x02 \x01(\rH\x01R\vmaxAttempts\x88\x01\x01\x12B\n" +
@@ -1395,7 +2190,27 @@ const file_sluice_v1_application_proto_rawDesc = "" +
 	"\brecovery\x18\x02 \x01(\x04R\brecovery\x12\x1a\n" +
 	"\bdraining\x18\x03 \x01(\x04R\bdraining\x12+\n" +
 	"\x11deferred_messages\x18\x04 \x01(\x04R\x10deferredMessages\x12%\n" +
-	"\x0edeferred_bytes\x18\x05 \x01(\x04R\rdeferredBytes\"+\n" +
+	"\x0edeferred_bytes\x18\x05 \x01(\x04R\rdeferredBytes\"\xcc\x01\n" +
+	"\vSupervision\x128\n" +
+	"\n" +
+	"held_after\x18\x01 \x01(\v2\x19.google.protobuf.DurationR\theldAfter\x12.\n" +
+	"\x10outage_instances\x18\x02 \x01(\rH\x00R\x0foutageInstances\x88\x01\x01\x12>\n" +
+	"\routage_window\x18\x03 \x01(\v2\x19.google.protobuf.DurationR\foutageWindowB\x13\n" +
+	"\x11_outage_instances\"\xbc\x01\n" +
+	"\x13ApplicationRecovery\x12\x1e\n" +
+	"\n" +
+	"generation\x18\x01 \x01(\x04R\n" +
+	"generation\x12.\n" +
+	"\x04time\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\x04time\x12\x14\n" +
+	"\x05cause\x18\x03 \x01(\tR\x05cause\x12\x14\n" +
+	"\x05actor\x18\x04 \x01(\tR\x05actor\x12)\n" +
+	"\x06outage\x18\x05 \x01(\v2\x11.sluice.v1.OutageR\x06outage\"\x99\x01\n" +
+	"\x06Outage\x12 \n" +
+	"\vfingerprint\x18\x01 \x01(\tR\vfingerprint\x12\x14\n" +
+	"\x05error\x18\x02 \x01(\tR\x05error\x12\x1c\n" +
+	"\tinstances\x18\x03 \x01(\x04R\tinstances\x129\n" +
+	"\n" +
+	"first_time\x18\x04 \x01(\v2\x1a.google.protobuf.TimestampR\tfirstTime\"+\n" +
 	"\x15GetApplicationRequest\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\"\x19\n" +
 	"\x17ListApplicationsRequest\"V\n" +
@@ -1410,7 +2225,39 @@ const file_sluice_v1_application_proto_rawDesc = "" +
 	"\vapplication\x18\x01 \x01(\tR\vapplication\x12\x1d\n" +
 	"\n" +
 	"request_id\x18\x02 \x01(\tR\trequestId\x12\x12\n" +
-	"\x04rate\x18\x03 \x01(\x01R\x04rate\"\x89\x03\n" +
+	"\x04rate\x18\x03 \x01(\x01R\x04rate\"\x9e\x01\n" +
+	"\bSelector\x12#\n" +
+	"\x04mode\x18\x01 \x01(\x0e2\x0f.sluice.v1.ModeR\x04mode\x12\x16\n" +
+	"\x06prefix\x18\x02 \x01(\tR\x06prefix\x12\x14\n" +
+	"\x05owner\x18\x03 \x01(\tR\x05owner\x12\x1c\n" +
+	"\tinstances\x18\x04 \x03(\tR\tinstances\x12!\n" +
+	"\fmin_deferred\x18\x05 \x01(\x04R\vminDeferred\"\xac\x02\n" +
+	"\x15StartOperationRequest\x12 \n" +
+	"\vapplication\x18\x01 \x01(\tR\vapplication\x12,\n" +
+	"\x04kind\x18\x02 \x01(\x0e2\x18.sluice.v1.OperationKindR\x04kind\x12/\n" +
+	"\bselector\x18\x03 \x01(\v2\x13.sluice.v1.SelectorR\bselector\x12\x14\n" +
+	"\x05cause\x18\x04 \x01(\tR\x05cause\x120\n" +
+	"\x05until\x18\x05 \x01(\v2\x1a.google.protobuf.TimestampR\x05until\x12\x12\n" +
+	"\x04rate\x18\x06 \x01(\x01R\x04rate\x12\x17\n" +
+	"\adry_run\x18\a \x01(\bR\x06dryRun\x12\x1d\n" +
+	"\n" +
+	"request_id\x18\b \x01(\tR\trequestId\"j\n" +
+	"\x16StartOperationResponse\x122\n" +
+	"\toperation\x18\x01 \x01(\v2\x14.sluice.v1.OperationR\toperation\x12\x1c\n" +
+	"\tinstances\x18\x02 \x03(\tR\tinstances\"\x93\x01\n" +
+	"\x19ListOperationItemsRequest\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\tR\x02id\x12*\n" +
+	"\x05state\x18\x02 \x01(\x0e2\x14.sluice.v1.ItemStateR\x05state\x12\x1b\n" +
+	"\tpage_size\x18\x03 \x01(\rR\bpageSize\x12\x1d\n" +
+	"\n" +
+	"page_token\x18\x04 \x01(\tR\tpageToken\"t\n" +
+	"\x1aListOperationItemsResponse\x12.\n" +
+	"\x05items\x18\x01 \x03(\v2\x18.sluice.v1.OperationItemR\x05items\x12&\n" +
+	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"o\n" +
+	"\rOperationItem\x12\x1a\n" +
+	"\binstance\x18\x01 \x01(\tR\binstance\x12*\n" +
+	"\x05state\x18\x02 \x01(\x0e2\x14.sluice.v1.ItemStateR\x05state\x12\x16\n" +
+	"\x06detail\x18\x03 \x01(\tR\x06detail\"\x89\x04\n" +
 	"\tOperation\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x12\n" +
 	"\x04kind\x18\x02 \x01(\tR\x04kind\x12 \n" +
@@ -1426,7 +2273,11 @@ const file_sluice_v1_application_proto_rawDesc = "" +
 	"start_time\x18\n" +
 	" \x01(\v2\x1a.google.protobuf.TimestampR\tstartTime\x125\n" +
 	"\bend_time\x18\v \x01(\v2\x1a.google.protobuf.TimestampR\aendTime\x12\x1c\n" +
-	"\tduplicate\x18\f \x01(\bR\tduplicate\"9\n" +
+	"\tduplicate\x18\f \x01(\bR\tduplicate\x12\x14\n" +
+	"\x05cause\x18\r \x01(\tR\x05cause\x12\x14\n" +
+	"\x05actor\x18\x0e \x01(\tR\x05actor\x12/\n" +
+	"\bselector\x18\x0f \x01(\v2\x13.sluice.v1.SelectorR\bselector\x12!\n" +
+	"\ffrozen_index\x18\x10 \x01(\x04R\vfrozenIndex\"9\n" +
 	"\x15ListOperationsRequest\x12 \n" +
 	"\vapplication\x18\x01 \x01(\tR\vapplication\"N\n" +
 	"\x16ListOperationsResponse\x124\n" +
@@ -1448,25 +2299,38 @@ const file_sluice_v1_application_proto_rawDesc = "" +
 	"\vExpiryClock\x12\x1c\n" +
 	"\x18EXPIRY_CLOCK_UNSPECIFIED\x10\x00\x12\x14\n" +
 	"\x10EXPIRY_CLOCK_RUN\x10\x01\x12\x17\n" +
-	"\x13EXPIRY_CLOCK_FREEZE\x10\x02*\x85\x01\n" +
+	"\x13EXPIRY_CLOCK_FREEZE\x10\x02*\x9e\x01\n" +
 	"\x0eOperationState\x12\x19\n" +
 	"\x15OPERATION_UNSPECIFIED\x10\x00\x12\x15\n" +
 	"\x11OPERATION_RUNNING\x10\x01\x12\x14\n" +
 	"\x10OPERATION_PAUSED\x10\x02\x12\x12\n" +
 	"\x0eOPERATION_DONE\x10\x03\x12\x17\n" +
-	"\x13OPERATION_CANCELLED\x10\x042\x8d\x03\n" +
+	"\x13OPERATION_CANCELLED\x10\x04\x12\x17\n" +
+	"\x13OPERATION_SELECTING\x10\x05*x\n" +
+	"\rOperationKind\x12\x1e\n" +
+	"\x1aOPERATION_KIND_UNSPECIFIED\x10\x00\x12!\n" +
+	"\x1dOPERATION_KIND_ENTER_RECOVERY\x10\x01\x12$\n" +
+	" OPERATION_KIND_COMPLETE_RECOVERY\x10\x02*i\n" +
+	"\tItemState\x12\x14\n" +
+	"\x10ITEM_UNSPECIFIED\x10\x00\x12\x10\n" +
+	"\fITEM_PENDING\x10\x01\x12\r\n" +
+	"\tITEM_DONE\x10\x02\x12\x14\n" +
+	"\x10ITEM_PASSED_OVER\x10\x03\x12\x0f\n" +
+	"\vITEM_FAILED\x10\x042\x8d\x03\n" +
 	"\x12ApplicationService\x127\n" +
 	"\x05Apply\x12\x16.sluice.v1.Application\x1a\x16.sluice.v1.Application\x12?\n" +
 	"\x03Get\x12 .sluice.v1.GetApplicationRequest\x1a\x16.sluice.v1.Application\x12O\n" +
 	"\x04List\x12\".sluice.v1.ListApplicationsRequest\x1a#.sluice.v1.ListApplicationsResponse\x12S\n" +
 	"\rEnterRecovery\x12*.sluice.v1.EnterApplicationRecoveryRequest\x1a\x16.sluice.v1.Application\x12W\n" +
-	"\x10CompleteRecovery\x12-.sluice.v1.CompleteApplicationRecoveryRequest\x1a\x14.sluice.v1.Operation2\xdb\x02\n" +
+	"\x10CompleteRecovery\x12-.sluice.v1.CompleteApplicationRecoveryRequest\x1a\x14.sluice.v1.Operation2\x83\x04\n" +
 	"\x10OperationService\x12K\n" +
 	"\x04List\x12 .sluice.v1.ListOperationsRequest\x1a!.sluice.v1.ListOperationsResponse\x12;\n" +
 	"\x03Get\x12\x1e.sluice.v1.GetOperationRequest\x1a\x14.sluice.v1.Operation\x12>\n" +
 	"\x06Cancel\x12\x1e.sluice.v1.GetOperationRequest\x1a\x14.sluice.v1.Operation\x12=\n" +
 	"\x05Pause\x12\x1e.sluice.v1.GetOperationRequest\x1a\x14.sluice.v1.Operation\x12>\n" +
-	"\x06Resume\x12\x1e.sluice.v1.GetOperationRequest\x1a\x14.sluice.v1.OperationB\x1fZ\x1dsluice/api/sluice/v1;sluicev1b\x06proto3"
+	"\x06Resume\x12\x1e.sluice.v1.GetOperationRequest\x1a\x14.sluice.v1.Operation\x12L\n" +
+	"\x05Start\x12 .sluice.v1.StartOperationRequest\x1a!.sluice.v1.StartOperationResponse\x12X\n" +
+	"\tListItems\x12$.sluice.v1.ListOperationItemsRequest\x1a%.sluice.v1.ListOperationItemsResponseB\x1fZ\x1dsluice/api/sluice/v1;sluicev1b\x06proto3"
 
 var (
 	file_sluice_v1_application_proto_rawDescOnce sync.Once
@@ -1480,76 +2344,108 @@ func file_sluice_v1_application_proto_rawDescGZIP() []byte {
 	return file_sluice_v1_application_proto_rawDescData
 }
 
-var file_sluice_v1_application_proto_enumTypes = make([]protoimpl.EnumInfo, 4)
-var file_sluice_v1_application_proto_msgTypes = make([]protoimpl.MessageInfo, 16)
+var file_sluice_v1_application_proto_enumTypes = make([]protoimpl.EnumInfo, 6)
+var file_sluice_v1_application_proto_msgTypes = make([]protoimpl.MessageInfo, 25)
 var file_sluice_v1_application_proto_goTypes = []any{
 	(Suitability)(0),                           // 0: sluice.v1.Suitability
 	(Policy)(0),                                // 1: sluice.v1.Policy
 	(ExpiryClock)(0),                           // 2: sluice.v1.ExpiryClock
 	(OperationState)(0),                        // 3: sluice.v1.OperationState
-	(*Application)(nil),                        // 4: sluice.v1.Application
-	(*Pattern)(nil),                            // 5: sluice.v1.Pattern
-	(*MessageType)(nil),                        // 6: sluice.v1.MessageType
-	(*Limits)(nil),                             // 7: sluice.v1.Limits
-	(*Retention)(nil),                          // 8: sluice.v1.Retention
-	(*ModeCounts)(nil),                         // 9: sluice.v1.ModeCounts
-	(*GetApplicationRequest)(nil),              // 10: sluice.v1.GetApplicationRequest
-	(*ListApplicationsRequest)(nil),            // 11: sluice.v1.ListApplicationsRequest
-	(*ListApplicationsResponse)(nil),           // 12: sluice.v1.ListApplicationsResponse
-	(*EnterApplicationRecoveryRequest)(nil),    // 13: sluice.v1.EnterApplicationRecoveryRequest
-	(*CompleteApplicationRecoveryRequest)(nil), // 14: sluice.v1.CompleteApplicationRecoveryRequest
-	(*Operation)(nil),                          // 15: sluice.v1.Operation
-	(*ListOperationsRequest)(nil),              // 16: sluice.v1.ListOperationsRequest
-	(*ListOperationsResponse)(nil),             // 17: sluice.v1.ListOperationsResponse
-	(*GetOperationRequest)(nil),                // 18: sluice.v1.GetOperationRequest
-	(*Application_Delivery)(nil),               // 19: sluice.v1.Application.Delivery
-	(*durationpb.Duration)(nil),                // 20: google.protobuf.Duration
-	(*timestamppb.Timestamp)(nil),              // 21: google.protobuf.Timestamp
+	(OperationKind)(0),                         // 4: sluice.v1.OperationKind
+	(ItemState)(0),                             // 5: sluice.v1.ItemState
+	(*Application)(nil),                        // 6: sluice.v1.Application
+	(*Pattern)(nil),                            // 7: sluice.v1.Pattern
+	(*MessageType)(nil),                        // 8: sluice.v1.MessageType
+	(*Limits)(nil),                             // 9: sluice.v1.Limits
+	(*Retention)(nil),                          // 10: sluice.v1.Retention
+	(*ModeCounts)(nil),                         // 11: sluice.v1.ModeCounts
+	(*Supervision)(nil),                        // 12: sluice.v1.Supervision
+	(*ApplicationRecovery)(nil),                // 13: sluice.v1.ApplicationRecovery
+	(*Outage)(nil),                             // 14: sluice.v1.Outage
+	(*GetApplicationRequest)(nil),              // 15: sluice.v1.GetApplicationRequest
+	(*ListApplicationsRequest)(nil),            // 16: sluice.v1.ListApplicationsRequest
+	(*ListApplicationsResponse)(nil),           // 17: sluice.v1.ListApplicationsResponse
+	(*EnterApplicationRecoveryRequest)(nil),    // 18: sluice.v1.EnterApplicationRecoveryRequest
+	(*CompleteApplicationRecoveryRequest)(nil), // 19: sluice.v1.CompleteApplicationRecoveryRequest
+	(*Selector)(nil),                           // 20: sluice.v1.Selector
+	(*StartOperationRequest)(nil),              // 21: sluice.v1.StartOperationRequest
+	(*StartOperationResponse)(nil),             // 22: sluice.v1.StartOperationResponse
+	(*ListOperationItemsRequest)(nil),          // 23: sluice.v1.ListOperationItemsRequest
+	(*ListOperationItemsResponse)(nil),         // 24: sluice.v1.ListOperationItemsResponse
+	(*OperationItem)(nil),                      // 25: sluice.v1.OperationItem
+	(*Operation)(nil),                          // 26: sluice.v1.Operation
+	(*ListOperationsRequest)(nil),              // 27: sluice.v1.ListOperationsRequest
+	(*ListOperationsResponse)(nil),             // 28: sluice.v1.ListOperationsResponse
+	(*GetOperationRequest)(nil),                // 29: sluice.v1.GetOperationRequest
+	(*Application_Delivery)(nil),               // 30: sluice.v1.Application.Delivery
+	(*durationpb.Duration)(nil),                // 31: google.protobuf.Duration
+	(*timestamppb.Timestamp)(nil),              // 32: google.protobuf.Timestamp
+	(Mode)(0),                                  // 33: sluice.v1.Mode
 }
 var file_sluice_v1_application_proto_depIdxs = []int32{
-	5,  // 0: sluice.v1.Application.patterns:type_name -> sluice.v1.Pattern
-	7,  // 1: sluice.v1.Application.limits:type_name -> sluice.v1.Limits
-	19, // 2: sluice.v1.Application.delivery:type_name -> sluice.v1.Application.Delivery
-	8,  // 3: sluice.v1.Application.retention:type_name -> sluice.v1.Retention
+	7,  // 0: sluice.v1.Application.patterns:type_name -> sluice.v1.Pattern
+	9,  // 1: sluice.v1.Application.limits:type_name -> sluice.v1.Limits
+	30, // 2: sluice.v1.Application.delivery:type_name -> sluice.v1.Application.Delivery
+	10, // 3: sluice.v1.Application.retention:type_name -> sluice.v1.Retention
 	2,  // 4: sluice.v1.Application.expiry_clock:type_name -> sluice.v1.ExpiryClock
-	9,  // 5: sluice.v1.Application.counts:type_name -> sluice.v1.ModeCounts
-	6,  // 6: sluice.v1.Pattern.types:type_name -> sluice.v1.MessageType
-	0,  // 7: sluice.v1.MessageType.suitable:type_name -> sluice.v1.Suitability
-	20, // 8: sluice.v1.Retention.dedup_window:type_name -> google.protobuf.Duration
-	4,  // 9: sluice.v1.ListApplicationsResponse.applications:type_name -> sluice.v1.Application
-	3,  // 10: sluice.v1.Operation.state:type_name -> sluice.v1.OperationState
-	21, // 11: sluice.v1.Operation.start_time:type_name -> google.protobuf.Timestamp
-	21, // 12: sluice.v1.Operation.end_time:type_name -> google.protobuf.Timestamp
-	15, // 13: sluice.v1.ListOperationsResponse.operations:type_name -> sluice.v1.Operation
-	20, // 14: sluice.v1.Application.Delivery.backoff_initial:type_name -> google.protobuf.Duration
-	20, // 15: sluice.v1.Application.Delivery.backoff_max:type_name -> google.protobuf.Duration
-	1,  // 16: sluice.v1.Application.Delivery.on_max_attempts:type_name -> sluice.v1.Policy
-	1,  // 17: sluice.v1.Application.Delivery.on_owner_lost:type_name -> sluice.v1.Policy
-	4,  // 18: sluice.v1.ApplicationService.Apply:input_type -> sluice.v1.Application
-	10, // 19: sluice.v1.ApplicationService.Get:input_type -> sluice.v1.GetApplicationRequest
-	11, // 20: sluice.v1.ApplicationService.List:input_type -> sluice.v1.ListApplicationsRequest
-	13, // 21: sluice.v1.ApplicationService.EnterRecovery:input_type -> sluice.v1.EnterApplicationRecoveryRequest
-	14, // 22: sluice.v1.ApplicationService.CompleteRecovery:input_type -> sluice.v1.CompleteApplicationRecoveryRequest
-	16, // 23: sluice.v1.OperationService.List:input_type -> sluice.v1.ListOperationsRequest
-	18, // 24: sluice.v1.OperationService.Get:input_type -> sluice.v1.GetOperationRequest
-	18, // 25: sluice.v1.OperationService.Cancel:input_type -> sluice.v1.GetOperationRequest
-	18, // 26: sluice.v1.OperationService.Pause:input_type -> sluice.v1.GetOperationRequest
-	18, // 27: sluice.v1.OperationService.Resume:input_type -> sluice.v1.GetOperationRequest
-	4,  // 28: sluice.v1.ApplicationService.Apply:output_type -> sluice.v1.Application
-	4,  // 29: sluice.v1.ApplicationService.Get:output_type -> sluice.v1.Application
-	12, // 30: sluice.v1.ApplicationService.List:output_type -> sluice.v1.ListApplicationsResponse
-	4,  // 31: sluice.v1.ApplicationService.EnterRecovery:output_type -> sluice.v1.Application
-	15, // 32: sluice.v1.ApplicationService.CompleteRecovery:output_type -> sluice.v1.Operation
-	17, // 33: sluice.v1.OperationService.List:output_type -> sluice.v1.ListOperationsResponse
-	15, // 34: sluice.v1.OperationService.Get:output_type -> sluice.v1.Operation
-	15, // 35: sluice.v1.OperationService.Cancel:output_type -> sluice.v1.Operation
-	15, // 36: sluice.v1.OperationService.Pause:output_type -> sluice.v1.Operation
-	15, // 37: sluice.v1.OperationService.Resume:output_type -> sluice.v1.Operation
-	28, // [28:38] is the sub-list for method output_type
-	18, // [18:28] is the sub-list for method input_type
-	18, // [18:18] is the sub-list for extension type_name
-	18, // [18:18] is the sub-list for extension extendee
-	0,  // [0:18] is the sub-list for field type_name
+	11, // 5: sluice.v1.Application.counts:type_name -> sluice.v1.ModeCounts
+	12, // 6: sluice.v1.Application.supervision:type_name -> sluice.v1.Supervision
+	13, // 7: sluice.v1.Application.recovery:type_name -> sluice.v1.ApplicationRecovery
+	8,  // 8: sluice.v1.Pattern.types:type_name -> sluice.v1.MessageType
+	0,  // 9: sluice.v1.MessageType.suitable:type_name -> sluice.v1.Suitability
+	31, // 10: sluice.v1.Retention.dedup_window:type_name -> google.protobuf.Duration
+	31, // 11: sluice.v1.Supervision.held_after:type_name -> google.protobuf.Duration
+	31, // 12: sluice.v1.Supervision.outage_window:type_name -> google.protobuf.Duration
+	32, // 13: sluice.v1.ApplicationRecovery.time:type_name -> google.protobuf.Timestamp
+	14, // 14: sluice.v1.ApplicationRecovery.outage:type_name -> sluice.v1.Outage
+	32, // 15: sluice.v1.Outage.first_time:type_name -> google.protobuf.Timestamp
+	6,  // 16: sluice.v1.ListApplicationsResponse.applications:type_name -> sluice.v1.Application
+	33, // 17: sluice.v1.Selector.mode:type_name -> sluice.v1.Mode
+	4,  // 18: sluice.v1.StartOperationRequest.kind:type_name -> sluice.v1.OperationKind
+	20, // 19: sluice.v1.StartOperationRequest.selector:type_name -> sluice.v1.Selector
+	32, // 20: sluice.v1.StartOperationRequest.until:type_name -> google.protobuf.Timestamp
+	26, // 21: sluice.v1.StartOperationResponse.operation:type_name -> sluice.v1.Operation
+	5,  // 22: sluice.v1.ListOperationItemsRequest.state:type_name -> sluice.v1.ItemState
+	25, // 23: sluice.v1.ListOperationItemsResponse.items:type_name -> sluice.v1.OperationItem
+	5,  // 24: sluice.v1.OperationItem.state:type_name -> sluice.v1.ItemState
+	3,  // 25: sluice.v1.Operation.state:type_name -> sluice.v1.OperationState
+	32, // 26: sluice.v1.Operation.start_time:type_name -> google.protobuf.Timestamp
+	32, // 27: sluice.v1.Operation.end_time:type_name -> google.protobuf.Timestamp
+	20, // 28: sluice.v1.Operation.selector:type_name -> sluice.v1.Selector
+	26, // 29: sluice.v1.ListOperationsResponse.operations:type_name -> sluice.v1.Operation
+	31, // 30: sluice.v1.Application.Delivery.backoff_initial:type_name -> google.protobuf.Duration
+	31, // 31: sluice.v1.Application.Delivery.backoff_max:type_name -> google.protobuf.Duration
+	1,  // 32: sluice.v1.Application.Delivery.on_max_attempts:type_name -> sluice.v1.Policy
+	1,  // 33: sluice.v1.Application.Delivery.on_owner_lost:type_name -> sluice.v1.Policy
+	6,  // 34: sluice.v1.ApplicationService.Apply:input_type -> sluice.v1.Application
+	15, // 35: sluice.v1.ApplicationService.Get:input_type -> sluice.v1.GetApplicationRequest
+	16, // 36: sluice.v1.ApplicationService.List:input_type -> sluice.v1.ListApplicationsRequest
+	18, // 37: sluice.v1.ApplicationService.EnterRecovery:input_type -> sluice.v1.EnterApplicationRecoveryRequest
+	19, // 38: sluice.v1.ApplicationService.CompleteRecovery:input_type -> sluice.v1.CompleteApplicationRecoveryRequest
+	27, // 39: sluice.v1.OperationService.List:input_type -> sluice.v1.ListOperationsRequest
+	29, // 40: sluice.v1.OperationService.Get:input_type -> sluice.v1.GetOperationRequest
+	29, // 41: sluice.v1.OperationService.Cancel:input_type -> sluice.v1.GetOperationRequest
+	29, // 42: sluice.v1.OperationService.Pause:input_type -> sluice.v1.GetOperationRequest
+	29, // 43: sluice.v1.OperationService.Resume:input_type -> sluice.v1.GetOperationRequest
+	21, // 44: sluice.v1.OperationService.Start:input_type -> sluice.v1.StartOperationRequest
+	23, // 45: sluice.v1.OperationService.ListItems:input_type -> sluice.v1.ListOperationItemsRequest
+	6,  // 46: sluice.v1.ApplicationService.Apply:output_type -> sluice.v1.Application
+	6,  // 47: sluice.v1.ApplicationService.Get:output_type -> sluice.v1.Application
+	17, // 48: sluice.v1.ApplicationService.List:output_type -> sluice.v1.ListApplicationsResponse
+	6,  // 49: sluice.v1.ApplicationService.EnterRecovery:output_type -> sluice.v1.Application
+	26, // 50: sluice.v1.ApplicationService.CompleteRecovery:output_type -> sluice.v1.Operation
+	28, // 51: sluice.v1.OperationService.List:output_type -> sluice.v1.ListOperationsResponse
+	26, // 52: sluice.v1.OperationService.Get:output_type -> sluice.v1.Operation
+	26, // 53: sluice.v1.OperationService.Cancel:output_type -> sluice.v1.Operation
+	26, // 54: sluice.v1.OperationService.Pause:output_type -> sluice.v1.Operation
+	26, // 55: sluice.v1.OperationService.Resume:output_type -> sluice.v1.Operation
+	22, // 56: sluice.v1.OperationService.Start:output_type -> sluice.v1.StartOperationResponse
+	24, // 57: sluice.v1.OperationService.ListItems:output_type -> sluice.v1.ListOperationItemsResponse
+	46, // [46:58] is the sub-list for method output_type
+	34, // [34:46] is the sub-list for method input_type
+	34, // [34:34] is the sub-list for extension type_name
+	34, // [34:34] is the sub-list for extension extendee
+	0,  // [0:34] is the sub-list for field type_name
 }
 
 func init() { file_sluice_v1_application_proto_init() }
@@ -1557,16 +2453,18 @@ func file_sluice_v1_application_proto_init() {
 	if File_sluice_v1_application_proto != nil {
 		return
 	}
+	file_sluice_v1_common_proto_init()
 	file_sluice_v1_application_proto_msgTypes[3].OneofWrappers = []any{}
 	file_sluice_v1_application_proto_msgTypes[4].OneofWrappers = []any{}
-	file_sluice_v1_application_proto_msgTypes[15].OneofWrappers = []any{}
+	file_sluice_v1_application_proto_msgTypes[6].OneofWrappers = []any{}
+	file_sluice_v1_application_proto_msgTypes[24].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_sluice_v1_application_proto_rawDesc), len(file_sluice_v1_application_proto_rawDesc)),
-			NumEnums:      4,
-			NumMessages:   16,
+			NumEnums:      6,
+			NumMessages:   25,
 			NumExtensions: 0,
 			NumServices:   2,
 		},

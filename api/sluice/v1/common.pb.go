@@ -659,10 +659,15 @@ func (x *ErrorDetail) GetMessage() string {
 
 // DeadLetter says why a message was dead-lettered.
 type DeadLetter struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Reason        string                 `protobuf:"bytes,1,opt,name=reason,proto3" json:"reason,omitempty"`
-	FirstError    string                 `protobuf:"bytes,2,opt,name=first_error,json=firstError,proto3" json:"first_error,omitempty"`
-	LastError     string                 `protobuf:"bytes,3,opt,name=last_error,json=lastError,proto3" json:"last_error,omitempty"`
+	state      protoimpl.MessageState `protogen:"open.v1"`
+	Reason     string                 `protobuf:"bytes,1,opt,name=reason,proto3" json:"reason,omitempty"`
+	FirstError string                 `protobuf:"bytes,2,opt,name=first_error,json=firstError,proto3" json:"first_error,omitempty"`
+	LastError  string                 `protobuf:"bytes,3,opt,name=last_error,json=lastError,proto3" json:"last_error,omitempty"`
+	// The same for dead letters that failed alike: derived from the reason and the last error without its numbers.
+	Fingerprint string                 `protobuf:"bytes,4,opt,name=fingerprint,proto3" json:"fingerprint,omitempty"`
+	Time        *timestamppb.Timestamp `protobuf:"bytes,5,opt,name=time,proto3" json:"time,omitempty"`
+	// The last attempts that failed, oldest first, at most 10.
+	Attempts      []*Attempt `protobuf:"bytes,6,rep,name=attempts,proto3" json:"attempts,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -718,6 +723,176 @@ func (x *DeadLetter) GetLastError() string {
 	return ""
 }
 
+func (x *DeadLetter) GetFingerprint() string {
+	if x != nil {
+		return x.Fingerprint
+	}
+	return ""
+}
+
+func (x *DeadLetter) GetTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Time
+	}
+	return nil
+}
+
+func (x *DeadLetter) GetAttempts() []*Attempt {
+	if x != nil {
+		return x.Attempts
+	}
+	return nil
+}
+
+// Attempt is one attempt that ended without settlement.
+type Attempt struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// From 1, in its series; a completed recovery begins a new one.
+	Number uint32                 `protobuf:"varint,1,opt,name=number,proto3" json:"number,omitempty"`
+	Time   *timestamppb.Timestamp `protobuf:"bytes,2,opt,name=time,proto3" json:"time,omitempty"`
+	Error  string                 `protobuf:"bytes,3,opt,name=error,proto3" json:"error,omitempty"`
+	Epoch  uint64                 `protobuf:"varint,4,opt,name=epoch,proto3" json:"epoch,omitempty"`
+	// The session that had it.
+	SessionId     string `protobuf:"bytes,5,opt,name=session_id,json=sessionId,proto3" json:"session_id,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Attempt) Reset() {
+	*x = Attempt{}
+	mi := &file_sluice_v1_common_proto_msgTypes[5]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Attempt) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Attempt) ProtoMessage() {}
+
+func (x *Attempt) ProtoReflect() protoreflect.Message {
+	mi := &file_sluice_v1_common_proto_msgTypes[5]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Attempt.ProtoReflect.Descriptor instead.
+func (*Attempt) Descriptor() ([]byte, []int) {
+	return file_sluice_v1_common_proto_rawDescGZIP(), []int{5}
+}
+
+func (x *Attempt) GetNumber() uint32 {
+	if x != nil {
+		return x.Number
+	}
+	return 0
+}
+
+func (x *Attempt) GetTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Time
+	}
+	return nil
+}
+
+func (x *Attempt) GetError() string {
+	if x != nil {
+		return x.Error
+	}
+	return ""
+}
+
+func (x *Attempt) GetEpoch() uint64 {
+	if x != nil {
+		return x.Epoch
+	}
+	return 0
+}
+
+func (x *Attempt) GetSessionId() string {
+	if x != nil {
+		return x.SessionId
+	}
+	return ""
+}
+
+// Edit is one intervention of an operator in a message.
+type Edit struct {
+	state  protoimpl.MessageState `protogen:"open.v1"`
+	Time   *timestamppb.Timestamp `protobuf:"bytes,1,opt,name=time,proto3" json:"time,omitempty"`
+	Actor  string                 `protobuf:"bytes,2,opt,name=actor,proto3" json:"actor,omitempty"`
+	Reason string                 `protobuf:"bytes,3,opt,name=reason,proto3" json:"reason,omitempty"`
+	// What was done: replaced, skipped, dead-lettered, put back.
+	Action        string `protobuf:"bytes,4,opt,name=action,proto3" json:"action,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Edit) Reset() {
+	*x = Edit{}
+	mi := &file_sluice_v1_common_proto_msgTypes[6]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Edit) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Edit) ProtoMessage() {}
+
+func (x *Edit) ProtoReflect() protoreflect.Message {
+	mi := &file_sluice_v1_common_proto_msgTypes[6]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Edit.ProtoReflect.Descriptor instead.
+func (*Edit) Descriptor() ([]byte, []int) {
+	return file_sluice_v1_common_proto_rawDescGZIP(), []int{6}
+}
+
+func (x *Edit) GetTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Time
+	}
+	return nil
+}
+
+func (x *Edit) GetActor() string {
+	if x != nil {
+		return x.Actor
+	}
+	return ""
+}
+
+func (x *Edit) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
+
+func (x *Edit) GetAction() string {
+	if x != nil {
+		return x.Action
+	}
+	return ""
+}
+
 // MessageStatus is what is known of one message.
 type MessageStatus struct {
 	state      protoimpl.MessageState `protogen:"open.v1"`
@@ -733,13 +908,15 @@ type MessageStatus struct {
 	Reply            []byte      `protobuf:"bytes,9,opt,name=reply,proto3,oneof" json:"reply,omitempty"`
 	ReplyContentType string      `protobuf:"bytes,10,opt,name=reply_content_type,json=replyContentType,proto3" json:"reply_content_type,omitempty"`
 	DeadLetter       *DeadLetter `protobuf:"bytes,11,opt,name=dead_letter,json=deadLetter,proto3" json:"dead_letter,omitempty"`
-	unknownFields    protoimpl.UnknownFields
-	sizeCache        protoimpl.SizeCache
+	// What operators did to the message, oldest first, at most 16.
+	Edits         []*Edit `protobuf:"bytes,12,rep,name=edits,proto3" json:"edits,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *MessageStatus) Reset() {
 	*x = MessageStatus{}
-	mi := &file_sluice_v1_common_proto_msgTypes[5]
+	mi := &file_sluice_v1_common_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -751,7 +928,7 @@ func (x *MessageStatus) String() string {
 func (*MessageStatus) ProtoMessage() {}
 
 func (x *MessageStatus) ProtoReflect() protoreflect.Message {
-	mi := &file_sluice_v1_common_proto_msgTypes[5]
+	mi := &file_sluice_v1_common_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -764,7 +941,7 @@ func (x *MessageStatus) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MessageStatus.ProtoReflect.Descriptor instead.
 func (*MessageStatus) Descriptor() ([]byte, []int) {
-	return file_sluice_v1_common_proto_rawDescGZIP(), []int{5}
+	return file_sluice_v1_common_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *MessageStatus) GetMessageId() string {
@@ -844,6 +1021,13 @@ func (x *MessageStatus) GetDeadLetter() *DeadLetter {
 	return nil
 }
 
+func (x *MessageStatus) GetEdits() []*Edit {
+	if x != nil {
+		return x.Edits
+	}
+	return nil
+}
+
 var File_sluice_v1_common_proto protoreflect.FileDescriptor
 
 const file_sluice_v1_common_proto_rawDesc = "" +
@@ -883,14 +1067,29 @@ const file_sluice_v1_common_proto_rawDesc = "" +
 	"\amessage\x18\x03 \x01(\tR\amessage\"?\n" +
 	"\vErrorDetail\x12\x16\n" +
 	"\x06reason\x18\x01 \x01(\tR\x06reason\x12\x18\n" +
-	"\amessage\x18\x02 \x01(\tR\amessage\"d\n" +
+	"\amessage\x18\x02 \x01(\tR\amessage\"\xe6\x01\n" +
 	"\n" +
 	"DeadLetter\x12\x16\n" +
 	"\x06reason\x18\x01 \x01(\tR\x06reason\x12\x1f\n" +
 	"\vfirst_error\x18\x02 \x01(\tR\n" +
 	"firstError\x12\x1d\n" +
 	"\n" +
-	"last_error\x18\x03 \x01(\tR\tlastError\"\xca\x03\n" +
+	"last_error\x18\x03 \x01(\tR\tlastError\x12 \n" +
+	"\vfingerprint\x18\x04 \x01(\tR\vfingerprint\x12.\n" +
+	"\x04time\x18\x05 \x01(\v2\x1a.google.protobuf.TimestampR\x04time\x12.\n" +
+	"\battempts\x18\x06 \x03(\v2\x12.sluice.v1.AttemptR\battempts\"\x9c\x01\n" +
+	"\aAttempt\x12\x16\n" +
+	"\x06number\x18\x01 \x01(\rR\x06number\x12.\n" +
+	"\x04time\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\x04time\x12\x14\n" +
+	"\x05error\x18\x03 \x01(\tR\x05error\x12\x14\n" +
+	"\x05epoch\x18\x04 \x01(\x04R\x05epoch\x12\x1d\n" +
+	"\n" +
+	"session_id\x18\x05 \x01(\tR\tsessionId\"|\n" +
+	"\x04Edit\x12.\n" +
+	"\x04time\x18\x01 \x01(\v2\x1a.google.protobuf.TimestampR\x04time\x12\x14\n" +
+	"\x05actor\x18\x02 \x01(\tR\x05actor\x12\x16\n" +
+	"\x06reason\x18\x03 \x01(\tR\x06reason\x12\x16\n" +
+	"\x06action\x18\x04 \x01(\tR\x06action\"\xf1\x03\n" +
 	"\rMessageStatus\x12\x1d\n" +
 	"\n" +
 	"message_id\x18\x01 \x01(\tR\tmessageId\x12\x10\n" +
@@ -907,7 +1106,8 @@ const file_sluice_v1_common_proto_rawDesc = "" +
 	"\x12reply_content_type\x18\n" +
 	" \x01(\tR\x10replyContentType\x126\n" +
 	"\vdead_letter\x18\v \x01(\v2\x15.sluice.v1.DeadLetterR\n" +
-	"deadLetterB\b\n" +
+	"deadLetter\x12%\n" +
+	"\x05edits\x18\f \x03(\v2\x0f.sluice.v1.EditR\x05editsB\b\n" +
 	"\x06_reply*x\n" +
 	"\vDisposition\x12\x1b\n" +
 	"\x17DISPOSITION_UNSPECIFIED\x10\x00\x12\x18\n" +
@@ -950,7 +1150,7 @@ func file_sluice_v1_common_proto_rawDescGZIP() []byte {
 }
 
 var file_sluice_v1_common_proto_enumTypes = make([]protoimpl.EnumInfo, 5)
-var file_sluice_v1_common_proto_msgTypes = make([]protoimpl.MessageInfo, 7)
+var file_sluice_v1_common_proto_msgTypes = make([]protoimpl.MessageInfo, 9)
 var file_sluice_v1_common_proto_goTypes = []any{
 	(Disposition)(0),              // 0: sluice.v1.Disposition
 	(Mode)(0),                     // 1: sluice.v1.Mode
@@ -962,25 +1162,32 @@ var file_sluice_v1_common_proto_goTypes = []any{
 	(*Fault)(nil),                 // 7: sluice.v1.Fault
 	(*ErrorDetail)(nil),           // 8: sluice.v1.ErrorDetail
 	(*DeadLetter)(nil),            // 9: sluice.v1.DeadLetter
-	(*MessageStatus)(nil),         // 10: sluice.v1.MessageStatus
-	nil,                           // 11: sluice.v1.Message.HeadersEntry
-	(*timestamppb.Timestamp)(nil), // 12: google.protobuf.Timestamp
+	(*Attempt)(nil),               // 10: sluice.v1.Attempt
+	(*Edit)(nil),                  // 11: sluice.v1.Edit
+	(*MessageStatus)(nil),         // 12: sluice.v1.MessageStatus
+	nil,                           // 13: sluice.v1.Message.HeadersEntry
+	(*timestamppb.Timestamp)(nil), // 14: google.protobuf.Timestamp
 }
 var file_sluice_v1_common_proto_depIdxs = []int32{
-	11, // 0: sluice.v1.Message.headers:type_name -> sluice.v1.Message.HeadersEntry
-	12, // 1: sluice.v1.Message.expire_time:type_name -> google.protobuf.Timestamp
+	13, // 0: sluice.v1.Message.headers:type_name -> sluice.v1.Message.HeadersEntry
+	14, // 1: sluice.v1.Message.expire_time:type_name -> google.protobuf.Timestamp
 	0,  // 2: sluice.v1.Receipt.disposition:type_name -> sluice.v1.Disposition
 	1,  // 3: sluice.v1.Receipt.mode:type_name -> sluice.v1.Mode
-	4,  // 4: sluice.v1.MessageStatus.lane:type_name -> sluice.v1.Lane
-	2,  // 5: sluice.v1.MessageStatus.status:type_name -> sluice.v1.Status
-	3,  // 6: sluice.v1.MessageStatus.settlement:type_name -> sluice.v1.SettlementKind
-	0,  // 7: sluice.v1.MessageStatus.disposition:type_name -> sluice.v1.Disposition
-	9,  // 8: sluice.v1.MessageStatus.dead_letter:type_name -> sluice.v1.DeadLetter
-	9,  // [9:9] is the sub-list for method output_type
-	9,  // [9:9] is the sub-list for method input_type
-	9,  // [9:9] is the sub-list for extension type_name
-	9,  // [9:9] is the sub-list for extension extendee
-	0,  // [0:9] is the sub-list for field type_name
+	14, // 4: sluice.v1.DeadLetter.time:type_name -> google.protobuf.Timestamp
+	10, // 5: sluice.v1.DeadLetter.attempts:type_name -> sluice.v1.Attempt
+	14, // 6: sluice.v1.Attempt.time:type_name -> google.protobuf.Timestamp
+	14, // 7: sluice.v1.Edit.time:type_name -> google.protobuf.Timestamp
+	4,  // 8: sluice.v1.MessageStatus.lane:type_name -> sluice.v1.Lane
+	2,  // 9: sluice.v1.MessageStatus.status:type_name -> sluice.v1.Status
+	3,  // 10: sluice.v1.MessageStatus.settlement:type_name -> sluice.v1.SettlementKind
+	0,  // 11: sluice.v1.MessageStatus.disposition:type_name -> sluice.v1.Disposition
+	9,  // 12: sluice.v1.MessageStatus.dead_letter:type_name -> sluice.v1.DeadLetter
+	11, // 13: sluice.v1.MessageStatus.edits:type_name -> sluice.v1.Edit
+	14, // [14:14] is the sub-list for method output_type
+	14, // [14:14] is the sub-list for method input_type
+	14, // [14:14] is the sub-list for extension type_name
+	14, // [14:14] is the sub-list for extension extendee
+	0,  // [0:14] is the sub-list for field type_name
 }
 
 func init() { file_sluice_v1_common_proto_init() }
@@ -988,14 +1195,14 @@ func file_sluice_v1_common_proto_init() {
 	if File_sluice_v1_common_proto != nil {
 		return
 	}
-	file_sluice_v1_common_proto_msgTypes[5].OneofWrappers = []any{}
+	file_sluice_v1_common_proto_msgTypes[7].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_sluice_v1_common_proto_rawDesc), len(file_sluice_v1_common_proto_rawDesc)),
 			NumEnums:      5,
-			NumMessages:   7,
+			NumMessages:   9,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

@@ -24,11 +24,129 @@ const (
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
 
+// EventType says what happened.
+type EventType int32
+
+const (
+	EventType_EVENT_UNSPECIFIED      EventType = 0
+	EventType_EVENT_RECOVERY_ENTERED EventType = 1
+	// A recovery was completed and nothing was held: the instance is normal.
+	EventType_EVENT_RECOVERY_COMPLETED EventType = 2
+	// A recovery was completed and the backlog is being drained.
+	EventType_EVENT_DRAINING EventType = 3
+	EventType_EVENT_DRAINED  EventType = 4
+	// An instance is in recovery for longer than its application's held_after.
+	EventType_EVENT_HELD_TOO_LONG         EventType = 5
+	EventType_EVENT_MESSAGE_DEFERRED      EventType = 6
+	EventType_EVENT_MESSAGE_DUPLICATE     EventType = 7
+	EventType_EVENT_MESSAGE_EXPIRED       EventType = 8
+	EventType_EVENT_MESSAGE_DEAD_LETTERED EventType = 9
+	EventType_EVENT_MESSAGE_REPLACED      EventType = 10
+	EventType_EVENT_MESSAGE_SKIPPED       EventType = 11
+	EventType_EVENT_MESSAGE_PUT_BACK      EventType = 12
+	EventType_EVENT_SESSION_OPENED        EventType = 13
+	EventType_EVENT_SESSION_CLOSED        EventType = 14
+	// A session's lease ran out.
+	EventType_EVENT_SESSION_LOST EventType = 15
+	// A whole application entered recovery.
+	EventType_EVENT_APPLICATION_RECOVERY_ENTERED EventType = 16
+	EventType_EVENT_OPERATION_PROGRESS           EventType = 17
+	EventType_EVENT_LEADER_CHANGED               EventType = 18
+	EventType_EVENT_INSTANCE_TERMINATED          EventType = 19
+)
+
+// Enum value maps for EventType.
+var (
+	EventType_name = map[int32]string{
+		0:  "EVENT_UNSPECIFIED",
+		1:  "EVENT_RECOVERY_ENTERED",
+		2:  "EVENT_RECOVERY_COMPLETED",
+		3:  "EVENT_DRAINING",
+		4:  "EVENT_DRAINED",
+		5:  "EVENT_HELD_TOO_LONG",
+		6:  "EVENT_MESSAGE_DEFERRED",
+		7:  "EVENT_MESSAGE_DUPLICATE",
+		8:  "EVENT_MESSAGE_EXPIRED",
+		9:  "EVENT_MESSAGE_DEAD_LETTERED",
+		10: "EVENT_MESSAGE_REPLACED",
+		11: "EVENT_MESSAGE_SKIPPED",
+		12: "EVENT_MESSAGE_PUT_BACK",
+		13: "EVENT_SESSION_OPENED",
+		14: "EVENT_SESSION_CLOSED",
+		15: "EVENT_SESSION_LOST",
+		16: "EVENT_APPLICATION_RECOVERY_ENTERED",
+		17: "EVENT_OPERATION_PROGRESS",
+		18: "EVENT_LEADER_CHANGED",
+		19: "EVENT_INSTANCE_TERMINATED",
+	}
+	EventType_value = map[string]int32{
+		"EVENT_UNSPECIFIED":                  0,
+		"EVENT_RECOVERY_ENTERED":             1,
+		"EVENT_RECOVERY_COMPLETED":           2,
+		"EVENT_DRAINING":                     3,
+		"EVENT_DRAINED":                      4,
+		"EVENT_HELD_TOO_LONG":                5,
+		"EVENT_MESSAGE_DEFERRED":             6,
+		"EVENT_MESSAGE_DUPLICATE":            7,
+		"EVENT_MESSAGE_EXPIRED":              8,
+		"EVENT_MESSAGE_DEAD_LETTERED":        9,
+		"EVENT_MESSAGE_REPLACED":             10,
+		"EVENT_MESSAGE_SKIPPED":              11,
+		"EVENT_MESSAGE_PUT_BACK":             12,
+		"EVENT_SESSION_OPENED":               13,
+		"EVENT_SESSION_CLOSED":               14,
+		"EVENT_SESSION_LOST":                 15,
+		"EVENT_APPLICATION_RECOVERY_ENTERED": 16,
+		"EVENT_OPERATION_PROGRESS":           17,
+		"EVENT_LEADER_CHANGED":               18,
+		"EVENT_INSTANCE_TERMINATED":          19,
+	}
+)
+
+func (x EventType) Enum() *EventType {
+	p := new(EventType)
+	*p = x
+	return p
+}
+
+func (x EventType) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (EventType) Descriptor() protoreflect.EnumDescriptor {
+	return file_sluice_v1_event_proto_enumTypes[0].Descriptor()
+}
+
+func (EventType) Type() protoreflect.EnumType {
+	return &file_sluice_v1_event_proto_enumTypes[0]
+}
+
+func (x EventType) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use EventType.Descriptor instead.
+func (EventType) EnumDescriptor() ([]byte, []int) {
+	return file_sluice_v1_event_proto_rawDescGZIP(), []int{0}
+}
+
 type WatchRequest struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Application   string                 `protobuf:"bytes,1,opt,name=application,proto3" json:"application,omitempty"`
-	Instance      string                 `protobuf:"bytes,2,opt,name=instance,proto3" json:"instance,omitempty"`
-	SinceIndex    uint64                 `protobuf:"varint,3,opt,name=since_index,json=sinceIndex,proto3" json:"since_index,omitempty"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Empty: of all applications, and what concerns none.
+	Application string `protobuf:"bytes,1,opt,name=application,proto3" json:"application,omitempty"`
+	// With application; empty: all instances.
+	Instance string `protobuf:"bytes,2,opt,name=instance,proto3" json:"instance,omitempty"`
+	// Events after this log index, and after since_place within it; 0: from the oldest that is kept. Refused
+	// (EVENTS_GONE) when older events than the oldest kept are asked for.
+	SinceIndex uint64 `protobuf:"varint,3,opt,name=since_index,json=sinceIndex,proto3" json:"since_index,omitempty"`
+	// None: all.
+	Types []EventType `protobuf:"varint,4,rep,packed,name=types,proto3,enum=sluice.v1.EventType" json:"types,omitempty"`
+	// Begin with what happens from now on.
+	FromNow bool `protobuf:"varint,5,opt,name=from_now,json=fromNow,proto3" json:"from_now,omitempty"`
+	// End the stream when all that had happened at its beginning was sent.
+	UntilNow bool `protobuf:"varint,6,opt,name=until_now,json=untilNow,proto3" json:"until_now,omitempty"`
+	// Place of the last event seen within since_index; absent: all events of since_index have been seen.
+	SincePlace    *uint32 `protobuf:"varint,7,opt,name=since_place,json=sincePlace,proto3,oneof" json:"since_place,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -84,9 +202,40 @@ func (x *WatchRequest) GetSinceIndex() uint64 {
 	return 0
 }
 
+func (x *WatchRequest) GetTypes() []EventType {
+	if x != nil {
+		return x.Types
+	}
+	return nil
+}
+
+func (x *WatchRequest) GetFromNow() bool {
+	if x != nil {
+		return x.FromNow
+	}
+	return false
+}
+
+func (x *WatchRequest) GetUntilNow() bool {
+	if x != nil {
+		return x.UntilNow
+	}
+	return false
+}
+
+func (x *WatchRequest) GetSincePlace() uint32 {
+	if x != nil && x.SincePlace != nil {
+		return *x.SincePlace
+	}
+	return 0
+}
+
+// WatchResponse carries an event, or tells up to where there is none: then only index is set, at least every 10 s.
 type WatchResponse struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Event         *Event                 `protobuf:"bytes,1,opt,name=event,proto3" json:"event,omitempty"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Event *Event                 `protobuf:"bytes,1,opt,name=event,proto3" json:"event,omitempty"`
+	// All events up to this index, those of it included, have been sent. 0: not said.
+	Index         uint64 `protobuf:"varint,2,opt,name=index,proto3" json:"index,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -128,19 +277,42 @@ func (x *WatchResponse) GetEvent() *Event {
 	return nil
 }
 
+func (x *WatchResponse) GetIndex() uint64 {
+	if x != nil {
+		return x.Index
+	}
+	return 0
+}
+
+// Event is one thing that happened. Fields that do not apply are absent.
 type Event struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Index         uint64                 `protobuf:"varint,1,opt,name=index,proto3" json:"index,omitempty"`
-	Time          *timestamppb.Timestamp `protobuf:"bytes,2,opt,name=time,proto3" json:"time,omitempty"`
-	Type          string                 `protobuf:"bytes,3,opt,name=type,proto3" json:"type,omitempty"`
-	Application   string                 `protobuf:"bytes,4,opt,name=application,proto3" json:"application,omitempty"`
-	Instance      string                 `protobuf:"bytes,5,opt,name=instance,proto3" json:"instance,omitempty"`
-	MessageId     string                 `protobuf:"bytes,6,opt,name=message_id,json=messageId,proto3" json:"message_id,omitempty"`
-	Seq           uint64                 `protobuf:"varint,7,opt,name=seq,proto3" json:"seq,omitempty"`
-	Epoch         uint64                 `protobuf:"varint,8,opt,name=epoch,proto3" json:"epoch,omitempty"`
-	Detail        string                 `protobuf:"bytes,9,opt,name=detail,proto3" json:"detail,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	state       protoimpl.MessageState `protogen:"open.v1"`
+	Index       uint64                 `protobuf:"varint,1,opt,name=index,proto3" json:"index,omitempty"`
+	Time        *timestamppb.Timestamp `protobuf:"bytes,2,opt,name=time,proto3" json:"time,omitempty"`
+	Type        EventType              `protobuf:"varint,3,opt,name=type,proto3,enum=sluice.v1.EventType" json:"type,omitempty"`
+	Application string                 `protobuf:"bytes,4,opt,name=application,proto3" json:"application,omitempty"`
+	Instance    string                 `protobuf:"bytes,5,opt,name=instance,proto3" json:"instance,omitempty"`
+	MessageId   string                 `protobuf:"bytes,6,opt,name=message_id,json=messageId,proto3" json:"message_id,omitempty"`
+	Seq         uint64                 `protobuf:"varint,7,opt,name=seq,proto3" json:"seq,omitempty"`
+	Epoch       uint64                 `protobuf:"varint,8,opt,name=epoch,proto3" json:"epoch,omitempty"`
+	// A cause, a reason or an error, for a person.
+	Detail string `protobuf:"bytes,9,opt,name=detail,proto3" json:"detail,omitempty"`
+	// Place within the index, from 0.
+	Place uint32 `protobuf:"varint,10,opt,name=place,proto3" json:"place,omitempty"`
+	Actor string `protobuf:"bytes,11,opt,name=actor,proto3" json:"actor,omitempty"`
+	Lane  Lane   `protobuf:"varint,12,opt,name=lane,proto3,enum=sluice.v1.Lane" json:"lane,omitempty"`
+	Mode  Mode   `protobuf:"varint,13,opt,name=mode,proto3,enum=sluice.v1.Mode" json:"mode,omitempty"`
+	// Of EVENT_SESSION_….
+	SessionId string `protobuf:"bytes,14,opt,name=session_id,json=sessionId,proto3" json:"session_id,omitempty"`
+	// Of EVENT_OPERATION_PROGRESS.
+	Operation *Operation `protobuf:"bytes,15,opt,name=operation,proto3" json:"operation,omitempty"`
+	// Of EVENT_LEADER_CHANGED.
+	NodeId string `protobuf:"bytes,16,opt,name=node_id,json=nodeId,proto3" json:"node_id,omitempty"`
+	Term   uint64 `protobuf:"varint,17,opt,name=term,proto3" json:"term,omitempty"`
+	// Messages deferred at that point.
+	DeferredMessages uint64 `protobuf:"varint,18,opt,name=deferred_messages,json=deferredMessages,proto3" json:"deferred_messages,omitempty"`
+	unknownFields    protoimpl.UnknownFields
+	sizeCache        protoimpl.SizeCache
 }
 
 func (x *Event) Reset() {
@@ -187,11 +359,11 @@ func (x *Event) GetTime() *timestamppb.Timestamp {
 	return nil
 }
 
-func (x *Event) GetType() string {
+func (x *Event) GetType() EventType {
 	if x != nil {
 		return x.Type
 	}
-	return ""
+	return EventType_EVENT_UNSPECIFIED
 }
 
 func (x *Event) GetApplication() string {
@@ -236,29 +408,132 @@ func (x *Event) GetDetail() string {
 	return ""
 }
 
+func (x *Event) GetPlace() uint32 {
+	if x != nil {
+		return x.Place
+	}
+	return 0
+}
+
+func (x *Event) GetActor() string {
+	if x != nil {
+		return x.Actor
+	}
+	return ""
+}
+
+func (x *Event) GetLane() Lane {
+	if x != nil {
+		return x.Lane
+	}
+	return Lane_LANE_UNSPECIFIED
+}
+
+func (x *Event) GetMode() Mode {
+	if x != nil {
+		return x.Mode
+	}
+	return Mode_MODE_UNSPECIFIED
+}
+
+func (x *Event) GetSessionId() string {
+	if x != nil {
+		return x.SessionId
+	}
+	return ""
+}
+
+func (x *Event) GetOperation() *Operation {
+	if x != nil {
+		return x.Operation
+	}
+	return nil
+}
+
+func (x *Event) GetNodeId() string {
+	if x != nil {
+		return x.NodeId
+	}
+	return ""
+}
+
+func (x *Event) GetTerm() uint64 {
+	if x != nil {
+		return x.Term
+	}
+	return 0
+}
+
+func (x *Event) GetDeferredMessages() uint64 {
+	if x != nil {
+		return x.DeferredMessages
+	}
+	return 0
+}
+
 var File_sluice_v1_event_proto protoreflect.FileDescriptor
 
 const file_sluice_v1_event_proto_rawDesc = "" +
 	"\n" +
-	"\x15sluice/v1/event.proto\x12\tsluice.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"m\n" +
+	"\x15sluice/v1/event.proto\x12\tsluice.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1bsluice/v1/application.proto\x1a\x16sluice/v1/common.proto\"\x87\x02\n" +
 	"\fWatchRequest\x12 \n" +
 	"\vapplication\x18\x01 \x01(\tR\vapplication\x12\x1a\n" +
 	"\binstance\x18\x02 \x01(\tR\binstance\x12\x1f\n" +
 	"\vsince_index\x18\x03 \x01(\x04R\n" +
-	"sinceIndex\"7\n" +
+	"sinceIndex\x12*\n" +
+	"\x05types\x18\x04 \x03(\x0e2\x14.sluice.v1.EventTypeR\x05types\x12\x19\n" +
+	"\bfrom_now\x18\x05 \x01(\bR\afromNow\x12\x1b\n" +
+	"\tuntil_now\x18\x06 \x01(\bR\buntilNow\x12$\n" +
+	"\vsince_place\x18\a \x01(\rH\x00R\n" +
+	"sincePlace\x88\x01\x01B\x0e\n" +
+	"\f_since_place\"M\n" +
 	"\rWatchResponse\x12&\n" +
-	"\x05event\x18\x01 \x01(\v2\x10.sluice.v1.EventR\x05event\"\xfe\x01\n" +
+	"\x05event\x18\x01 \x01(\v2\x10.sluice.v1.EventR\x05event\x12\x14\n" +
+	"\x05index\x18\x02 \x01(\x04R\x05index\"\xb7\x04\n" +
 	"\x05Event\x12\x14\n" +
 	"\x05index\x18\x01 \x01(\x04R\x05index\x12.\n" +
-	"\x04time\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\x04time\x12\x12\n" +
-	"\x04type\x18\x03 \x01(\tR\x04type\x12 \n" +
+	"\x04time\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\x04time\x12(\n" +
+	"\x04type\x18\x03 \x01(\x0e2\x14.sluice.v1.EventTypeR\x04type\x12 \n" +
 	"\vapplication\x18\x04 \x01(\tR\vapplication\x12\x1a\n" +
 	"\binstance\x18\x05 \x01(\tR\binstance\x12\x1d\n" +
 	"\n" +
 	"message_id\x18\x06 \x01(\tR\tmessageId\x12\x10\n" +
 	"\x03seq\x18\a \x01(\x04R\x03seq\x12\x14\n" +
 	"\x05epoch\x18\b \x01(\x04R\x05epoch\x12\x16\n" +
-	"\x06detail\x18\t \x01(\tR\x06detail2L\n" +
+	"\x06detail\x18\t \x01(\tR\x06detail\x12\x14\n" +
+	"\x05place\x18\n" +
+	" \x01(\rR\x05place\x12\x14\n" +
+	"\x05actor\x18\v \x01(\tR\x05actor\x12#\n" +
+	"\x04lane\x18\f \x01(\x0e2\x0f.sluice.v1.LaneR\x04lane\x12#\n" +
+	"\x04mode\x18\r \x01(\x0e2\x0f.sluice.v1.ModeR\x04mode\x12\x1d\n" +
+	"\n" +
+	"session_id\x18\x0e \x01(\tR\tsessionId\x122\n" +
+	"\toperation\x18\x0f \x01(\v2\x14.sluice.v1.OperationR\toperation\x12\x17\n" +
+	"\anode_id\x18\x10 \x01(\tR\x06nodeId\x12\x12\n" +
+	"\x04term\x18\x11 \x01(\x04R\x04term\x12+\n" +
+	"\x11deferred_messages\x18\x12 \x01(\x04R\x10deferredMessages*\xaf\x04\n" +
+	"\tEventType\x12\x15\n" +
+	"\x11EVENT_UNSPECIFIED\x10\x00\x12\x1a\n" +
+	"\x16EVENT_RECOVERY_ENTERED\x10\x01\x12\x1c\n" +
+	"\x18EVENT_RECOVERY_COMPLETED\x10\x02\x12\x12\n" +
+	"\x0eEVENT_DRAINING\x10\x03\x12\x11\n" +
+	"\rEVENT_DRAINED\x10\x04\x12\x17\n" +
+	"\x13EVENT_HELD_TOO_LONG\x10\x05\x12\x1a\n" +
+	"\x16EVENT_MESSAGE_DEFERRED\x10\x06\x12\x1b\n" +
+	"\x17EVENT_MESSAGE_DUPLICATE\x10\a\x12\x19\n" +
+	"\x15EVENT_MESSAGE_EXPIRED\x10\b\x12\x1f\n" +
+	"\x1bEVENT_MESSAGE_DEAD_LETTERED\x10\t\x12\x1a\n" +
+	"\x16EVENT_MESSAGE_REPLACED\x10\n" +
+	"\x12\x19\n" +
+	"\x15EVENT_MESSAGE_SKIPPED\x10\v\x12\x1a\n" +
+	"\x16EVENT_MESSAGE_PUT_BACK\x10\f\x12\x18\n" +
+	"\x14EVENT_SESSION_OPENED\x10\r\x12\x18\n" +
+	"\x14EVENT_SESSION_CLOSED\x10\x0e\x12\x16\n" +
+	"\x12EVENT_SESSION_LOST\x10\x0f\x12&\n" +
+	"\"EVENT_APPLICATION_RECOVERY_ENTERED\x10\x10\x12\x1c\n" +
+	"\x18EVENT_OPERATION_PROGRESS\x10\x11\x12\x18\n" +
+	"\x14EVENT_LEADER_CHANGED\x10\x12\x12\x1d\n" +
+	"\x19EVENT_INSTANCE_TERMINATED\x10\x132L\n" +
 	"\fEventService\x12<\n" +
 	"\x05Watch\x12\x17.sluice.v1.WatchRequest\x1a\x18.sluice.v1.WatchResponse0\x01B\x1fZ\x1dsluice/api/sluice/v1;sluicev1b\x06proto3"
 
@@ -274,23 +549,33 @@ func file_sluice_v1_event_proto_rawDescGZIP() []byte {
 	return file_sluice_v1_event_proto_rawDescData
 }
 
+var file_sluice_v1_event_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
 var file_sluice_v1_event_proto_msgTypes = make([]protoimpl.MessageInfo, 3)
 var file_sluice_v1_event_proto_goTypes = []any{
-	(*WatchRequest)(nil),          // 0: sluice.v1.WatchRequest
-	(*WatchResponse)(nil),         // 1: sluice.v1.WatchResponse
-	(*Event)(nil),                 // 2: sluice.v1.Event
-	(*timestamppb.Timestamp)(nil), // 3: google.protobuf.Timestamp
+	(EventType)(0),                // 0: sluice.v1.EventType
+	(*WatchRequest)(nil),          // 1: sluice.v1.WatchRequest
+	(*WatchResponse)(nil),         // 2: sluice.v1.WatchResponse
+	(*Event)(nil),                 // 3: sluice.v1.Event
+	(*timestamppb.Timestamp)(nil), // 4: google.protobuf.Timestamp
+	(Lane)(0),                     // 5: sluice.v1.Lane
+	(Mode)(0),                     // 6: sluice.v1.Mode
+	(*Operation)(nil),             // 7: sluice.v1.Operation
 }
 var file_sluice_v1_event_proto_depIdxs = []int32{
-	2, // 0: sluice.v1.WatchResponse.event:type_name -> sluice.v1.Event
-	3, // 1: sluice.v1.Event.time:type_name -> google.protobuf.Timestamp
-	0, // 2: sluice.v1.EventService.Watch:input_type -> sluice.v1.WatchRequest
-	1, // 3: sluice.v1.EventService.Watch:output_type -> sluice.v1.WatchResponse
-	3, // [3:4] is the sub-list for method output_type
-	2, // [2:3] is the sub-list for method input_type
-	2, // [2:2] is the sub-list for extension type_name
-	2, // [2:2] is the sub-list for extension extendee
-	0, // [0:2] is the sub-list for field type_name
+	0, // 0: sluice.v1.WatchRequest.types:type_name -> sluice.v1.EventType
+	3, // 1: sluice.v1.WatchResponse.event:type_name -> sluice.v1.Event
+	4, // 2: sluice.v1.Event.time:type_name -> google.protobuf.Timestamp
+	0, // 3: sluice.v1.Event.type:type_name -> sluice.v1.EventType
+	5, // 4: sluice.v1.Event.lane:type_name -> sluice.v1.Lane
+	6, // 5: sluice.v1.Event.mode:type_name -> sluice.v1.Mode
+	7, // 6: sluice.v1.Event.operation:type_name -> sluice.v1.Operation
+	1, // 7: sluice.v1.EventService.Watch:input_type -> sluice.v1.WatchRequest
+	2, // 8: sluice.v1.EventService.Watch:output_type -> sluice.v1.WatchResponse
+	8, // [8:9] is the sub-list for method output_type
+	7, // [7:8] is the sub-list for method input_type
+	7, // [7:7] is the sub-list for extension type_name
+	7, // [7:7] is the sub-list for extension extendee
+	0, // [0:7] is the sub-list for field type_name
 }
 
 func init() { file_sluice_v1_event_proto_init() }
@@ -298,18 +583,22 @@ func file_sluice_v1_event_proto_init() {
 	if File_sluice_v1_event_proto != nil {
 		return
 	}
+	file_sluice_v1_application_proto_init()
+	file_sluice_v1_common_proto_init()
+	file_sluice_v1_event_proto_msgTypes[0].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_sluice_v1_event_proto_rawDesc), len(file_sluice_v1_event_proto_rawDesc)),
-			NumEnums:      0,
+			NumEnums:      1,
 			NumMessages:   3,
 			NumExtensions: 0,
 			NumServices:   1,
 		},
 		GoTypes:           file_sluice_v1_event_proto_goTypes,
 		DependencyIndexes: file_sluice_v1_event_proto_depIdxs,
+		EnumInfos:         file_sluice_v1_event_proto_enumTypes,
 		MessageInfos:      file_sluice_v1_event_proto_msgTypes,
 	}.Build()
 	File_sluice_v1_event_proto = out.File

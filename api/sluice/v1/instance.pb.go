@@ -76,6 +76,90 @@ func (ResolveAction) EnumDescriptor() ([]byte, []int) {
 	return file_sluice_v1_instance_proto_rawDescGZIP(), []int{0}
 }
 
+// HoldKind says what holds an instance.
+type HoldKind int32
+
+const (
+	HoldKind_HOLD_UNSPECIFIED HoldKind = 0
+	// In recovery, and nobody of the application's workers has taken it: none is there.
+	HoldKind_HOLD_NO_WORKER HoldKind = 1
+	// It waits for an owner: every worker is at its capacity.
+	HoldKind_HOLD_NO_CAPACITY HoldKind = 2
+	// It is in recovery.
+	HoldKind_HOLD_RECOVERY HoldKind = 3
+	// Its application is in recovery as a whole.
+	HoldKind_HOLD_APPLICATION_RECOVERY HoldKind = 4
+	// Messages are in doubt: a recovery handler or an operator must say up to where they took effect.
+	HoldKind_HOLD_IN_DOUBT HoldKind = 5
+	// Recovery messages are unsettled.
+	HoldKind_HOLD_RECOVERY_MESSAGES HoldKind = 6
+	// The head of the lane, or the recovery, waits for its backoff.
+	HoldKind_HOLD_BACKOFF HoldKind = 7
+	// The head is with a handler.
+	HoldKind_HOLD_IN_FLIGHT HoldKind = 8
+	// It is draining its backlog.
+	HoldKind_HOLD_DRAINING HoldKind = 9
+	// It was terminated.
+	HoldKind_HOLD_TERMINATED HoldKind = 10
+)
+
+// Enum value maps for HoldKind.
+var (
+	HoldKind_name = map[int32]string{
+		0:  "HOLD_UNSPECIFIED",
+		1:  "HOLD_NO_WORKER",
+		2:  "HOLD_NO_CAPACITY",
+		3:  "HOLD_RECOVERY",
+		4:  "HOLD_APPLICATION_RECOVERY",
+		5:  "HOLD_IN_DOUBT",
+		6:  "HOLD_RECOVERY_MESSAGES",
+		7:  "HOLD_BACKOFF",
+		8:  "HOLD_IN_FLIGHT",
+		9:  "HOLD_DRAINING",
+		10: "HOLD_TERMINATED",
+	}
+	HoldKind_value = map[string]int32{
+		"HOLD_UNSPECIFIED":          0,
+		"HOLD_NO_WORKER":            1,
+		"HOLD_NO_CAPACITY":          2,
+		"HOLD_RECOVERY":             3,
+		"HOLD_APPLICATION_RECOVERY": 4,
+		"HOLD_IN_DOUBT":             5,
+		"HOLD_RECOVERY_MESSAGES":    6,
+		"HOLD_BACKOFF":              7,
+		"HOLD_IN_FLIGHT":            8,
+		"HOLD_DRAINING":             9,
+		"HOLD_TERMINATED":           10,
+	}
+)
+
+func (x HoldKind) Enum() *HoldKind {
+	p := new(HoldKind)
+	*p = x
+	return p
+}
+
+func (x HoldKind) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (HoldKind) Descriptor() protoreflect.EnumDescriptor {
+	return file_sluice_v1_instance_proto_enumTypes[1].Descriptor()
+}
+
+func (HoldKind) Type() protoreflect.EnumType {
+	return &file_sluice_v1_instance_proto_enumTypes[1]
+}
+
+func (x HoldKind) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use HoldKind.Descriptor instead.
+func (HoldKind) EnumDescriptor() ([]byte, []int) {
+	return file_sluice_v1_instance_proto_rawDescGZIP(), []int{1}
+}
+
 type Instance struct {
 	state       protoimpl.MessageState `protogen:"open.v1"`
 	Application string                 `protobuf:"bytes,1,opt,name=application,proto3" json:"application,omitempty"`
@@ -830,7 +914,16 @@ type ListedMessage struct {
 	LastError string                 `protobuf:"bytes,6,opt,name=last_error,json=lastError,proto3" json:"last_error,omitempty"`
 	InDoubt   bool                   `protobuf:"varint,7,opt,name=in_doubt,json=inDoubt,proto3" json:"in_doubt,omitempty"`
 	// Of dead letters.
-	DeadLetter    *DeadLetter `protobuf:"bytes,8,opt,name=dead_letter,json=deadLetter,proto3" json:"dead_letter,omitempty"`
+	DeadLetter *DeadLetter `protobuf:"bytes,8,opt,name=dead_letter,json=deadLetter,proto3" json:"dead_letter,omitempty"`
+	// Changes with the message's content and attempts: what ResolveMessage compares.
+	Version string `protobuf:"bytes,9,opt,name=version,proto3" json:"version,omitempty"`
+	// The last attempts that failed, oldest first, at most 10.
+	AttemptHistory []*Attempt `protobuf:"bytes,10,rep,name=attempt_history,json=attemptHistory,proto3" json:"attempt_history,omitempty"`
+	// What operators did, oldest first, at most 16.
+	Edits []*Edit `protobuf:"bytes,11,rep,name=edits,proto3" json:"edits,omitempty"`
+	// The data as first sent, of a message that was replaced.
+	OriginalData  []byte                 `protobuf:"bytes,12,opt,name=original_data,json=originalData,proto3,oneof" json:"original_data,omitempty"`
+	Time          *timestamppb.Timestamp `protobuf:"bytes,13,opt,name=time,proto3" json:"time,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -921,6 +1014,41 @@ func (x *ListedMessage) GetDeadLetter() *DeadLetter {
 	return nil
 }
 
+func (x *ListedMessage) GetVersion() string {
+	if x != nil {
+		return x.Version
+	}
+	return ""
+}
+
+func (x *ListedMessage) GetAttemptHistory() []*Attempt {
+	if x != nil {
+		return x.AttemptHistory
+	}
+	return nil
+}
+
+func (x *ListedMessage) GetEdits() []*Edit {
+	if x != nil {
+		return x.Edits
+	}
+	return nil
+}
+
+func (x *ListedMessage) GetOriginalData() []byte {
+	if x != nil {
+		return x.OriginalData
+	}
+	return nil
+}
+
+func (x *ListedMessage) GetTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Time
+	}
+	return nil
+}
+
 type ResolveMessageRequest struct {
 	state       protoimpl.MessageState `protogen:"open.v1"`
 	Application string                 `protobuf:"bytes,1,opt,name=application,proto3" json:"application,omitempty"`
@@ -929,9 +1057,11 @@ type ResolveMessageRequest struct {
 	Lane        Lane                   `protobuf:"varint,4,opt,name=lane,proto3,enum=sluice.v1.Lane" json:"lane,omitempty"`
 	Action      ResolveAction          `protobuf:"varint,5,opt,name=action,proto3,enum=sluice.v1.ResolveAction" json:"action,omitempty"`
 	// For ACTION_REPLACE.
-	Data          []byte `protobuf:"bytes,6,opt,name=data,proto3" json:"data,omitempty"`
-	Reason        string `protobuf:"bytes,7,opt,name=reason,proto3" json:"reason,omitempty"`
-	RequestId     string `protobuf:"bytes,8,opt,name=request_id,json=requestId,proto3" json:"request_id,omitempty"`
+	Data      []byte `protobuf:"bytes,6,opt,name=data,proto3" json:"data,omitempty"`
+	Reason    string `protobuf:"bytes,7,opt,name=reason,proto3" json:"reason,omitempty"`
+	RequestId string `protobuf:"bytes,8,opt,name=request_id,json=requestId,proto3" json:"request_id,omitempty"`
+	// Refused (CHANGED) unless the message still has this version; empty: whatever it is now.
+	Version       string `protobuf:"bytes,9,opt,name=version,proto3" json:"version,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1018,6 +1148,13 @@ func (x *ResolveMessageRequest) GetReason() string {
 func (x *ResolveMessageRequest) GetRequestId() string {
 	if x != nil {
 		return x.RequestId
+	}
+	return ""
+}
+
+func (x *ResolveMessageRequest) GetVersion() string {
+	if x != nil {
+		return x.Version
 	}
 	return ""
 }
@@ -1279,6 +1416,840 @@ func (x *TerminateRequest) GetRequestId() string {
 	return ""
 }
 
+// Hold is one thing that keeps an instance from handling its next message.
+type Hold struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Kind  HoldKind               `protobuf:"varint,1,opt,name=kind,proto3,enum=sluice.v1.HoldKind" json:"kind,omitempty"`
+	// What it is, for a person.
+	Text string `protobuf:"bytes,2,opt,name=text,proto3" json:"text,omitempty"`
+	// What would release it, for a person: a call, a worker, or a time.
+	Release string `protobuf:"bytes,3,opt,name=release,proto3" json:"release,omitempty"`
+	// When it ends by itself; absent: it does not.
+	Until         *timestamppb.Timestamp `protobuf:"bytes,4,opt,name=until,proto3" json:"until,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Hold) Reset() {
+	*x = Hold{}
+	mi := &file_sluice_v1_instance_proto_msgTypes[14]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Hold) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Hold) ProtoMessage() {}
+
+func (x *Hold) ProtoReflect() protoreflect.Message {
+	mi := &file_sluice_v1_instance_proto_msgTypes[14]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Hold.ProtoReflect.Descriptor instead.
+func (*Hold) Descriptor() ([]byte, []int) {
+	return file_sluice_v1_instance_proto_rawDescGZIP(), []int{14}
+}
+
+func (x *Hold) GetKind() HoldKind {
+	if x != nil {
+		return x.Kind
+	}
+	return HoldKind_HOLD_UNSPECIFIED
+}
+
+func (x *Hold) GetText() string {
+	if x != nil {
+		return x.Text
+	}
+	return ""
+}
+
+func (x *Hold) GetRelease() string {
+	if x != nil {
+		return x.Release
+	}
+	return ""
+}
+
+func (x *Hold) GetUntil() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Until
+	}
+	return nil
+}
+
+// Explanation tells all about what holds one instance.
+type Explanation struct {
+	state    protoimpl.MessageState `protogen:"open.v1"`
+	Instance *Instance              `protobuf:"bytes,1,opt,name=instance,proto3" json:"instance,omitempty"`
+	// Who began the present mode.
+	Actor string `protobuf:"bytes,2,opt,name=actor,proto3" json:"actor,omitempty"`
+	// The first unsettled message of the lane that the mode offers; absent: none.
+	Head            *ListedMessage         `protobuf:"bytes,3,opt,name=head,proto3" json:"head,omitempty"`
+	InDoubtMessages uint64                 `protobuf:"varint,4,opt,name=in_doubt_messages,json=inDoubtMessages,proto3" json:"in_doubt_messages,omitempty"`
+	Until           *timestamppb.Timestamp `protobuf:"bytes,5,opt,name=until,proto3" json:"until,omitempty"`
+	// Attempts of this recovery's handler that failed, and the last error.
+	RecoveryAttempts uint32 `protobuf:"varint,6,opt,name=recovery_attempts,json=recoveryAttempts,proto3" json:"recovery_attempts,omitempty"`
+	RecoveryError    string `protobuf:"bytes,7,opt,name=recovery_error,json=recoveryError,proto3" json:"recovery_error,omitempty"`
+	OwnerName        string `protobuf:"bytes,8,opt,name=owner_name,json=ownerName,proto3" json:"owner_name,omitempty"`
+	// Live sessions of the application, and those with room.
+	Sessions         uint32 `protobuf:"varint,9,opt,name=sessions,proto3" json:"sessions,omitempty"`
+	SessionsWithRoom uint32 `protobuf:"varint,10,opt,name=sessions_with_room,json=sessionsWithRoom,proto3" json:"sessions_with_room,omitempty"`
+	// Nothing: the instance holds nothing up. The first is what to see to first.
+	Holds         []*Hold `protobuf:"bytes,11,rep,name=holds,proto3" json:"holds,omitempty"`
+	DeadLetters   uint32  `protobuf:"varint,12,opt,name=dead_letters,json=deadLetters,proto3" json:"dead_letters,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Explanation) Reset() {
+	*x = Explanation{}
+	mi := &file_sluice_v1_instance_proto_msgTypes[15]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Explanation) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Explanation) ProtoMessage() {}
+
+func (x *Explanation) ProtoReflect() protoreflect.Message {
+	mi := &file_sluice_v1_instance_proto_msgTypes[15]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Explanation.ProtoReflect.Descriptor instead.
+func (*Explanation) Descriptor() ([]byte, []int) {
+	return file_sluice_v1_instance_proto_rawDescGZIP(), []int{15}
+}
+
+func (x *Explanation) GetInstance() *Instance {
+	if x != nil {
+		return x.Instance
+	}
+	return nil
+}
+
+func (x *Explanation) GetActor() string {
+	if x != nil {
+		return x.Actor
+	}
+	return ""
+}
+
+func (x *Explanation) GetHead() *ListedMessage {
+	if x != nil {
+		return x.Head
+	}
+	return nil
+}
+
+func (x *Explanation) GetInDoubtMessages() uint64 {
+	if x != nil {
+		return x.InDoubtMessages
+	}
+	return 0
+}
+
+func (x *Explanation) GetUntil() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Until
+	}
+	return nil
+}
+
+func (x *Explanation) GetRecoveryAttempts() uint32 {
+	if x != nil {
+		return x.RecoveryAttempts
+	}
+	return 0
+}
+
+func (x *Explanation) GetRecoveryError() string {
+	if x != nil {
+		return x.RecoveryError
+	}
+	return ""
+}
+
+func (x *Explanation) GetOwnerName() string {
+	if x != nil {
+		return x.OwnerName
+	}
+	return ""
+}
+
+func (x *Explanation) GetSessions() uint32 {
+	if x != nil {
+		return x.Sessions
+	}
+	return 0
+}
+
+func (x *Explanation) GetSessionsWithRoom() uint32 {
+	if x != nil {
+		return x.SessionsWithRoom
+	}
+	return 0
+}
+
+func (x *Explanation) GetHolds() []*Hold {
+	if x != nil {
+		return x.Holds
+	}
+	return nil
+}
+
+func (x *Explanation) GetDeadLetters() uint32 {
+	if x != nil {
+		return x.DeadLetters
+	}
+	return 0
+}
+
+type ListDeadLettersRequest struct {
+	state       protoimpl.MessageState `protogen:"open.v1"`
+	Application string                 `protobuf:"bytes,1,opt,name=application,proto3" json:"application,omitempty"`
+	// Empty: of all instances.
+	Instance string `protobuf:"bytes,2,opt,name=instance,proto3" json:"instance,omitempty"`
+	Prefix   string `protobuf:"bytes,3,opt,name=prefix,proto3" json:"prefix,omitempty"`
+	// Empty: any.
+	Fingerprint string `protobuf:"bytes,4,opt,name=fingerprint,proto3" json:"fingerprint,omitempty"`
+	// 1 to 1,000; 0: 100.
+	PageSize      uint32 `protobuf:"varint,5,opt,name=page_size,json=pageSize,proto3" json:"page_size,omitempty"`
+	PageToken     string `protobuf:"bytes,6,opt,name=page_token,json=pageToken,proto3" json:"page_token,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListDeadLettersRequest) Reset() {
+	*x = ListDeadLettersRequest{}
+	mi := &file_sluice_v1_instance_proto_msgTypes[16]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListDeadLettersRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListDeadLettersRequest) ProtoMessage() {}
+
+func (x *ListDeadLettersRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_sluice_v1_instance_proto_msgTypes[16]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListDeadLettersRequest.ProtoReflect.Descriptor instead.
+func (*ListDeadLettersRequest) Descriptor() ([]byte, []int) {
+	return file_sluice_v1_instance_proto_rawDescGZIP(), []int{16}
+}
+
+func (x *ListDeadLettersRequest) GetApplication() string {
+	if x != nil {
+		return x.Application
+	}
+	return ""
+}
+
+func (x *ListDeadLettersRequest) GetInstance() string {
+	if x != nil {
+		return x.Instance
+	}
+	return ""
+}
+
+func (x *ListDeadLettersRequest) GetPrefix() string {
+	if x != nil {
+		return x.Prefix
+	}
+	return ""
+}
+
+func (x *ListDeadLettersRequest) GetFingerprint() string {
+	if x != nil {
+		return x.Fingerprint
+	}
+	return ""
+}
+
+func (x *ListDeadLettersRequest) GetPageSize() uint32 {
+	if x != nil {
+		return x.PageSize
+	}
+	return 0
+}
+
+func (x *ListDeadLettersRequest) GetPageToken() string {
+	if x != nil {
+		return x.PageToken
+	}
+	return ""
+}
+
+type ListDeadLettersResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	DeadLetters   []*DeadLettered        `protobuf:"bytes,1,rep,name=dead_letters,json=deadLetters,proto3" json:"dead_letters,omitempty"`
+	NextPageToken string                 `protobuf:"bytes,2,opt,name=next_page_token,json=nextPageToken,proto3" json:"next_page_token,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListDeadLettersResponse) Reset() {
+	*x = ListDeadLettersResponse{}
+	mi := &file_sluice_v1_instance_proto_msgTypes[17]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListDeadLettersResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListDeadLettersResponse) ProtoMessage() {}
+
+func (x *ListDeadLettersResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_sluice_v1_instance_proto_msgTypes[17]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListDeadLettersResponse.ProtoReflect.Descriptor instead.
+func (*ListDeadLettersResponse) Descriptor() ([]byte, []int) {
+	return file_sluice_v1_instance_proto_rawDescGZIP(), []int{17}
+}
+
+func (x *ListDeadLettersResponse) GetDeadLetters() []*DeadLettered {
+	if x != nil {
+		return x.DeadLetters
+	}
+	return nil
+}
+
+func (x *ListDeadLettersResponse) GetNextPageToken() string {
+	if x != nil {
+		return x.NextPageToken
+	}
+	return ""
+}
+
+// DeadLettered is a dead letter and where it lies.
+type DeadLettered struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Instance      string                 `protobuf:"bytes,1,opt,name=instance,proto3" json:"instance,omitempty"`
+	Message       *ListedMessage         `protobuf:"bytes,2,opt,name=message,proto3" json:"message,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DeadLettered) Reset() {
+	*x = DeadLettered{}
+	mi := &file_sluice_v1_instance_proto_msgTypes[18]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DeadLettered) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DeadLettered) ProtoMessage() {}
+
+func (x *DeadLettered) ProtoReflect() protoreflect.Message {
+	mi := &file_sluice_v1_instance_proto_msgTypes[18]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DeadLettered.ProtoReflect.Descriptor instead.
+func (*DeadLettered) Descriptor() ([]byte, []int) {
+	return file_sluice_v1_instance_proto_rawDescGZIP(), []int{18}
+}
+
+func (x *DeadLettered) GetInstance() string {
+	if x != nil {
+		return x.Instance
+	}
+	return ""
+}
+
+func (x *DeadLettered) GetMessage() *ListedMessage {
+	if x != nil {
+		return x.Message
+	}
+	return nil
+}
+
+type GroupDeadLettersRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Application   string                 `protobuf:"bytes,1,opt,name=application,proto3" json:"application,omitempty"`
+	Instance      string                 `protobuf:"bytes,2,opt,name=instance,proto3" json:"instance,omitempty"`
+	Prefix        string                 `protobuf:"bytes,3,opt,name=prefix,proto3" json:"prefix,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GroupDeadLettersRequest) Reset() {
+	*x = GroupDeadLettersRequest{}
+	mi := &file_sluice_v1_instance_proto_msgTypes[19]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GroupDeadLettersRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GroupDeadLettersRequest) ProtoMessage() {}
+
+func (x *GroupDeadLettersRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_sluice_v1_instance_proto_msgTypes[19]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GroupDeadLettersRequest.ProtoReflect.Descriptor instead.
+func (*GroupDeadLettersRequest) Descriptor() ([]byte, []int) {
+	return file_sluice_v1_instance_proto_rawDescGZIP(), []int{19}
+}
+
+func (x *GroupDeadLettersRequest) GetApplication() string {
+	if x != nil {
+		return x.Application
+	}
+	return ""
+}
+
+func (x *GroupDeadLettersRequest) GetInstance() string {
+	if x != nil {
+		return x.Instance
+	}
+	return ""
+}
+
+func (x *GroupDeadLettersRequest) GetPrefix() string {
+	if x != nil {
+		return x.Prefix
+	}
+	return ""
+}
+
+type GroupDeadLettersResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The largest first, at most 100.
+	Groups []*DeadLetterGroup `protobuf:"bytes,1,rep,name=groups,proto3" json:"groups,omitempty"`
+	// Dead letters looked at, at most 100,000.
+	LookedAt uint64 `protobuf:"varint,2,opt,name=looked_at,json=lookedAt,proto3" json:"looked_at,omitempty"`
+	// There are more than were looked at.
+	Truncated     bool `protobuf:"varint,3,opt,name=truncated,proto3" json:"truncated,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GroupDeadLettersResponse) Reset() {
+	*x = GroupDeadLettersResponse{}
+	mi := &file_sluice_v1_instance_proto_msgTypes[20]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GroupDeadLettersResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GroupDeadLettersResponse) ProtoMessage() {}
+
+func (x *GroupDeadLettersResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_sluice_v1_instance_proto_msgTypes[20]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GroupDeadLettersResponse.ProtoReflect.Descriptor instead.
+func (*GroupDeadLettersResponse) Descriptor() ([]byte, []int) {
+	return file_sluice_v1_instance_proto_rawDescGZIP(), []int{20}
+}
+
+func (x *GroupDeadLettersResponse) GetGroups() []*DeadLetterGroup {
+	if x != nil {
+		return x.Groups
+	}
+	return nil
+}
+
+func (x *GroupDeadLettersResponse) GetLookedAt() uint64 {
+	if x != nil {
+		return x.LookedAt
+	}
+	return 0
+}
+
+func (x *GroupDeadLettersResponse) GetTruncated() bool {
+	if x != nil {
+		return x.Truncated
+	}
+	return false
+}
+
+type DeadLetterGroup struct {
+	state       protoimpl.MessageState `protogen:"open.v1"`
+	Fingerprint string                 `protobuf:"bytes,1,opt,name=fingerprint,proto3" json:"fingerprint,omitempty"`
+	Count       uint64                 `protobuf:"varint,2,opt,name=count,proto3" json:"count,omitempty"`
+	Reason      string                 `protobuf:"bytes,3,opt,name=reason,proto3" json:"reason,omitempty"`
+	SampleError string                 `protobuf:"bytes,4,opt,name=sample_error,json=sampleError,proto3" json:"sample_error,omitempty"`
+	FirstTime   *timestamppb.Timestamp `protobuf:"bytes,5,opt,name=first_time,json=firstTime,proto3" json:"first_time,omitempty"`
+	LastTime    *timestamppb.Timestamp `protobuf:"bytes,6,opt,name=last_time,json=lastTime,proto3" json:"last_time,omitempty"`
+	// At most 10.
+	Instances     []string `protobuf:"bytes,7,rep,name=instances,proto3" json:"instances,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DeadLetterGroup) Reset() {
+	*x = DeadLetterGroup{}
+	mi := &file_sluice_v1_instance_proto_msgTypes[21]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DeadLetterGroup) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DeadLetterGroup) ProtoMessage() {}
+
+func (x *DeadLetterGroup) ProtoReflect() protoreflect.Message {
+	mi := &file_sluice_v1_instance_proto_msgTypes[21]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DeadLetterGroup.ProtoReflect.Descriptor instead.
+func (*DeadLetterGroup) Descriptor() ([]byte, []int) {
+	return file_sluice_v1_instance_proto_rawDescGZIP(), []int{21}
+}
+
+func (x *DeadLetterGroup) GetFingerprint() string {
+	if x != nil {
+		return x.Fingerprint
+	}
+	return ""
+}
+
+func (x *DeadLetterGroup) GetCount() uint64 {
+	if x != nil {
+		return x.Count
+	}
+	return 0
+}
+
+func (x *DeadLetterGroup) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
+
+func (x *DeadLetterGroup) GetSampleError() string {
+	if x != nil {
+		return x.SampleError
+	}
+	return ""
+}
+
+func (x *DeadLetterGroup) GetFirstTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.FirstTime
+	}
+	return nil
+}
+
+func (x *DeadLetterGroup) GetLastTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.LastTime
+	}
+	return nil
+}
+
+func (x *DeadLetterGroup) GetInstances() []string {
+	if x != nil {
+		return x.Instances
+	}
+	return nil
+}
+
+type PutBackRequest struct {
+	state       protoimpl.MessageState `protogen:"open.v1"`
+	Application string                 `protobuf:"bytes,1,opt,name=application,proto3" json:"application,omitempty"`
+	Instance    string                 `protobuf:"bytes,2,opt,name=instance,proto3" json:"instance,omitempty"`
+	// LANE_NORMAL or LANE_RECOVERY.
+	Lane Lane `protobuf:"varint,3,opt,name=lane,proto3,enum=sluice.v1.Lane" json:"lane,omitempty"`
+	// Which dead letters, at most 1,024; none: all that have the fingerprint.
+	Seqs          []uint64 `protobuf:"varint,4,rep,packed,name=seqs,proto3" json:"seqs,omitempty"`
+	Fingerprint   string   `protobuf:"bytes,5,opt,name=fingerprint,proto3" json:"fingerprint,omitempty"`
+	Reason        string   `protobuf:"bytes,6,opt,name=reason,proto3" json:"reason,omitempty"`
+	RequestId     string   `protobuf:"bytes,7,opt,name=request_id,json=requestId,proto3" json:"request_id,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PutBackRequest) Reset() {
+	*x = PutBackRequest{}
+	mi := &file_sluice_v1_instance_proto_msgTypes[22]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PutBackRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PutBackRequest) ProtoMessage() {}
+
+func (x *PutBackRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_sluice_v1_instance_proto_msgTypes[22]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PutBackRequest.ProtoReflect.Descriptor instead.
+func (*PutBackRequest) Descriptor() ([]byte, []int) {
+	return file_sluice_v1_instance_proto_rawDescGZIP(), []int{22}
+}
+
+func (x *PutBackRequest) GetApplication() string {
+	if x != nil {
+		return x.Application
+	}
+	return ""
+}
+
+func (x *PutBackRequest) GetInstance() string {
+	if x != nil {
+		return x.Instance
+	}
+	return ""
+}
+
+func (x *PutBackRequest) GetLane() Lane {
+	if x != nil {
+		return x.Lane
+	}
+	return Lane_LANE_UNSPECIFIED
+}
+
+func (x *PutBackRequest) GetSeqs() []uint64 {
+	if x != nil {
+		return x.Seqs
+	}
+	return nil
+}
+
+func (x *PutBackRequest) GetFingerprint() string {
+	if x != nil {
+		return x.Fingerprint
+	}
+	return ""
+}
+
+func (x *PutBackRequest) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
+
+func (x *PutBackRequest) GetRequestId() string {
+	if x != nil {
+		return x.RequestId
+	}
+	return ""
+}
+
+type PutBackResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// In the order of the request, or of their sequence numbers.
+	Results []*PutBackResult `protobuf:"bytes,1,rep,name=results,proto3" json:"results,omitempty"`
+	// More dead letters of the fingerprint are left: call again.
+	More          bool `protobuf:"varint,2,opt,name=more,proto3" json:"more,omitempty"`
+	Duplicate     bool `protobuf:"varint,3,opt,name=duplicate,proto3" json:"duplicate,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PutBackResponse) Reset() {
+	*x = PutBackResponse{}
+	mi := &file_sluice_v1_instance_proto_msgTypes[23]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PutBackResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PutBackResponse) ProtoMessage() {}
+
+func (x *PutBackResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_sluice_v1_instance_proto_msgTypes[23]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PutBackResponse.ProtoReflect.Descriptor instead.
+func (*PutBackResponse) Descriptor() ([]byte, []int) {
+	return file_sluice_v1_instance_proto_rawDescGZIP(), []int{23}
+}
+
+func (x *PutBackResponse) GetResults() []*PutBackResult {
+	if x != nil {
+		return x.Results
+	}
+	return nil
+}
+
+func (x *PutBackResponse) GetMore() bool {
+	if x != nil {
+		return x.More
+	}
+	return false
+}
+
+func (x *PutBackResponse) GetDuplicate() bool {
+	if x != nil {
+		return x.Duplicate
+	}
+	return false
+}
+
+type PutBackResult struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Seq           uint64                 `protobuf:"varint,1,opt,name=seq,proto3" json:"seq,omitempty"`
+	MessageId     string                 `protobuf:"bytes,2,opt,name=message_id,json=messageId,proto3" json:"message_id,omitempty"`
+	Error         *Fault                 `protobuf:"bytes,3,opt,name=error,proto3" json:"error,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PutBackResult) Reset() {
+	*x = PutBackResult{}
+	mi := &file_sluice_v1_instance_proto_msgTypes[24]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PutBackResult) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PutBackResult) ProtoMessage() {}
+
+func (x *PutBackResult) ProtoReflect() protoreflect.Message {
+	mi := &file_sluice_v1_instance_proto_msgTypes[24]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PutBackResult.ProtoReflect.Descriptor instead.
+func (*PutBackResult) Descriptor() ([]byte, []int) {
+	return file_sluice_v1_instance_proto_rawDescGZIP(), []int{24}
+}
+
+func (x *PutBackResult) GetSeq() uint64 {
+	if x != nil {
+		return x.Seq
+	}
+	return 0
+}
+
+func (x *PutBackResult) GetMessageId() string {
+	if x != nil {
+		return x.MessageId
+	}
+	return ""
+}
+
+func (x *PutBackResult) GetError() *Fault {
+	if x != nil {
+		return x.Error
+	}
+	return nil
+}
+
 var File_sluice_v1_instance_proto protoreflect.FileDescriptor
 
 const file_sluice_v1_instance_proto_rawDesc = "" +
@@ -1360,7 +2331,7 @@ const file_sluice_v1_instance_proto_rawDesc = "" +
 	"page_token\x18\x06 \x01(\tR\tpageToken\"t\n" +
 	"\x14ListMessagesResponse\x124\n" +
 	"\bmessages\x18\x01 \x03(\v2\x18.sluice.v1.ListedMessageR\bmessages\x12&\n" +
-	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"\xad\x02\n" +
+	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"\x97\x04\n" +
 	"\rListedMessage\x12,\n" +
 	"\amessage\x18\x01 \x01(\v2\x12.sluice.v1.MessageR\amessage\x12\x10\n" +
 	"\x03seq\x18\x02 \x01(\x04R\x03seq\x12#\n" +
@@ -1371,7 +2342,14 @@ const file_sluice_v1_instance_proto_rawDesc = "" +
 	"last_error\x18\x06 \x01(\tR\tlastError\x12\x19\n" +
 	"\bin_doubt\x18\a \x01(\bR\ainDoubt\x126\n" +
 	"\vdead_letter\x18\b \x01(\v2\x15.sluice.v1.DeadLetterR\n" +
-	"deadLetter\"\x89\x02\n" +
+	"deadLetter\x12\x18\n" +
+	"\aversion\x18\t \x01(\tR\aversion\x12;\n" +
+	"\x0fattempt_history\x18\n" +
+	" \x03(\v2\x12.sluice.v1.AttemptR\x0eattemptHistory\x12%\n" +
+	"\x05edits\x18\v \x03(\v2\x0f.sluice.v1.EditR\x05edits\x12(\n" +
+	"\roriginal_data\x18\f \x01(\fH\x00R\foriginalData\x88\x01\x01\x12.\n" +
+	"\x04time\x18\r \x01(\v2\x1a.google.protobuf.TimestampR\x04timeB\x10\n" +
+	"\x0e_original_data\"\xa3\x02\n" +
 	"\x15ResolveMessageRequest\x12 \n" +
 	"\vapplication\x18\x01 \x01(\tR\vapplication\x12\x1a\n" +
 	"\binstance\x18\x02 \x01(\tR\binstance\x12\x10\n" +
@@ -1381,7 +2359,8 @@ const file_sluice_v1_instance_proto_rawDesc = "" +
 	"\x04data\x18\x06 \x01(\fR\x04data\x12\x16\n" +
 	"\x06reason\x18\a \x01(\tR\x06reason\x12\x1d\n" +
 	"\n" +
-	"request_id\x18\b \x01(\tR\trequestId\"N\n" +
+	"request_id\x18\b \x01(\tR\trequestId\x12\x18\n" +
+	"\aversion\x18\t \x01(\tR\aversion\"N\n" +
 	"\x0eHistoryRequest\x12 \n" +
 	"\vapplication\x18\x01 \x01(\tR\vapplication\x12\x1a\n" +
 	"\binstance\x18\x02 \x01(\tR\binstance\"J\n" +
@@ -1401,12 +2380,94 @@ const file_sluice_v1_instance_proto_rawDesc = "" +
 	"\binstance\x18\x02 \x01(\tR\binstance\x12\x16\n" +
 	"\x06reason\x18\x03 \x01(\tR\x06reason\x12\x1d\n" +
 	"\n" +
-	"request_id\x18\x04 \x01(\tR\trequestId*d\n" +
+	"request_id\x18\x04 \x01(\tR\trequestId\"\x8f\x01\n" +
+	"\x04Hold\x12'\n" +
+	"\x04kind\x18\x01 \x01(\x0e2\x13.sluice.v1.HoldKindR\x04kind\x12\x12\n" +
+	"\x04text\x18\x02 \x01(\tR\x04text\x12\x18\n" +
+	"\arelease\x18\x03 \x01(\tR\arelease\x120\n" +
+	"\x05until\x18\x04 \x01(\v2\x1a.google.protobuf.TimestampR\x05until\"\xe7\x03\n" +
+	"\vExplanation\x12/\n" +
+	"\binstance\x18\x01 \x01(\v2\x13.sluice.v1.InstanceR\binstance\x12\x14\n" +
+	"\x05actor\x18\x02 \x01(\tR\x05actor\x12,\n" +
+	"\x04head\x18\x03 \x01(\v2\x18.sluice.v1.ListedMessageR\x04head\x12*\n" +
+	"\x11in_doubt_messages\x18\x04 \x01(\x04R\x0finDoubtMessages\x120\n" +
+	"\x05until\x18\x05 \x01(\v2\x1a.google.protobuf.TimestampR\x05until\x12+\n" +
+	"\x11recovery_attempts\x18\x06 \x01(\rR\x10recoveryAttempts\x12%\n" +
+	"\x0erecovery_error\x18\a \x01(\tR\rrecoveryError\x12\x1d\n" +
+	"\n" +
+	"owner_name\x18\b \x01(\tR\townerName\x12\x1a\n" +
+	"\bsessions\x18\t \x01(\rR\bsessions\x12,\n" +
+	"\x12sessions_with_room\x18\n" +
+	" \x01(\rR\x10sessionsWithRoom\x12%\n" +
+	"\x05holds\x18\v \x03(\v2\x0f.sluice.v1.HoldR\x05holds\x12!\n" +
+	"\fdead_letters\x18\f \x01(\rR\vdeadLetters\"\xcc\x01\n" +
+	"\x16ListDeadLettersRequest\x12 \n" +
+	"\vapplication\x18\x01 \x01(\tR\vapplication\x12\x1a\n" +
+	"\binstance\x18\x02 \x01(\tR\binstance\x12\x16\n" +
+	"\x06prefix\x18\x03 \x01(\tR\x06prefix\x12 \n" +
+	"\vfingerprint\x18\x04 \x01(\tR\vfingerprint\x12\x1b\n" +
+	"\tpage_size\x18\x05 \x01(\rR\bpageSize\x12\x1d\n" +
+	"\n" +
+	"page_token\x18\x06 \x01(\tR\tpageToken\"}\n" +
+	"\x17ListDeadLettersResponse\x12:\n" +
+	"\fdead_letters\x18\x01 \x03(\v2\x17.sluice.v1.DeadLetteredR\vdeadLetters\x12&\n" +
+	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"^\n" +
+	"\fDeadLettered\x12\x1a\n" +
+	"\binstance\x18\x01 \x01(\tR\binstance\x122\n" +
+	"\amessage\x18\x02 \x01(\v2\x18.sluice.v1.ListedMessageR\amessage\"o\n" +
+	"\x17GroupDeadLettersRequest\x12 \n" +
+	"\vapplication\x18\x01 \x01(\tR\vapplication\x12\x1a\n" +
+	"\binstance\x18\x02 \x01(\tR\binstance\x12\x16\n" +
+	"\x06prefix\x18\x03 \x01(\tR\x06prefix\"\x89\x01\n" +
+	"\x18GroupDeadLettersResponse\x122\n" +
+	"\x06groups\x18\x01 \x03(\v2\x1a.sluice.v1.DeadLetterGroupR\x06groups\x12\x1b\n" +
+	"\tlooked_at\x18\x02 \x01(\x04R\blookedAt\x12\x1c\n" +
+	"\ttruncated\x18\x03 \x01(\bR\ttruncated\"\x96\x02\n" +
+	"\x0fDeadLetterGroup\x12 \n" +
+	"\vfingerprint\x18\x01 \x01(\tR\vfingerprint\x12\x14\n" +
+	"\x05count\x18\x02 \x01(\x04R\x05count\x12\x16\n" +
+	"\x06reason\x18\x03 \x01(\tR\x06reason\x12!\n" +
+	"\fsample_error\x18\x04 \x01(\tR\vsampleError\x129\n" +
+	"\n" +
+	"first_time\x18\x05 \x01(\v2\x1a.google.protobuf.TimestampR\tfirstTime\x127\n" +
+	"\tlast_time\x18\x06 \x01(\v2\x1a.google.protobuf.TimestampR\blastTime\x12\x1c\n" +
+	"\tinstances\x18\a \x03(\tR\tinstances\"\xe0\x01\n" +
+	"\x0ePutBackRequest\x12 \n" +
+	"\vapplication\x18\x01 \x01(\tR\vapplication\x12\x1a\n" +
+	"\binstance\x18\x02 \x01(\tR\binstance\x12#\n" +
+	"\x04lane\x18\x03 \x01(\x0e2\x0f.sluice.v1.LaneR\x04lane\x12\x12\n" +
+	"\x04seqs\x18\x04 \x03(\x04R\x04seqs\x12 \n" +
+	"\vfingerprint\x18\x05 \x01(\tR\vfingerprint\x12\x16\n" +
+	"\x06reason\x18\x06 \x01(\tR\x06reason\x12\x1d\n" +
+	"\n" +
+	"request_id\x18\a \x01(\tR\trequestId\"w\n" +
+	"\x0fPutBackResponse\x122\n" +
+	"\aresults\x18\x01 \x03(\v2\x18.sluice.v1.PutBackResultR\aresults\x12\x12\n" +
+	"\x04more\x18\x02 \x01(\bR\x04more\x12\x1c\n" +
+	"\tduplicate\x18\x03 \x01(\bR\tduplicate\"h\n" +
+	"\rPutBackResult\x12\x10\n" +
+	"\x03seq\x18\x01 \x01(\x04R\x03seq\x12\x1d\n" +
+	"\n" +
+	"message_id\x18\x02 \x01(\tR\tmessageId\x12&\n" +
+	"\x05error\x18\x03 \x01(\v2\x10.sluice.v1.FaultR\x05error*d\n" +
 	"\rResolveAction\x12\x16\n" +
 	"\x12ACTION_UNSPECIFIED\x10\x00\x12\x0f\n" +
 	"\vACTION_SKIP\x10\x01\x12\x16\n" +
 	"\x12ACTION_DEAD_LETTER\x10\x02\x12\x12\n" +
-	"\x0eACTION_REPLACE\x10\x032\xcb\x04\n" +
+	"\x0eACTION_REPLACE\x10\x03*\xf9\x01\n" +
+	"\bHoldKind\x12\x14\n" +
+	"\x10HOLD_UNSPECIFIED\x10\x00\x12\x12\n" +
+	"\x0eHOLD_NO_WORKER\x10\x01\x12\x14\n" +
+	"\x10HOLD_NO_CAPACITY\x10\x02\x12\x11\n" +
+	"\rHOLD_RECOVERY\x10\x03\x12\x1d\n" +
+	"\x19HOLD_APPLICATION_RECOVERY\x10\x04\x12\x11\n" +
+	"\rHOLD_IN_DOUBT\x10\x05\x12\x1a\n" +
+	"\x16HOLD_RECOVERY_MESSAGES\x10\x06\x12\x10\n" +
+	"\fHOLD_BACKOFF\x10\a\x12\x12\n" +
+	"\x0eHOLD_IN_FLIGHT\x10\b\x12\x11\n" +
+	"\rHOLD_DRAINING\x10\t\x12\x13\n" +
+	"\x0fHOLD_TERMINATED\x10\n" +
+	"2\x86\a\n" +
 	"\x0fInstanceService\x129\n" +
 	"\x03Get\x12\x1d.sluice.v1.GetInstanceRequest\x1a\x13.sluice.v1.Instance\x12I\n" +
 	"\x04List\x12\x1f.sluice.v1.ListInstancesRequest\x1a .sluice.v1.ListInstancesResponse\x12E\n" +
@@ -1415,7 +2476,11 @@ const file_sluice_v1_instance_proto_rawDesc = "" +
 	"\fListMessages\x12\x1e.sluice.v1.ListMessagesRequest\x1a\x1f.sluice.v1.ListMessagesResponse\x12L\n" +
 	"\x0eResolveMessage\x12 .sluice.v1.ResolveMessageRequest\x1a\x18.sluice.v1.MessageStatus\x12@\n" +
 	"\aHistory\x12\x19.sluice.v1.HistoryRequest\x1a\x1a.sluice.v1.HistoryResponse\x12=\n" +
-	"\tTerminate\x12\x1b.sluice.v1.TerminateRequest\x1a\x13.sluice.v1.InstanceB\x1fZ\x1dsluice/api/sluice/v1;sluicev1b\x06proto3"
+	"\tTerminate\x12\x1b.sluice.v1.TerminateRequest\x1a\x13.sluice.v1.Instance\x12@\n" +
+	"\aExplain\x12\x1d.sluice.v1.GetInstanceRequest\x1a\x16.sluice.v1.Explanation\x12X\n" +
+	"\x0fListDeadLetters\x12!.sluice.v1.ListDeadLettersRequest\x1a\".sluice.v1.ListDeadLettersResponse\x12[\n" +
+	"\x10GroupDeadLetters\x12\".sluice.v1.GroupDeadLettersRequest\x1a#.sluice.v1.GroupDeadLettersResponse\x12@\n" +
+	"\aPutBack\x12\x19.sluice.v1.PutBackRequest\x1a\x1a.sluice.v1.PutBackResponseB\x1fZ\x1dsluice/api/sluice/v1;sluicev1b\x06proto3"
 
 var (
 	file_sluice_v1_instance_proto_rawDescOnce sync.Once
@@ -1429,74 +2494,114 @@ func file_sluice_v1_instance_proto_rawDescGZIP() []byte {
 	return file_sluice_v1_instance_proto_rawDescData
 }
 
-var file_sluice_v1_instance_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_sluice_v1_instance_proto_msgTypes = make([]protoimpl.MessageInfo, 14)
+var file_sluice_v1_instance_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
+var file_sluice_v1_instance_proto_msgTypes = make([]protoimpl.MessageInfo, 25)
 var file_sluice_v1_instance_proto_goTypes = []any{
-	(ResolveAction)(0),              // 0: sluice.v1.ResolveAction
-	(*Instance)(nil),                // 1: sluice.v1.Instance
-	(*GetInstanceRequest)(nil),      // 2: sluice.v1.GetInstanceRequest
-	(*ListInstancesRequest)(nil),    // 3: sluice.v1.ListInstancesRequest
-	(*ListInstancesResponse)(nil),   // 4: sluice.v1.ListInstancesResponse
-	(*EnterRecoveryRequest)(nil),    // 5: sluice.v1.EnterRecoveryRequest
-	(*CompleteRecoveryRequest)(nil), // 6: sluice.v1.CompleteRecoveryRequest
-	(*ListMessagesRequest)(nil),     // 7: sluice.v1.ListMessagesRequest
-	(*ListMessagesResponse)(nil),    // 8: sluice.v1.ListMessagesResponse
-	(*ListedMessage)(nil),           // 9: sluice.v1.ListedMessage
-	(*ResolveMessageRequest)(nil),   // 10: sluice.v1.ResolveMessageRequest
-	(*HistoryRequest)(nil),          // 11: sluice.v1.HistoryRequest
-	(*HistoryResponse)(nil),         // 12: sluice.v1.HistoryResponse
-	(*Transition)(nil),              // 13: sluice.v1.Transition
-	(*TerminateRequest)(nil),        // 14: sluice.v1.TerminateRequest
-	(Mode)(0),                       // 15: sluice.v1.Mode
-	(*timestamppb.Timestamp)(nil),   // 16: google.protobuf.Timestamp
-	(Lane)(0),                       // 17: sluice.v1.Lane
-	(SettlementKind)(0),             // 18: sluice.v1.SettlementKind
-	(*Message)(nil),                 // 19: sluice.v1.Message
-	(Status)(0),                     // 20: sluice.v1.Status
-	(*DeadLetter)(nil),              // 21: sluice.v1.DeadLetter
-	(*MessageStatus)(nil),           // 22: sluice.v1.MessageStatus
+	(ResolveAction)(0),               // 0: sluice.v1.ResolveAction
+	(HoldKind)(0),                    // 1: sluice.v1.HoldKind
+	(*Instance)(nil),                 // 2: sluice.v1.Instance
+	(*GetInstanceRequest)(nil),       // 3: sluice.v1.GetInstanceRequest
+	(*ListInstancesRequest)(nil),     // 4: sluice.v1.ListInstancesRequest
+	(*ListInstancesResponse)(nil),    // 5: sluice.v1.ListInstancesResponse
+	(*EnterRecoveryRequest)(nil),     // 6: sluice.v1.EnterRecoveryRequest
+	(*CompleteRecoveryRequest)(nil),  // 7: sluice.v1.CompleteRecoveryRequest
+	(*ListMessagesRequest)(nil),      // 8: sluice.v1.ListMessagesRequest
+	(*ListMessagesResponse)(nil),     // 9: sluice.v1.ListMessagesResponse
+	(*ListedMessage)(nil),            // 10: sluice.v1.ListedMessage
+	(*ResolveMessageRequest)(nil),    // 11: sluice.v1.ResolveMessageRequest
+	(*HistoryRequest)(nil),           // 12: sluice.v1.HistoryRequest
+	(*HistoryResponse)(nil),          // 13: sluice.v1.HistoryResponse
+	(*Transition)(nil),               // 14: sluice.v1.Transition
+	(*TerminateRequest)(nil),         // 15: sluice.v1.TerminateRequest
+	(*Hold)(nil),                     // 16: sluice.v1.Hold
+	(*Explanation)(nil),              // 17: sluice.v1.Explanation
+	(*ListDeadLettersRequest)(nil),   // 18: sluice.v1.ListDeadLettersRequest
+	(*ListDeadLettersResponse)(nil),  // 19: sluice.v1.ListDeadLettersResponse
+	(*DeadLettered)(nil),             // 20: sluice.v1.DeadLettered
+	(*GroupDeadLettersRequest)(nil),  // 21: sluice.v1.GroupDeadLettersRequest
+	(*GroupDeadLettersResponse)(nil), // 22: sluice.v1.GroupDeadLettersResponse
+	(*DeadLetterGroup)(nil),          // 23: sluice.v1.DeadLetterGroup
+	(*PutBackRequest)(nil),           // 24: sluice.v1.PutBackRequest
+	(*PutBackResponse)(nil),          // 25: sluice.v1.PutBackResponse
+	(*PutBackResult)(nil),            // 26: sluice.v1.PutBackResult
+	(Mode)(0),                        // 27: sluice.v1.Mode
+	(*timestamppb.Timestamp)(nil),    // 28: google.protobuf.Timestamp
+	(Lane)(0),                        // 29: sluice.v1.Lane
+	(SettlementKind)(0),              // 30: sluice.v1.SettlementKind
+	(*Message)(nil),                  // 31: sluice.v1.Message
+	(Status)(0),                      // 32: sluice.v1.Status
+	(*DeadLetter)(nil),               // 33: sluice.v1.DeadLetter
+	(*Attempt)(nil),                  // 34: sluice.v1.Attempt
+	(*Edit)(nil),                     // 35: sluice.v1.Edit
+	(*Fault)(nil),                    // 36: sluice.v1.Fault
+	(*MessageStatus)(nil),            // 37: sluice.v1.MessageStatus
 }
 var file_sluice_v1_instance_proto_depIdxs = []int32{
-	15, // 0: sluice.v1.Instance.mode:type_name -> sluice.v1.Mode
-	16, // 1: sluice.v1.Instance.oldest_deferred_time:type_name -> google.protobuf.Timestamp
-	16, // 2: sluice.v1.Instance.mode_time:type_name -> google.protobuf.Timestamp
-	15, // 3: sluice.v1.ListInstancesRequest.mode:type_name -> sluice.v1.Mode
-	1,  // 4: sluice.v1.ListInstancesResponse.instances:type_name -> sluice.v1.Instance
-	16, // 5: sluice.v1.EnterRecoveryRequest.until:type_name -> google.protobuf.Timestamp
-	17, // 6: sluice.v1.ListMessagesRequest.lane:type_name -> sluice.v1.Lane
-	18, // 7: sluice.v1.ListMessagesRequest.settlement:type_name -> sluice.v1.SettlementKind
-	9,  // 8: sluice.v1.ListMessagesResponse.messages:type_name -> sluice.v1.ListedMessage
-	19, // 9: sluice.v1.ListedMessage.message:type_name -> sluice.v1.Message
-	17, // 10: sluice.v1.ListedMessage.lane:type_name -> sluice.v1.Lane
-	20, // 11: sluice.v1.ListedMessage.status:type_name -> sluice.v1.Status
-	21, // 12: sluice.v1.ListedMessage.dead_letter:type_name -> sluice.v1.DeadLetter
-	17, // 13: sluice.v1.ResolveMessageRequest.lane:type_name -> sluice.v1.Lane
-	0,  // 14: sluice.v1.ResolveMessageRequest.action:type_name -> sluice.v1.ResolveAction
-	13, // 15: sluice.v1.HistoryResponse.transitions:type_name -> sluice.v1.Transition
-	16, // 16: sluice.v1.Transition.time:type_name -> google.protobuf.Timestamp
-	15, // 17: sluice.v1.Transition.from:type_name -> sluice.v1.Mode
-	15, // 18: sluice.v1.Transition.to:type_name -> sluice.v1.Mode
-	2,  // 19: sluice.v1.InstanceService.Get:input_type -> sluice.v1.GetInstanceRequest
-	3,  // 20: sluice.v1.InstanceService.List:input_type -> sluice.v1.ListInstancesRequest
-	5,  // 21: sluice.v1.InstanceService.EnterRecovery:input_type -> sluice.v1.EnterRecoveryRequest
-	6,  // 22: sluice.v1.InstanceService.CompleteRecovery:input_type -> sluice.v1.CompleteRecoveryRequest
-	7,  // 23: sluice.v1.InstanceService.ListMessages:input_type -> sluice.v1.ListMessagesRequest
-	10, // 24: sluice.v1.InstanceService.ResolveMessage:input_type -> sluice.v1.ResolveMessageRequest
-	11, // 25: sluice.v1.InstanceService.History:input_type -> sluice.v1.HistoryRequest
-	14, // 26: sluice.v1.InstanceService.Terminate:input_type -> sluice.v1.TerminateRequest
-	1,  // 27: sluice.v1.InstanceService.Get:output_type -> sluice.v1.Instance
-	4,  // 28: sluice.v1.InstanceService.List:output_type -> sluice.v1.ListInstancesResponse
-	1,  // 29: sluice.v1.InstanceService.EnterRecovery:output_type -> sluice.v1.Instance
-	1,  // 30: sluice.v1.InstanceService.CompleteRecovery:output_type -> sluice.v1.Instance
-	8,  // 31: sluice.v1.InstanceService.ListMessages:output_type -> sluice.v1.ListMessagesResponse
-	22, // 32: sluice.v1.InstanceService.ResolveMessage:output_type -> sluice.v1.MessageStatus
-	12, // 33: sluice.v1.InstanceService.History:output_type -> sluice.v1.HistoryResponse
-	1,  // 34: sluice.v1.InstanceService.Terminate:output_type -> sluice.v1.Instance
-	27, // [27:35] is the sub-list for method output_type
-	19, // [19:27] is the sub-list for method input_type
-	19, // [19:19] is the sub-list for extension type_name
-	19, // [19:19] is the sub-list for extension extendee
-	0,  // [0:19] is the sub-list for field type_name
+	27, // 0: sluice.v1.Instance.mode:type_name -> sluice.v1.Mode
+	28, // 1: sluice.v1.Instance.oldest_deferred_time:type_name -> google.protobuf.Timestamp
+	28, // 2: sluice.v1.Instance.mode_time:type_name -> google.protobuf.Timestamp
+	27, // 3: sluice.v1.ListInstancesRequest.mode:type_name -> sluice.v1.Mode
+	2,  // 4: sluice.v1.ListInstancesResponse.instances:type_name -> sluice.v1.Instance
+	28, // 5: sluice.v1.EnterRecoveryRequest.until:type_name -> google.protobuf.Timestamp
+	29, // 6: sluice.v1.ListMessagesRequest.lane:type_name -> sluice.v1.Lane
+	30, // 7: sluice.v1.ListMessagesRequest.settlement:type_name -> sluice.v1.SettlementKind
+	10, // 8: sluice.v1.ListMessagesResponse.messages:type_name -> sluice.v1.ListedMessage
+	31, // 9: sluice.v1.ListedMessage.message:type_name -> sluice.v1.Message
+	29, // 10: sluice.v1.ListedMessage.lane:type_name -> sluice.v1.Lane
+	32, // 11: sluice.v1.ListedMessage.status:type_name -> sluice.v1.Status
+	33, // 12: sluice.v1.ListedMessage.dead_letter:type_name -> sluice.v1.DeadLetter
+	34, // 13: sluice.v1.ListedMessage.attempt_history:type_name -> sluice.v1.Attempt
+	35, // 14: sluice.v1.ListedMessage.edits:type_name -> sluice.v1.Edit
+	28, // 15: sluice.v1.ListedMessage.time:type_name -> google.protobuf.Timestamp
+	29, // 16: sluice.v1.ResolveMessageRequest.lane:type_name -> sluice.v1.Lane
+	0,  // 17: sluice.v1.ResolveMessageRequest.action:type_name -> sluice.v1.ResolveAction
+	14, // 18: sluice.v1.HistoryResponse.transitions:type_name -> sluice.v1.Transition
+	28, // 19: sluice.v1.Transition.time:type_name -> google.protobuf.Timestamp
+	27, // 20: sluice.v1.Transition.from:type_name -> sluice.v1.Mode
+	27, // 21: sluice.v1.Transition.to:type_name -> sluice.v1.Mode
+	1,  // 22: sluice.v1.Hold.kind:type_name -> sluice.v1.HoldKind
+	28, // 23: sluice.v1.Hold.until:type_name -> google.protobuf.Timestamp
+	2,  // 24: sluice.v1.Explanation.instance:type_name -> sluice.v1.Instance
+	10, // 25: sluice.v1.Explanation.head:type_name -> sluice.v1.ListedMessage
+	28, // 26: sluice.v1.Explanation.until:type_name -> google.protobuf.Timestamp
+	16, // 27: sluice.v1.Explanation.holds:type_name -> sluice.v1.Hold
+	20, // 28: sluice.v1.ListDeadLettersResponse.dead_letters:type_name -> sluice.v1.DeadLettered
+	10, // 29: sluice.v1.DeadLettered.message:type_name -> sluice.v1.ListedMessage
+	23, // 30: sluice.v1.GroupDeadLettersResponse.groups:type_name -> sluice.v1.DeadLetterGroup
+	28, // 31: sluice.v1.DeadLetterGroup.first_time:type_name -> google.protobuf.Timestamp
+	28, // 32: sluice.v1.DeadLetterGroup.last_time:type_name -> google.protobuf.Timestamp
+	29, // 33: sluice.v1.PutBackRequest.lane:type_name -> sluice.v1.Lane
+	26, // 34: sluice.v1.PutBackResponse.results:type_name -> sluice.v1.PutBackResult
+	36, // 35: sluice.v1.PutBackResult.error:type_name -> sluice.v1.Fault
+	3,  // 36: sluice.v1.InstanceService.Get:input_type -> sluice.v1.GetInstanceRequest
+	4,  // 37: sluice.v1.InstanceService.List:input_type -> sluice.v1.ListInstancesRequest
+	6,  // 38: sluice.v1.InstanceService.EnterRecovery:input_type -> sluice.v1.EnterRecoveryRequest
+	7,  // 39: sluice.v1.InstanceService.CompleteRecovery:input_type -> sluice.v1.CompleteRecoveryRequest
+	8,  // 40: sluice.v1.InstanceService.ListMessages:input_type -> sluice.v1.ListMessagesRequest
+	11, // 41: sluice.v1.InstanceService.ResolveMessage:input_type -> sluice.v1.ResolveMessageRequest
+	12, // 42: sluice.v1.InstanceService.History:input_type -> sluice.v1.HistoryRequest
+	15, // 43: sluice.v1.InstanceService.Terminate:input_type -> sluice.v1.TerminateRequest
+	3,  // 44: sluice.v1.InstanceService.Explain:input_type -> sluice.v1.GetInstanceRequest
+	18, // 45: sluice.v1.InstanceService.ListDeadLetters:input_type -> sluice.v1.ListDeadLettersRequest
+	21, // 46: sluice.v1.InstanceService.GroupDeadLetters:input_type -> sluice.v1.GroupDeadLettersRequest
+	24, // 47: sluice.v1.InstanceService.PutBack:input_type -> sluice.v1.PutBackRequest
+	2,  // 48: sluice.v1.InstanceService.Get:output_type -> sluice.v1.Instance
+	5,  // 49: sluice.v1.InstanceService.List:output_type -> sluice.v1.ListInstancesResponse
+	2,  // 50: sluice.v1.InstanceService.EnterRecovery:output_type -> sluice.v1.Instance
+	2,  // 51: sluice.v1.InstanceService.CompleteRecovery:output_type -> sluice.v1.Instance
+	9,  // 52: sluice.v1.InstanceService.ListMessages:output_type -> sluice.v1.ListMessagesResponse
+	37, // 53: sluice.v1.InstanceService.ResolveMessage:output_type -> sluice.v1.MessageStatus
+	13, // 54: sluice.v1.InstanceService.History:output_type -> sluice.v1.HistoryResponse
+	2,  // 55: sluice.v1.InstanceService.Terminate:output_type -> sluice.v1.Instance
+	17, // 56: sluice.v1.InstanceService.Explain:output_type -> sluice.v1.Explanation
+	19, // 57: sluice.v1.InstanceService.ListDeadLetters:output_type -> sluice.v1.ListDeadLettersResponse
+	22, // 58: sluice.v1.InstanceService.GroupDeadLetters:output_type -> sluice.v1.GroupDeadLettersResponse
+	25, // 59: sluice.v1.InstanceService.PutBack:output_type -> sluice.v1.PutBackResponse
+	48, // [48:60] is the sub-list for method output_type
+	36, // [36:48] is the sub-list for method input_type
+	36, // [36:36] is the sub-list for extension type_name
+	36, // [36:36] is the sub-list for extension extendee
+	0,  // [0:36] is the sub-list for field type_name
 }
 
 func init() { file_sluice_v1_instance_proto_init() }
@@ -1505,13 +2610,14 @@ func file_sluice_v1_instance_proto_init() {
 		return
 	}
 	file_sluice_v1_common_proto_init()
+	file_sluice_v1_instance_proto_msgTypes[8].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_sluice_v1_instance_proto_rawDesc), len(file_sluice_v1_instance_proto_rawDesc)),
-			NumEnums:      1,
-			NumMessages:   14,
+			NumEnums:      2,
+			NumMessages:   25,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -747,10 +747,12 @@ func (x *RecoveryWork) GetDeferredMessages() uint64 {
 }
 
 type InDoubt struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Lane          Lane                   `protobuf:"varint,1,opt,name=lane,proto3,enum=sluice.v1.Lane" json:"lane,omitempty"`
-	Seq           uint64                 `protobuf:"varint,2,opt,name=seq,proto3" json:"seq,omitempty"`
-	Message       *Message               `protobuf:"bytes,3,opt,name=message,proto3" json:"message,omitempty"`
+	state   protoimpl.MessageState `protogen:"open.v1"`
+	Lane    Lane                   `protobuf:"varint,1,opt,name=lane,proto3,enum=sluice.v1.Lane" json:"lane,omitempty"`
+	Seq     uint64                 `protobuf:"varint,2,opt,name=seq,proto3" json:"seq,omitempty"`
+	Message *Message               `protobuf:"bytes,3,opt,name=message,proto3" json:"message,omitempty"`
+	// The last attempts that failed, oldest first, at most 10.
+	Attempts      []*Attempt `protobuf:"bytes,4,rep,name=attempts,proto3" json:"attempts,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -802,6 +804,13 @@ func (x *InDoubt) GetSeq() uint64 {
 func (x *InDoubt) GetMessage() *Message {
 	if x != nil {
 		return x.Message
+	}
+	return nil
+}
+
+func (x *InDoubt) GetAttempts() []*Attempt {
+	if x != nil {
+		return x.Attempts
 	}
 	return nil
 }
@@ -1288,11 +1297,12 @@ const file_sluice_v1_worker_proto_rawDesc = "" +
 	"\fRecoveryWork\x12\x14\n" +
 	"\x05cause\x18\x01 \x01(\tR\x05cause\x12-\n" +
 	"\bin_doubt\x18\x02 \x03(\v2\x12.sluice.v1.InDoubtR\ainDoubt\x12+\n" +
-	"\x11deferred_messages\x18\x03 \x01(\x04R\x10deferredMessages\"n\n" +
+	"\x11deferred_messages\x18\x03 \x01(\x04R\x10deferredMessages\"\x9e\x01\n" +
 	"\aInDoubt\x12#\n" +
 	"\x04lane\x18\x01 \x01(\x0e2\x0f.sluice.v1.LaneR\x04lane\x12\x10\n" +
 	"\x03seq\x18\x02 \x01(\x04R\x03seq\x12,\n" +
-	"\amessage\x18\x03 \x01(\v2\x12.sluice.v1.MessageR\amessage\"\xf0\x03\n" +
+	"\amessage\x18\x03 \x01(\v2\x12.sluice.v1.MessageR\amessage\x12.\n" +
+	"\battempts\x18\x04 \x03(\v2\x12.sluice.v1.AttemptR\battempts\"\xf0\x03\n" +
 	"\n" +
 	"Settlement\x12 \n" +
 	"\vapplication\x18\x01 \x01(\tR\vapplication\x12\x1a\n" +
@@ -1388,7 +1398,8 @@ var file_sluice_v1_worker_proto_goTypes = []any{
 	(*durationpb.Duration)(nil),  // 19: google.protobuf.Duration
 	(Lane)(0),                    // 20: sluice.v1.Lane
 	(*Message)(nil),              // 21: sluice.v1.Message
-	(*Fault)(nil),                // 22: sluice.v1.Fault
+	(*Attempt)(nil),              // 22: sluice.v1.Attempt
+	(*Fault)(nil),                // 23: sluice.v1.Fault
 }
 var file_sluice_v1_worker_proto_depIdxs = []int32{
 	19, // 0: sluice.v1.OpenSessionRequest.ttl:type_name -> google.protobuf.Duration
@@ -1403,33 +1414,34 @@ var file_sluice_v1_worker_proto_depIdxs = []int32{
 	12, // 9: sluice.v1.RecoveryWork.in_doubt:type_name -> sluice.v1.InDoubt
 	20, // 10: sluice.v1.InDoubt.lane:type_name -> sluice.v1.Lane
 	21, // 11: sluice.v1.InDoubt.message:type_name -> sluice.v1.Message
-	20, // 12: sluice.v1.Settlement.lane:type_name -> sluice.v1.Lane
-	1,  // 13: sluice.v1.Settlement.outcome:type_name -> sluice.v1.Outcome
-	19, // 14: sluice.v1.Settlement.retry_after:type_name -> google.protobuf.Duration
-	21, // 15: sluice.v1.Settlement.outgoing:type_name -> sluice.v1.Message
-	13, // 16: sluice.v1.SettleRequest.settlements:type_name -> sluice.v1.Settlement
-	16, // 17: sluice.v1.SettleResponse.results:type_name -> sluice.v1.SettleResult
-	22, // 18: sluice.v1.SettleResult.error:type_name -> sluice.v1.Fault
-	13, // 19: sluice.v1.WorkRequest.settlements:type_name -> sluice.v1.Settlement
-	10, // 20: sluice.v1.WorkResponse.deliveries:type_name -> sluice.v1.Delivery
-	16, // 21: sluice.v1.WorkResponse.results:type_name -> sluice.v1.SettleResult
-	2,  // 22: sluice.v1.WorkerService.OpenSession:input_type -> sluice.v1.OpenSessionRequest
-	4,  // 23: sluice.v1.WorkerService.KeepAlive:input_type -> sluice.v1.KeepAliveRequest
-	6,  // 24: sluice.v1.WorkerService.CloseSession:input_type -> sluice.v1.CloseSessionRequest
-	8,  // 25: sluice.v1.WorkerService.Poll:input_type -> sluice.v1.PollRequest
-	14, // 26: sluice.v1.WorkerService.Settle:input_type -> sluice.v1.SettleRequest
-	17, // 27: sluice.v1.WorkerService.Work:input_type -> sluice.v1.WorkRequest
-	3,  // 28: sluice.v1.WorkerService.OpenSession:output_type -> sluice.v1.OpenSessionResponse
-	5,  // 29: sluice.v1.WorkerService.KeepAlive:output_type -> sluice.v1.KeepAliveResponse
-	7,  // 30: sluice.v1.WorkerService.CloseSession:output_type -> sluice.v1.CloseSessionResponse
-	9,  // 31: sluice.v1.WorkerService.Poll:output_type -> sluice.v1.PollResponse
-	15, // 32: sluice.v1.WorkerService.Settle:output_type -> sluice.v1.SettleResponse
-	18, // 33: sluice.v1.WorkerService.Work:output_type -> sluice.v1.WorkResponse
-	28, // [28:34] is the sub-list for method output_type
-	22, // [22:28] is the sub-list for method input_type
-	22, // [22:22] is the sub-list for extension type_name
-	22, // [22:22] is the sub-list for extension extendee
-	0,  // [0:22] is the sub-list for field type_name
+	22, // 12: sluice.v1.InDoubt.attempts:type_name -> sluice.v1.Attempt
+	20, // 13: sluice.v1.Settlement.lane:type_name -> sluice.v1.Lane
+	1,  // 14: sluice.v1.Settlement.outcome:type_name -> sluice.v1.Outcome
+	19, // 15: sluice.v1.Settlement.retry_after:type_name -> google.protobuf.Duration
+	21, // 16: sluice.v1.Settlement.outgoing:type_name -> sluice.v1.Message
+	13, // 17: sluice.v1.SettleRequest.settlements:type_name -> sluice.v1.Settlement
+	16, // 18: sluice.v1.SettleResponse.results:type_name -> sluice.v1.SettleResult
+	23, // 19: sluice.v1.SettleResult.error:type_name -> sluice.v1.Fault
+	13, // 20: sluice.v1.WorkRequest.settlements:type_name -> sluice.v1.Settlement
+	10, // 21: sluice.v1.WorkResponse.deliveries:type_name -> sluice.v1.Delivery
+	16, // 22: sluice.v1.WorkResponse.results:type_name -> sluice.v1.SettleResult
+	2,  // 23: sluice.v1.WorkerService.OpenSession:input_type -> sluice.v1.OpenSessionRequest
+	4,  // 24: sluice.v1.WorkerService.KeepAlive:input_type -> sluice.v1.KeepAliveRequest
+	6,  // 25: sluice.v1.WorkerService.CloseSession:input_type -> sluice.v1.CloseSessionRequest
+	8,  // 26: sluice.v1.WorkerService.Poll:input_type -> sluice.v1.PollRequest
+	14, // 27: sluice.v1.WorkerService.Settle:input_type -> sluice.v1.SettleRequest
+	17, // 28: sluice.v1.WorkerService.Work:input_type -> sluice.v1.WorkRequest
+	3,  // 29: sluice.v1.WorkerService.OpenSession:output_type -> sluice.v1.OpenSessionResponse
+	5,  // 30: sluice.v1.WorkerService.KeepAlive:output_type -> sluice.v1.KeepAliveResponse
+	7,  // 31: sluice.v1.WorkerService.CloseSession:output_type -> sluice.v1.CloseSessionResponse
+	9,  // 32: sluice.v1.WorkerService.Poll:output_type -> sluice.v1.PollResponse
+	15, // 33: sluice.v1.WorkerService.Settle:output_type -> sluice.v1.SettleResponse
+	18, // 34: sluice.v1.WorkerService.Work:output_type -> sluice.v1.WorkResponse
+	29, // [29:35] is the sub-list for method output_type
+	23, // [23:29] is the sub-list for method input_type
+	23, // [23:23] is the sub-list for extension type_name
+	23, // [23:23] is the sub-list for extension extendee
+	0,  // [0:23] is the sub-list for field type_name
 }
 
 func init() { file_sluice_v1_worker_proto_init() }

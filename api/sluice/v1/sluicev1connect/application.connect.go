@@ -60,6 +60,11 @@ const (
 	OperationServicePauseProcedure = "/sluice.v1.OperationService/Pause"
 	// OperationServiceResumeProcedure is the fully-qualified name of the OperationService's Resume RPC.
 	OperationServiceResumeProcedure = "/sluice.v1.OperationService/Resume"
+	// OperationServiceStartProcedure is the fully-qualified name of the OperationService's Start RPC.
+	OperationServiceStartProcedure = "/sluice.v1.OperationService/Start"
+	// OperationServiceListItemsProcedure is the fully-qualified name of the OperationService's
+	// ListItems RPC.
+	OperationServiceListItemsProcedure = "/sluice.v1.OperationService/ListItems"
 )
 
 // ApplicationServiceClient is a client for the sluice.v1.ApplicationService service.
@@ -249,6 +254,10 @@ type OperationServiceClient interface {
 	Cancel(context.Context, *connect.Request[v1.GetOperationRequest]) (*connect.Response[v1.Operation], error)
 	Pause(context.Context, *connect.Request[v1.GetOperationRequest]) (*connect.Response[v1.Operation], error)
 	Resume(context.Context, *connect.Request[v1.GetOperationRequest]) (*connect.Response[v1.Operation], error)
+	// Start begins an operation over the instances that a selector chooses now, at most 100,000.
+	Start(context.Context, *connect.Request[v1.StartOperationRequest]) (*connect.Response[v1.StartOperationResponse], error)
+	// ListItems tells what became of each instance of an operation's set.
+	ListItems(context.Context, *connect.Request[v1.ListOperationItemsRequest]) (*connect.Response[v1.ListOperationItemsResponse], error)
 }
 
 // NewOperationServiceClient constructs a client for the sluice.v1.OperationService service. By
@@ -292,16 +301,30 @@ func NewOperationServiceClient(httpClient connect.HTTPClient, baseURL string, op
 			connect.WithSchema(operationServiceMethods.ByName("Resume")),
 			connect.WithClientOptions(opts...),
 		),
+		start: connect.NewClient[v1.StartOperationRequest, v1.StartOperationResponse](
+			httpClient,
+			baseURL+OperationServiceStartProcedure,
+			connect.WithSchema(operationServiceMethods.ByName("Start")),
+			connect.WithClientOptions(opts...),
+		),
+		listItems: connect.NewClient[v1.ListOperationItemsRequest, v1.ListOperationItemsResponse](
+			httpClient,
+			baseURL+OperationServiceListItemsProcedure,
+			connect.WithSchema(operationServiceMethods.ByName("ListItems")),
+			connect.WithClientOptions(opts...),
+		),
 	}
 }
 
 // operationServiceClient implements OperationServiceClient.
 type operationServiceClient struct {
-	list   *connect.Client[v1.ListOperationsRequest, v1.ListOperationsResponse]
-	get    *connect.Client[v1.GetOperationRequest, v1.Operation]
-	cancel *connect.Client[v1.GetOperationRequest, v1.Operation]
-	pause  *connect.Client[v1.GetOperationRequest, v1.Operation]
-	resume *connect.Client[v1.GetOperationRequest, v1.Operation]
+	list      *connect.Client[v1.ListOperationsRequest, v1.ListOperationsResponse]
+	get       *connect.Client[v1.GetOperationRequest, v1.Operation]
+	cancel    *connect.Client[v1.GetOperationRequest, v1.Operation]
+	pause     *connect.Client[v1.GetOperationRequest, v1.Operation]
+	resume    *connect.Client[v1.GetOperationRequest, v1.Operation]
+	start     *connect.Client[v1.StartOperationRequest, v1.StartOperationResponse]
+	listItems *connect.Client[v1.ListOperationItemsRequest, v1.ListOperationItemsResponse]
 }
 
 // List calls sluice.v1.OperationService.List.
@@ -329,6 +352,16 @@ func (c *operationServiceClient) Resume(ctx context.Context, req *connect.Reques
 	return c.resume.CallUnary(ctx, req)
 }
 
+// Start calls sluice.v1.OperationService.Start.
+func (c *operationServiceClient) Start(ctx context.Context, req *connect.Request[v1.StartOperationRequest]) (*connect.Response[v1.StartOperationResponse], error) {
+	return c.start.CallUnary(ctx, req)
+}
+
+// ListItems calls sluice.v1.OperationService.ListItems.
+func (c *operationServiceClient) ListItems(ctx context.Context, req *connect.Request[v1.ListOperationItemsRequest]) (*connect.Response[v1.ListOperationItemsResponse], error) {
+	return c.listItems.CallUnary(ctx, req)
+}
+
 // OperationServiceHandler is an implementation of the sluice.v1.OperationService service.
 type OperationServiceHandler interface {
 	List(context.Context, *connect.Request[v1.ListOperationsRequest]) (*connect.Response[v1.ListOperationsResponse], error)
@@ -336,6 +369,10 @@ type OperationServiceHandler interface {
 	Cancel(context.Context, *connect.Request[v1.GetOperationRequest]) (*connect.Response[v1.Operation], error)
 	Pause(context.Context, *connect.Request[v1.GetOperationRequest]) (*connect.Response[v1.Operation], error)
 	Resume(context.Context, *connect.Request[v1.GetOperationRequest]) (*connect.Response[v1.Operation], error)
+	// Start begins an operation over the instances that a selector chooses now, at most 100,000.
+	Start(context.Context, *connect.Request[v1.StartOperationRequest]) (*connect.Response[v1.StartOperationResponse], error)
+	// ListItems tells what became of each instance of an operation's set.
+	ListItems(context.Context, *connect.Request[v1.ListOperationItemsRequest]) (*connect.Response[v1.ListOperationItemsResponse], error)
 }
 
 // NewOperationServiceHandler builds an HTTP handler from the service implementation. It returns the
@@ -375,6 +412,18 @@ func NewOperationServiceHandler(svc OperationServiceHandler, opts ...connect.Han
 		connect.WithSchema(operationServiceMethods.ByName("Resume")),
 		connect.WithHandlerOptions(opts...),
 	)
+	operationServiceStartHandler := connect.NewUnaryHandler(
+		OperationServiceStartProcedure,
+		svc.Start,
+		connect.WithSchema(operationServiceMethods.ByName("Start")),
+		connect.WithHandlerOptions(opts...),
+	)
+	operationServiceListItemsHandler := connect.NewUnaryHandler(
+		OperationServiceListItemsProcedure,
+		svc.ListItems,
+		connect.WithSchema(operationServiceMethods.ByName("ListItems")),
+		connect.WithHandlerOptions(opts...),
+	)
 	return "/sluice.v1.OperationService/", http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		switch r.URL.Path {
 		case OperationServiceListProcedure:
@@ -387,6 +436,10 @@ func NewOperationServiceHandler(svc OperationServiceHandler, opts ...connect.Han
 			operationServicePauseHandler.ServeHTTP(w, r)
 		case OperationServiceResumeProcedure:
 			operationServiceResumeHandler.ServeHTTP(w, r)
+		case OperationServiceStartProcedure:
+			operationServiceStartHandler.ServeHTTP(w, r)
+		case OperationServiceListItemsProcedure:
+			operationServiceListItemsHandler.ServeHTTP(w, r)
 		default:
 			http.NotFound(w, r)
 		}
@@ -414,4 +467,12 @@ func (UnimplementedOperationServiceHandler) Pause(context.Context, *connect.Requ
 
 func (UnimplementedOperationServiceHandler) Resume(context.Context, *connect.Request[v1.GetOperationRequest]) (*connect.Response[v1.Operation], error) {
 	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("sluice.v1.OperationService.Resume is not implemented"))
+}
+
+func (UnimplementedOperationServiceHandler) Start(context.Context, *connect.Request[v1.StartOperationRequest]) (*connect.Response[v1.StartOperationResponse], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("sluice.v1.OperationService.Start is not implemented"))
+}
+
+func (UnimplementedOperationServiceHandler) ListItems(context.Context, *connect.Request[v1.ListOperationItemsRequest]) (*connect.Response[v1.ListOperationItemsResponse], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("sluice.v1.OperationService.ListItems is not implemented"))
 }

@@ -41,7 +41,7 @@ const (
 
 // EventServiceClient is a client for the sluice.v1.EventService service.
 type EventServiceClient interface {
-	// Watch streams events from an index on.
+	// Watch streams events in the order of the log, from any node, from a place on.
 	Watch(context.Context, *connect.Request[v1.WatchRequest]) (*connect.ServerStreamForClient[v1.WatchResponse], error)
 }
 
@@ -77,7 +77,7 @@ func (c *eventServiceClient) Watch(ctx context.Context, req *connect.Request[v1.
 
 // EventServiceHandler is an implementation of the sluice.v1.EventService service.
 type EventServiceHandler interface {
-	// Watch streams events from an index on.
+	// Watch streams events in the order of the log, from any node, from a place on.
 	Watch(context.Context, *connect.Request[v1.WatchRequest], *connect.ServerStream[v1.WatchResponse]) error
 }
 

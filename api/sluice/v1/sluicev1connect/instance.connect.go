@@ -56,6 +56,16 @@ const (
 	// InstanceServiceTerminateProcedure is the fully-qualified name of the InstanceService's Terminate
 	// RPC.
 	InstanceServiceTerminateProcedure = "/sluice.v1.InstanceService/Terminate"
+	// InstanceServiceExplainProcedure is the fully-qualified name of the InstanceService's Explain RPC.
+	InstanceServiceExplainProcedure = "/sluice.v1.InstanceService/Explain"
+	// InstanceServiceListDeadLettersProcedure is the fully-qualified name of the InstanceService's
+	// ListDeadLetters RPC.
+	InstanceServiceListDeadLettersProcedure = "/sluice.v1.InstanceService/ListDeadLetters"
+	// InstanceServiceGroupDeadLettersProcedure is the fully-qualified name of the InstanceService's
+	// GroupDeadLetters RPC.
+	InstanceServiceGroupDeadLettersProcedure = "/sluice.v1.InstanceService/GroupDeadLetters"
+	// InstanceServicePutBackProcedure is the fully-qualified name of the InstanceService's PutBack RPC.
+	InstanceServicePutBackProcedure = "/sluice.v1.InstanceService/PutBack"
 )
 
 // InstanceServiceClient is a client for the sluice.v1.InstanceService service.
@@ -68,6 +78,14 @@ type InstanceServiceClient interface {
 	ResolveMessage(context.Context, *connect.Request[v1.ResolveMessageRequest]) (*connect.Response[v1.MessageStatus], error)
 	History(context.Context, *connect.Request[v1.HistoryRequest]) (*connect.Response[v1.HistoryResponse], error)
 	Terminate(context.Context, *connect.Request[v1.TerminateRequest]) (*connect.Response[v1.Instance], error)
+	// Explain tells what holds an instance, and what would release it.
+	Explain(context.Context, *connect.Request[v1.GetInstanceRequest]) (*connect.Response[v1.Explanation], error)
+	// ListDeadLetters lists dead letters over the instances of an application.
+	ListDeadLetters(context.Context, *connect.Request[v1.ListDeadLettersRequest]) (*connect.Response[v1.ListDeadLettersResponse], error)
+	// GroupDeadLetters counts dead letters that failed alike.
+	GroupDeadLetters(context.Context, *connect.Request[v1.GroupDeadLettersRequest]) (*connect.Response[v1.GroupDeadLettersResponse], error)
+	// PutBack returns dead letters of one instance to their old place in its inbox.
+	PutBack(context.Context, *connect.Request[v1.PutBackRequest]) (*connect.Response[v1.PutBackResponse], error)
 }
 
 // NewInstanceServiceClient constructs a client for the sluice.v1.InstanceService service. By
@@ -129,6 +147,30 @@ func NewInstanceServiceClient(httpClient connect.HTTPClient, baseURL string, opt
 			connect.WithSchema(instanceServiceMethods.ByName("Terminate")),
 			connect.WithClientOptions(opts...),
 		),
+		explain: connect.NewClient[v1.GetInstanceRequest, v1.Explanation](
+			httpClient,
+			baseURL+InstanceServiceExplainProcedure,
+			connect.WithSchema(instanceServiceMethods.ByName("Explain")),
+			connect.WithClientOptions(opts...),
+		),
+		listDeadLetters: connect.NewClient[v1.ListDeadLettersRequest, v1.ListDeadLettersResponse](
+			httpClient,
+			baseURL+InstanceServiceListDeadLettersProcedure,
+			connect.WithSchema(instanceServiceMethods.ByName("ListDeadLetters")),
+			connect.WithClientOptions(opts...),
+		),
+		groupDeadLetters: connect.NewClient[v1.GroupDeadLettersRequest, v1.GroupDeadLettersResponse](
+			httpClient,
+			baseURL+InstanceServiceGroupDeadLettersProcedure,
+			connect.WithSchema(instanceServiceMethods.ByName("GroupDeadLetters")),
+			connect.WithClientOptions(opts...),
+		),
+		putBack: connect.NewClient[v1.PutBackRequest, v1.PutBackResponse](
+			httpClient,
+			baseURL+InstanceServicePutBackProcedure,
+			connect.WithSchema(instanceServiceMethods.ByName("PutBack")),
+			connect.WithClientOptions(opts...),
+		),
 	}
 }
 
@@ -142,6 +184,10 @@ type instanceServiceClient struct {
 	resolveMessage   *connect.Client[v1.ResolveMessageRequest, v1.MessageStatus]
 	history          *connect.Client[v1.HistoryRequest, v1.HistoryResponse]
 	terminate        *connect.Client[v1.TerminateRequest, v1.Instance]
+	explain          *connect.Client[v1.GetInstanceRequest, v1.Explanation]
+	listDeadLetters  *connect.Client[v1.ListDeadLettersRequest, v1.ListDeadLettersResponse]
+	groupDeadLetters *connect.Client[v1.GroupDeadLettersRequest, v1.GroupDeadLettersResponse]
+	putBack          *connect.Client[v1.PutBackRequest, v1.PutBackResponse]
 }
 
 // Get calls sluice.v1.InstanceService.Get.
@@ -184,6 +230,26 @@ func (c *instanceServiceClient) Terminate(ctx context.Context, req *connect.Requ
 	return c.terminate.CallUnary(ctx, req)
 }
 
+// Explain calls sluice.v1.InstanceService.Explain.
+func (c *instanceServiceClient) Explain(ctx context.Context, req *connect.Request[v1.GetInstanceRequest]) (*connect.Response[v1.Explanation], error) {
+	return c.explain.CallUnary(ctx, req)
+}
+
+// ListDeadLetters calls sluice.v1.InstanceService.ListDeadLetters.
+func (c *instanceServiceClient) ListDeadLetters(ctx context.Context, req *connect.Request[v1.ListDeadLettersRequest]) (*connect.Response[v1.ListDeadLettersResponse], error) {
+	return c.listDeadLetters.CallUnary(ctx, req)
+}
+
+// GroupDeadLetters calls sluice.v1.InstanceService.GroupDeadLetters.
+func (c *instanceServiceClient) GroupDeadLetters(ctx context.Context, req *connect.Request[v1.GroupDeadLettersRequest]) (*connect.Response[v1.GroupDeadLettersResponse], error) {
+	return c.groupDeadLetters.CallUnary(ctx, req)
+}
+
+// PutBack calls sluice.v1.InstanceService.PutBack.
+func (c *instanceServiceClient) PutBack(ctx context.Context, req *connect.Request[v1.PutBackRequest]) (*connect.Response[v1.PutBackResponse], error) {
+	return c.putBack.CallUnary(ctx, req)
+}
+
 // InstanceServiceHandler is an implementation of the sluice.v1.InstanceService service.
 type InstanceServiceHandler interface {
 	Get(context.Context, *connect.Request[v1.GetInstanceRequest]) (*connect.Response[v1.Instance], error)
@@ -194,6 +260,14 @@ type InstanceServiceHandler interface {
 	ResolveMessage(context.Context, *connect.Request[v1.ResolveMessageRequest]) (*connect.Response[v1.MessageStatus], error)
 	History(context.Context, *connect.Request[v1.HistoryRequest]) (*connect.Response[v1.HistoryResponse], error)
 	Terminate(context.Context, *connect.Request[v1.TerminateRequest]) (*connect.Response[v1.Instance], error)
+	// Explain tells what holds an instance, and what would release it.
+	Explain(context.Context, *connect.Request[v1.GetInstanceRequest]) (*connect.Response[v1.Explanation], error)
+	// ListDeadLetters lists dead letters over the instances of an application.
+	ListDeadLetters(context.Context, *connect.Request[v1.ListDeadLettersRequest]) (*connect.Response[v1.ListDeadLettersResponse], error)
+	// GroupDeadLetters counts dead letters that failed alike.
+	GroupDeadLetters(context.Context, *connect.Request[v1.GroupDeadLettersRequest]) (*connect.Response[v1.GroupDeadLettersResponse], error)
+	// PutBack returns dead letters of one instance to their old place in its inbox.
+	PutBack(context.Context, *connect.Request[v1.PutBackRequest]) (*connect.Response[v1.PutBackResponse], error)
 }
 
 // NewInstanceServiceHandler builds an HTTP handler from the service implementation. It returns the
@@ -251,6 +325,30 @@ func NewInstanceServiceHandler(svc InstanceServiceHandler, opts ...connect.Handl
 		connect.WithSchema(instanceServiceMethods.ByName("Terminate")),
 		connect.WithHandlerOptions(opts...),
 	)
+	instanceServiceExplainHandler := connect.NewUnaryHandler(
+		InstanceServiceExplainProcedure,
+		svc.Explain,
+		connect.WithSchema(instanceServiceMethods.ByName("Explain")),
+		connect.WithHandlerOptions(opts...),
+	)
+	instanceServiceListDeadLettersHandler := connect.NewUnaryHandler(
+		InstanceServiceListDeadLettersProcedure,
+		svc.ListDeadLetters,
+		connect.WithSchema(instanceServiceMethods.ByName("ListDeadLetters")),
+		connect.WithHandlerOptions(opts...),
+	)
+	instanceServiceGroupDeadLettersHandler := connect.NewUnaryHandler(
+		InstanceServiceGroupDeadLettersProcedure,
+		svc.GroupDeadLetters,
+		connect.WithSchema(instanceServiceMethods.ByName("GroupDeadLetters")),
+		connect.WithHandlerOptions(opts...),
+	)
+	instanceServicePutBackHandler := connect.NewUnaryHandler(
+		InstanceServicePutBackProcedure,
+		svc.PutBack,
+		connect.WithSchema(instanceServiceMethods.ByName("PutBack")),
+		connect.WithHandlerOptions(opts...),
+	)
 	return "/sluice.v1.InstanceService/", http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		switch r.URL.Path {
 		case InstanceServiceGetProcedure:
@@ -269,6 +367,14 @@ func NewInstanceServiceHandler(svc InstanceServiceHandler, opts ...connect.Handl
 			instanceServiceHistoryHandler.ServeHTTP(w, r)
 		case InstanceServiceTerminateProcedure:
 			instanceServiceTerminateHandler.ServeHTTP(w, r)
+		case InstanceServiceExplainProcedure:
+			instanceServiceExplainHandler.ServeHTTP(w, r)
+		case InstanceServiceListDeadLettersProcedure:
+			instanceServiceListDeadLettersHandler.ServeHTTP(w, r)
+		case InstanceServiceGroupDeadLettersProcedure:
+			instanceServiceGroupDeadLettersHandler.ServeHTTP(w, r)
+		case InstanceServicePutBackProcedure:
+			instanceServicePutBackHandler.ServeHTTP(w, r)
 		default:
 			http.NotFound(w, r)
 		}
@@ -308,4 +414,20 @@ func (UnimplementedInstanceServiceHandler) History(context.Context, *connect.Req
 
 func (UnimplementedInstanceServiceHandler) Terminate(context.Context, *connect.Request[v1.TerminateRequest]) (*connect.Response[v1.Instance], error) {
 	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("sluice.v1.InstanceService.Terminate is not implemented"))
+}
+
+func (UnimplementedInstanceServiceHandler) Explain(context.Context, *connect.Request[v1.GetInstanceRequest]) (*connect.Response[v1.Explanation], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("sluice.v1.InstanceService.Explain is not implemented"))
+}
+
+func (UnimplementedInstanceServiceHandler) ListDeadLetters(context.Context, *connect.Request[v1.ListDeadLettersRequest]) (*connect.Response[v1.ListDeadLettersResponse], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("sluice.v1.InstanceService.ListDeadLetters is not implemented"))
+}
+
+func (UnimplementedInstanceServiceHandler) GroupDeadLetters(context.Context, *connect.Request[v1.GroupDeadLettersRequest]) (*connect.Response[v1.GroupDeadLettersResponse], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("sluice.v1.InstanceService.GroupDeadLetters is not implemented"))
+}
+
+func (UnimplementedInstanceServiceHandler) PutBack(context.Context, *connect.Request[v1.PutBackRequest]) (*connect.Response[v1.PutBackResponse], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("sluice.v1.InstanceService.PutBack is not implemented"))
 }

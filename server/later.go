@@ -1,0 +1,39 @@
+package server
+
+import (
+	"context"
+
+	"connectrpc.com/connect"
+
+	sluicev1 "sluice/api/sluice/v1"
+)
+
+// Explain answers that this version does not serve it.
+func (*instanceService) Explain(context.Context, *connect.Request[sluicev1.GetInstanceRequest]) (*connect.Response[sluicev1.Explanation], error) {
+	return nil, notServed("InstanceService.Explain", "InstanceService.Get shows the mode, its cause and the backlog")
+}
+
+// ListDeadLetters answers that this version does not serve it.
+func (*instanceService) ListDeadLetters(context.Context, *connect.Request[sluicev1.ListDeadLettersRequest]) (*connect.Response[sluicev1.ListDeadLettersResponse], error) {
+	return nil, notServed("InstanceService.ListDeadLetters", "InstanceService.ListMessages lists the dead letters of one instance")
+}
+
+// GroupDeadLetters answers that this version does not serve it.
+func (*instanceService) GroupDeadLetters(context.Context, *connect.Request[sluicev1.GroupDeadLettersRequest]) (*connect.Response[sluicev1.GroupDeadLettersResponse], error) {
+	return nil, notServed("InstanceService.GroupDeadLetters", "InstanceService.ListMessages lists the dead letters of one instance")
+}
+
+// PutBack answers that this version does not serve it.
+func (*instanceService) PutBack(context.Context, *connect.Request[sluicev1.PutBackRequest]) (*connect.Response[sluicev1.PutBackResponse], error) {
+	return nil, notServed("InstanceService.PutBack", "send the message again under another id")
+}
+
+// Start answers that this version does not serve it.
+func (*operationService) Start(context.Context, *connect.Request[sluicev1.StartOperationRequest]) (*connect.Response[sluicev1.StartOperationResponse], error) {
+	return nil, notServed("OperationService.Start", "InstanceService.EnterRecovery takes one instance, ApplicationService.EnterRecovery all")
+}
+
+// ListItems answers that this version does not serve it.
+func (*operationService) ListItems(context.Context, *connect.Request[sluicev1.ListOperationItemsRequest]) (*connect.Response[sluicev1.ListOperationItemsResponse], error) {
+	return nil, notServed("OperationService.ListItems", "OperationService.Get shows how far an operation is")
+}

@@ -131,6 +131,22 @@ func TestRecoveryMessagesExpire(t *testing.T) {
 	r.complete("i", 0)
 }
 
+// A recovery whose handler has failed waits for its backoff: nothing of its lane is out then.
+func TestRecoveryMessagesExpireWhileTheRecoveryWaits(t *testing.T) {
+	t.Parallel()
+	r := setup(t, backoff(time.Hour, time.Hour))
+	r.enter("i")
+	m := message("i", "r", "recovery.x")
+	m.ExpireTime = r.at(time.Minute)
+	r.put(m)
+	r.own("i", "s")
+	r.advance(time.Minute)
+	r.unsettled("i", "r")
+	r.finish("s", r.announcement("i"), outFailed)
+	r.advance(0)
+	r.wantSettled("i", "r", kindExpired)
+}
+
 func TestExpiryAlreadyPast(t *testing.T) {
 	t.Parallel()
 	for _, options := range [][]func(*sluicev1.Application){nil, {freeze}} {

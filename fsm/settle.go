@@ -355,5 +355,9 @@ func (t *txn) recoveryFailed(w *settlement) error {
 	if err := t.dueOf(w.i, due{at: r.RecoveryWaitMs, kind: dueRecovery}); err != nil {
 		return err
 	}
+	// While the recovery waits nothing of its lane is out: what is past its time expires.
+	if err := t.thaw(w.i); err != nil {
+		return err
+	}
 	return t.queueUp(w.i)
 }

@@ -21,6 +21,7 @@ func (s *step) checkState() {
 			s.checkInstance(n)
 			s.checkMessages(n)
 			s.checkOffer(n)
+			s.checkEffects(n)
 		} else if _, err := s.m.View().Instance(s.id(n)); err == nil {
 			s.say("%s exists", s.instances[n])
 		}
@@ -28,6 +29,7 @@ func (s *step) checkState() {
 	for n := range s.messages {
 		s.checkMessage(n)
 	}
+	s.checkOutbox()
 	a, err := s.m.View().Application("app")
 	if c := a.GetCounts(); err != nil || c.GetNormal() != counts[normal] || c.GetRecovery() != counts[recovery] || c.GetDraining() != counts[draining] {
 		s.say("counts: want %v, got %v %v", counts, c, err)
@@ -39,7 +41,7 @@ func (s *step) checkInstance(n int) {
 	i, got := &s.g.inst[n], s.view(n)
 	want := &sluicev1.Instance{
 		Application: "app", Key: s.instances[n], Mode: i.mode, Epoch: i.epoch, NextSeq: i.next, NormalMessages: uint64(i.lanes[0].n), RecoveryMessages: uint64(i.lanes[1].n),
-		InFlight: uint64(len(i.out(s.window))),
+		InFlight: uint64(len(i.out(s.window))), StateBytes: uint64(len(s.stateText(i.state))),
 	}
 	if i.owner >= 0 {
 		want.Owner = sessionNames[i.owner]
@@ -101,6 +103,9 @@ func (s *step) checkOffer(n int) {
 		return
 	}
 	i := &s.g.inst[n]
+	if len(o.Deliveries) > 0 && string(o.Deliveries[0].State) != s.stateText(i.state) {
+		s.say("the state handed out is %q, want %q", o.Deliveries[0].State, s.stateText(i.state))
+	}
 	want, got := s.g.offers(n, s.scope), []hand{}
 	var doubts, wanted []string
 	for _, d := range o.Deliveries {
@@ -161,6 +166,8 @@ func (s *step) checkMessage(n int) {
 		s.say("I1: %s is lost: %v", s.messages[n].id, err)
 	case got.Settlement != m.kind || (got.Status == settled) != (m.kind != 0) || got.Seq != m.seq:
 		s.say("I2: %s was %v, is %v", s.messages[n].id, m.kind, got)
+	case string(got.Reply) != s.replyTo(n):
+		s.say("%s: the reply is %q, want %q", s.messages[n].id, got.Reply, s.replyTo(n))
 	}
 }
 

@@ -20,13 +20,19 @@ type scope struct {
 	deadLetter  bool
 	// What the alphabet holds beside sending, assigning, settling, entering, completing, expiring and closing.
 	fail, wide, skip bool
-	depth, shallow   int // how deep by default, and in short runs; 0: to the end
+	// A completed message leaves a state, a reply, and the outgoing messages that come from it.
+	effects bool
+	// Time passes, and with it the life of the messages that expire; freeze: not while in recovery.
+	expiry, freeze bool
+	depth, shallow int // how deep by default, and in short runs; 0: to the end
 }
 
 type scopeMessage struct {
 	instance int
 	id       string
 	recovery bool
+	from     int // sent when the message with this number, from 1, is completed; 0: sent by a client
+	expires  bool
 }
 
 // who is a settlement's identity.
@@ -39,7 +45,8 @@ type who struct {
 // gmsg is what the ghost knows of a message.
 type gmsg struct {
 	sent, deferred bool
-	lane           int // 0 normal, 1 recovery
+	past           bool // its time to expire has passed
+	lane           int  // 0 normal, 1 recovery
 	seq            uint64
 	kind           sluicev1.SettlementKind
 	by             who // of the settlement
@@ -92,6 +99,8 @@ type ginst struct {
 	recFailed   who
 	wide        bool // the application's last entry began this recovery
 	last        glast
+	state       int // number, from 1, of the message that left the state; -1: a completed recovery did
+	outDead     int // outgoing messages that were refused
 }
 
 // hand is a delivery that a worker still holds although it is not out any more.
@@ -114,6 +123,7 @@ type ghost struct {
 	index      uint64
 	now        int64
 	highest    uint64 // epoch seen
+	outbox     goutbox
 	operations int
 }
 
@@ -333,6 +343,7 @@ func (g *ghost) carryOut(d hand, o sluicev1.Outcome, s *scope) {
 		i.recWaits, i.recFailed = true, by
 	case o == outCompleted:
 		g.settle(d.message, d.instance, kindCompleted, by)
+		g.takeEffect(d.message, d.instance, s)
 	default:
 		l := &i.lanes[d.lane]
 		l.attempts++

@@ -2,8 +2,10 @@ package fsm_test
 
 import (
 	"fmt"
+	"time"
 
 	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/types/known/timestamppb"
 
 	logv1 "sluice/api/log/v1"
 	sluicev1 "sluice/api/sluice/v1"
@@ -69,7 +71,7 @@ func (s *scope) alphabet(g *ghost, lag int) (as []action) {
 		as = append(as, action{name, instance, do})
 	}
 	for n, m := range s.messages {
-		if _, refused := g.gate(m); !g.msgs[n].sent && refused == "" {
+		if _, refused := g.gate(m); m.from == 0 && !g.msgs[n].sent && refused == "" {
 			add(m.instance, "send "+m.id, func(st *step) { st.send(n) })
 		}
 	}
@@ -82,8 +84,14 @@ func (s *scope) alphabet(g *ghost, lag int) (as []action) {
 	for n := range g.inst {
 		waits = waits || g.inst[n].recWaits || g.inst[n].lanes[0].waits || g.inst[n].lanes[1].waits
 	}
-	if waits {
+	if waits || s.expiry && g.overdue(s) {
 		add(-1, "advance", (*step).advance)
+	}
+	if s.expiry && g.aging(s) {
+		add(-1, "time passes", (*step).timePasses)
+	}
+	if g.outbox.n > 0 {
+		add(-1, "forward", (*step).forward)
 	}
 	for n := range sessionNames {
 		if !g.open[n] {
@@ -151,7 +159,11 @@ func (s *scope) ofInstance(g *ghost, n int) (as []action) {
 func (s *step) send(n int) {
 	m := s.messages[n]
 	d, _ := s.g.gate(m)
-	res := s.apply(sendCommand(s.message(n)))[0].GetSend().GetResults()
+	msg := s.message(n)
+	if m.expires {
+		msg.ExpireTime = timestamppb.New(time.UnixMilli(s.g.now + lifetime))
+	}
+	res := s.apply(sendCommand(msg))[0].GetSend().GetResults()
 	if len(res) != 1 || res[0].Error != nil {
 		s.say("send %s: %v", m.id, res)
 		return
@@ -184,8 +196,15 @@ func (s *step) enter(n int) {
 
 func (s *step) complete(n int, through uint64, discard bool) {
 	epoch := s.g.inst[n].epoch
-	out := s.apply(completeRequest(&sluicev1.CompleteRecoveryRequest{Instance: s.instances[n], Epoch: epoch, ProcessedThrough: through, DiscardRecoveryMessages: discard}))[0]
+	req := &sluicev1.CompleteRecoveryRequest{Instance: s.instances[n], Epoch: epoch, ProcessedThrough: through, DiscardRecoveryMessages: discard}
+	if s.effects {
+		req.SetState, req.State = true, []byte(s.stateText(-1))
+	}
+	out := s.apply(completeRequest(req))[0]
 	s.g.complete(n, through)
+	if s.effects {
+		s.g.inst[n].state = -1
+	}
 	s.wantInstance("complete", n, out)
 	s.g.inst[n].last.after = out.GetInstance().GetEpoch()
 }
@@ -212,7 +231,11 @@ func (s *scope) settlement(d hand, o sluicev1.Outcome) *sluicev1.Settlement {
 	if d.lane == 1 {
 		lane = laneRecovery
 	}
-	return &sluicev1.Settlement{Application: "app", Instance: s.instances[d.instance], Epoch: d.epoch, Seq: d.seq, Lane: lane, Attempt: uint32(d.attempt), Outcome: o}
+	st := &sluicev1.Settlement{Application: "app", Instance: s.instances[d.instance], Epoch: d.epoch, Seq: d.seq, Lane: lane, Attempt: uint32(d.attempt), Outcome: o}
+	if s.effects && o == outCompleted && d.message >= 0 {
+		s.addEffects(st, d.message)
+	}
+	return st
 }
 
 func (s *step) settle(session int, d hand, o sluicev1.Outcome) {
@@ -280,13 +303,19 @@ func (s *step) openSession(session int) {
 
 func (s *step) advance() {
 	at, ok, err := s.m.View().NextDeadline()
-	if err != nil || !ok || at.UnixMilli() != s.g.now+1000 {
+	if err != nil || !ok || at.UnixMilli() > s.g.now+1000 || at.UnixMilli() != s.g.now+1000 && !s.expiry {
 		s.say("the next deadline is %v %v %v", at, ok, err)
 	}
 	s.g.now += 1000
 	s.apply(advanceCommand(100))
-	for n := range s.g.inst {
-		i := &s.g.inst[n]
+	s.g.expire(s.scope)
+	s.g.endWaits()
+}
+
+// endWaits ends every backoff.
+func (g *ghost) endWaits() {
+	for n := range g.inst {
+		i := &g.inst[n]
 		i.recWaits, i.lanes[0].waits, i.lanes[1].waits = false, false, false
 	}
 }

@@ -36,15 +36,20 @@ func seedOf(n int) uint64 {
 }
 
 var scopes = []*scope{
-	{name: "smallest", instances: []string{"i"}, messages: []scopeMessage{{0, "n", false}, {0, "r", true}}, window: 1, maxAttempts: 2, fail: true, skip: true, depth: 9, shallow: 5},
-	{name: "smallest wide", instances: []string{"i"}, messages: []scopeMessage{{0, "n", false}, {0, "r", true}}, window: 1, maxAttempts: 2, wide: true, depth: 9, shallow: 5},
-	{name: "smallest deferring", instances: []string{"i"}, messages: []scopeMessage{{0, "n1", false}, {0, "n2", false}}, window: 2, maxAttempts: 9, depth: 0, shallow: 7},
-	{name: "one instance", instances: []string{"i"}, messages: []scopeMessage{{0, "n1", false}, {0, "n2", false}, {0, "r", true}}, window: 2, maxAttempts: 9, depth: 10, shallow: 6},
-	{name: "attempts", instances: []string{"i"}, messages: []scopeMessage{{0, "n1", false}, {0, "n2", false}, {0, "r", true}}, window: 1, maxAttempts: 2, fail: true, depth: 9, shallow: 6},
-	{name: "redelivery", instances: []string{"i"}, messages: []scopeMessage{{0, "n1", false}, {0, "n2", false}}, window: 2, maxAttempts: 2, fail: true, redeliver: true, deadLetter: true, depth: 9, shallow: 6},
-	{name: "operator", instances: []string{"i"}, messages: []scopeMessage{{0, "n1", false}, {0, "n2", false}, {0, "n3", false}}, window: 2, maxAttempts: 2, fail: true, skip: true, redeliver: true, depth: 7, shallow: 5},
-	{name: "application", instances: []string{"i", "j"}, messages: []scopeMessage{{0, "n1", false}, {0, "r", true}, {1, "n2", false}}, window: 1, maxAttempts: 9, wide: true, depth: 7, shallow: 5},
-	{name: "two instances", instances: []string{"i", "j"}, messages: []scopeMessage{{0, "n1", false}, {0, "n2", false}, {1, "r", true}}, window: 2, maxAttempts: 2, fail: true, depth: 8, shallow: 5},
+	{name: "smallest", instances: []string{"i"}, messages: []scopeMessage{{id: "n"}, {id: "r", recovery: true}}, window: 1, maxAttempts: 2, fail: true, skip: true, depth: 9, shallow: 5},
+	{name: "smallest wide", instances: []string{"i"}, messages: []scopeMessage{{id: "n"}, {id: "r", recovery: true}}, window: 1, maxAttempts: 2, wide: true, depth: 9, shallow: 5},
+	{name: "smallest deferring", instances: []string{"i"}, messages: []scopeMessage{{id: "n1"}, {id: "n2"}}, window: 2, maxAttempts: 9, depth: 0, shallow: 7},
+	{name: "one instance", instances: []string{"i"}, messages: []scopeMessage{{id: "n1"}, {id: "n2"}, {id: "r", recovery: true}}, window: 2, maxAttempts: 9, depth: 10, shallow: 6},
+	{name: "attempts", instances: []string{"i"}, messages: []scopeMessage{{id: "n1"}, {id: "n2"}, {id: "r", recovery: true}}, window: 1, maxAttempts: 2, fail: true, depth: 9, shallow: 6},
+	{name: "redelivery", instances: []string{"i"}, messages: []scopeMessage{{id: "n1"}, {id: "n2"}}, window: 2, maxAttempts: 2, fail: true, redeliver: true, deadLetter: true, depth: 9, shallow: 6},
+	{name: "operator", instances: []string{"i"}, messages: []scopeMessage{{id: "n1"}, {id: "n2"}, {id: "n3"}}, window: 2, maxAttempts: 2, fail: true, skip: true, redeliver: true, depth: 7, shallow: 5},
+	{name: "application", instances: []string{"i", "j"}, messages: []scopeMessage{{id: "n1"}, {id: "r", recovery: true}, {instance: 1, id: "n2"}}, window: 1, maxAttempts: 9, wide: true, depth: 7, shallow: 5},
+	{name: "effects", instances: []string{"i", "j"}, messages: []scopeMessage{{id: "n"}, {instance: 1, id: "out", from: 1}, {id: "r", recovery: true}}, window: 1, maxAttempts: 9, effects: true, depth: 9, shallow: 6},
+	{name: "refused effects", instances: []string{"i", "j"}, messages: []scopeMessage{{id: "n"}, {instance: 1, id: "out", from: 1, recovery: true}, {id: "self", from: 1}}, window: 2, maxAttempts: 2, fail: true, effects: true, depth: 8, shallow: 6},
+	{name: "expiry", instances: []string{"i"}, messages: []scopeMessage{{id: "n1", expires: true}, {id: "n2", expires: true}, {id: "r", recovery: true, expires: true}}, window: 1, maxAttempts: 9, fail: true, expiry: true, depth: 8, shallow: 5},
+	{name: "expiry in a wide window", instances: []string{"i"}, messages: []scopeMessage{{id: "n1"}, {id: "n2", expires: true}, {id: "n3", expires: true}}, window: 2, maxAttempts: 2, redeliver: true, expiry: true, skip: true, depth: 7, shallow: 5},
+	{name: "frozen expiry", instances: []string{"i"}, messages: []scopeMessage{{id: "n1", expires: true}, {id: "n2", expires: true}, {id: "r", recovery: true, expires: true}}, window: 2, maxAttempts: 9, expiry: true, freeze: true, wide: true, depth: 7, shallow: 5},
+	{name: "two instances", instances: []string{"i", "j"}, messages: []scopeMessage{{id: "n1"}, {id: "n2"}, {instance: 1, id: "r", recovery: true}}, window: 2, maxAttempts: 2, fail: true, depth: 8, shallow: 5},
 }
 
 // node is a state that was reached.
@@ -150,6 +155,9 @@ func (x *exploration) begin() {
 		if x.redeliver {
 			redeliver(a)
 		}
+		if x.freeze {
+			freeze(a)
+		}
 		if x.deadLetter {
 			a.Delivery.OnMaxAttempts = sluicev1.Policy_POLICY_DEAD_LETTER
 		}
@@ -218,7 +226,7 @@ func (x *exploration) probe(from *step, key [16]byte) {
 	s.epochs()
 	switch after, _ := x.key(s); {
 	case len(s.trouble) > 0:
-	case x.nodes[len(x.nodes)-1].lag > 0: // an instance that was looked at has caught up: it shows the same
+	case x.effects, x.nodes[len(x.nodes)-1].lag > 0: // an instance that was looked at has caught up: it shows the same
 		s.checkState()
 	case after != key:
 		s.say("what must have no effect changed the state")
@@ -321,7 +329,7 @@ func normalize(rec *logv1.InstanceRecord, app *logv1.ApplicationRecord, order [2
 func (g *ghost) append(b []byte, order [2]int) []byte {
 	for n := range g.msgs {
 		m := &g.msgs[n]
-		b = fmt.Append(b, m.sent, m.deferred, m.lane, m.seq, m.kind, m.failed.attempt, m.by.attempt, m.by.outcome, ";")
+		b = fmt.Append(b, m.sent, m.past, m.deferred, m.lane, m.seq, m.kind, m.failed.attempt, m.by.attempt, m.by.outcome, ";")
 	}
 	for n := range g.inst {
 		i := &g.inst[n]
@@ -329,7 +337,7 @@ func (g *ghost) append(b []byte, order [2]int) []byte {
 		if owner >= 0 {
 			owner = order[owner]
 		}
-		b = fmt.Append(b, i.exists, i.mode, owner, i.lanes, i.next, i.mark, i.doubt, i.recAttempts, i.recWaits, i.wide, i.last.done, i.last.through, ";")
+		b = fmt.Append(b, i.exists, i.mode, owner, i.lanes, i.next, i.mark, i.doubt, i.recAttempts, i.recWaits, i.wide, i.last.done, i.last.through, i.state, i.outDead, ";")
 	}
 	for _, k := range order {
 		h := &g.hands[k]
@@ -342,5 +350,5 @@ func (g *ghost) append(b []byte, order [2]int) []byte {
 			b = fmt.Append(b, h.instance, h.lane, h.seq, h.attempt, h.epoch == g.inst[h.instance].epoch, h.epoch == failed.epoch, h.epoch == by.epoch, ";")
 		}
 	}
-	return fmt.Append(b, g.wides > 0)
+	return fmt.Append(b, g.wides > 0, g.outbox)
 }

@@ -47,12 +47,14 @@ type application struct {
 	settings    settings
 	patterns    []*pattern
 	seen        *atomic.Pointer[application] // what readers see
+	shown       uint64                       // of what readers see: the index after which it was shown
+	waiting     *low                         // of the instances that wait for an owner, by position
 }
 
 func loadApplication(rec *logv1.ApplicationRecord) *application {
 	c := rec.Counts
 	a := &application{
-		uid: rec.Uid, version: rec.Version, generations: rec.Generations, memory: rec.Memory, seen: &atomic.Pointer[application]{},
+		uid: rec.Uid, version: rec.Version, generations: rec.Generations, memory: rec.Memory, seen: &atomic.Pointer[application]{}, waiting: &low{},
 		counts: counts{c.GetNormal(), c.GetRecovery(), c.GetDraining(), c.GetDeferredMessages(), c.GetDeferredBytes()},
 	}
 	a.declare(rec.Spec)
@@ -65,9 +67,10 @@ func (a *application) declare(spec *sluicev1.Application) {
 
 func (a *application) name() string { return a.spec.Name }
 
-// show lets readers see the application as it is now.
-func (a *application) show() {
+// show lets readers see the application as it is now, after the entry at an index.
+func (a *application) show(index uint64) {
 	c := *a
+	c.shown = index
 	a.seen.Store(&c)
 }
 

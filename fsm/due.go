@@ -19,6 +19,7 @@ const thawStep = 256
 // due notes that something comes due.
 func (t *txn) due(d due, id InstanceID) error {
 	t.fx.deadline(d.at)
+	t.m.lows.due.lower(uint64(d.at))
 	return t.Set(d.key(), named(0, id.Application, id.Key)[1:])
 }
 
@@ -56,7 +57,7 @@ func (t *txn) advance(c *logv1.Advance) (*logv1.Outcome, error) {
 func clamp(limit uint32) int { return int(min(max(limit, 1), mostDue)) }
 
 func (t *txn) dueNow(limit int) (items []dueItem, err error) {
-	err = scan(t, []byte{tableDue}, func(k, v []byte) error {
+	err = scanFrom(t, numbered(tableDue, t.m.lows.due.get()), queue.Successor([]byte{tableDue}), func(k, v []byte) error {
 		d, ok := parseDue(k)
 		if !ok {
 			return queue.ErrCorrupt
@@ -68,7 +69,10 @@ func (t *txn) dueNow(limit int) (items []dueItem, err error) {
 		items = append(items, dueItem{d, InstanceID{string(application), string(key)}})
 		return nil
 	})
-	return items, ignore(err, errEnough)
+	if err = ignore(err, errEnough); err == nil && len(items) > 0 {
+		t.m.lows.due.raise(uint64(items[0].at))
+	}
+	return items, err
 }
 
 // comeDue handles one thing. What it was about may be gone, or be about another time by now.
@@ -232,11 +236,8 @@ func (t *txn) thawDue(i *instance, from uint64) error {
 	prefix := numbered(tableHeld, i.rec.Uid)
 	var seqs []uint64
 	var keys [][]byte
-	err := scan(t, prefix, func(k, _ []byte) error {
-		l, seq := k[len(prefix)], beUint64(k[len(prefix)+1:])
-		if cursor(l, seq) < from {
-			return nil
-		}
+	err := scanFrom(t, heldKey(i.rec.Uid, byte(from>>56), from&(1<<56-1)), queue.Successor(prefix), func(k, _ []byte) error {
+		seq := beUint64(k[len(prefix)+1:])
 		if len(seqs) > thawStep {
 			return errEnough
 		}

@@ -94,7 +94,7 @@ func (t *txn) leave(i *instance, m *logv1.MessageRecord) error {
 		return err
 	}
 	if seqs[0] == m.Seq {
-		l.HeadAttempts, l.HeadWaitMs = 0, 0
+		l.HeadAttempts, l.HeadWaitMs, l.Front = 0, 0, m.Seq+1
 	}
 	if err := queue.Remove(t, r.Uid, m); err != nil {
 		return err

@@ -28,7 +28,7 @@ type head struct {
 	whole bool
 }
 
-// headMost bounds what is kept of a lane in memory; a larger window reads more.
+// headMost is how many sequence numbers of a lane are kept in memory, about; a larger window reads more.
 const headMost = 64
 
 func (i *instance) id() InstanceID { return InstanceID{i.rec.Application, i.rec.Key} }
@@ -51,8 +51,8 @@ func (i *instance) head(l sluicev1.Lane) *head {
 func (i *instance) first(r queue.Reader, l sluicev1.Lane, n int) ([]uint64, error) {
 	h, have := i.head(l), int(min(i.lane(l).Messages, uint64(n)))
 	if len(h.seqs) < have && !h.whole {
-		limit := max(n, headMost)
-		seqs, err := queue.Seqs(r, i.rec.Uid, l, 0, limit)
+		limit := 2 * max(n, headMost) // as many again, so that a lane is read on once in so many settlements
+		seqs, err := queue.Seqs(r, i.rec.Uid, l, i.lane(l).Front, limit)
 		if err != nil {
 			return nil, err
 		}

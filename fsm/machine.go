@@ -31,6 +31,7 @@ type Machine struct {
 	instances    *cache
 	recent       [recentDigests]mark
 	stopped      bool
+	lows         lows
 	// shared is what readers see beside the store, replaced whole after every commit.
 	shared atomic.Pointer[shared]
 }
@@ -87,8 +88,13 @@ func (m *Machine) load() error {
 }
 
 // scan hands every key and value that begins with a prefix to visit; both are valid only within the call.
-func scan(r queue.Reader, prefix []byte, visit func(k, v []byte) error) (err error) {
-	it, err := r.NewIter(prefix, queue.Successor(prefix))
+func scan(r queue.Reader, prefix []byte, visit func(k, v []byte) error) error {
+	return scanFrom(r, prefix, queue.Successor(prefix), visit)
+}
+
+// scanFrom is scan of the keys from one on up to, but not including, another.
+func scanFrom(r queue.Reader, from, until []byte, visit func(k, v []byte) error) (err error) {
+	it, err := r.NewIter(from, until)
 	if err != nil {
 		return err
 	}
@@ -149,7 +155,7 @@ func (m *Machine) share(added bool) {
 	} else {
 		s.applications = make(map[string]*atomic.Pointer[application], len(m.applications))
 		for name, a := range m.applications {
-			a.show()
+			a.show(m.meta.AppliedIndex)
 			s.applications[name] = a.seen
 		}
 	}

@@ -104,7 +104,7 @@ func (o *offering) announce() error {
 		if d.doubt == 0 {
 			continue
 		}
-		err := queue.Messages(o.r, rec.Uid, d.lane, 0, func(m *logv1.MessageRecord) bool {
+		err := queue.Messages(o.r, rec.Uid, d.lane, o.i.lane(d.lane).Front, func(m *logv1.MessageRecord) bool {
 			if m.Seq <= d.doubt {
 				work.InDoubt = append(work.InDoubt, &sluicev1.InDoubt{Lane: m.Lane, Seq: m.Seq, Message: m.Message})
 			}
@@ -133,7 +133,7 @@ func (o *offering) messages() error {
 	lane := i.working()
 	attempt := i.lane(lane).HeadAttempts + 1
 	last, count := o.Given.seq, uint64(0)
-	return queue.Messages(o.r, i.rec.Uid, lane, 0, func(m *logv1.MessageRecord) bool {
+	return queue.Messages(o.r, i.rec.Uid, lane, i.lane(lane).Front, func(m *logv1.MessageRecord) bool {
 		if count++; count == 1 {
 			if m.Seq == o.Given.head && attempt != o.Given.attempt {
 				last = 0
@@ -219,9 +219,17 @@ func (v *View) Owned(session string) (out []InstanceID, err error) {
 func (v *View) Waiting(application string, limit int) (out []InstanceID, err error) {
 	r := v.begin()
 	defer r.end(&err)
-	err = scan(r, named(tableWork, application, ""), func(_, key []byte) error {
+	a, err := r.application(application)
+	if err != nil {
+		return nil, err
+	}
+	prefix := named(tableWork, application, "")
+	err = scanFrom(r, workKey(application, a.waiting.get()), queue.Successor(prefix), func(k, key []byte) error {
 		if len(out) == limit {
 			return errEnough
+		}
+		if len(out) == 0 {
+			a.waiting.raise(beUint64(k[len(prefix):]))
 		}
 		out = append(out, InstanceID{application, string(key)})
 		return nil
@@ -233,7 +241,7 @@ func (v *View) Waiting(application string, limit int) (out []InstanceID, err err
 func (v *View) NextDeadline() (at time.Time, ok bool, err error) {
 	r := v.begin()
 	defer r.end(&err)
-	err = scan(r, []byte{tableDue}, func(k, _ []byte) error {
+	err = scanFrom(r, numbered(tableDue, v.m.lows.due.get()), queue.Successor([]byte{tableDue}), func(k, _ []byte) error {
 		d, whole := parseDue(k)
 		if !whole {
 			return queue.ErrCorrupt
@@ -248,7 +256,7 @@ func (v *View) NextDeadline() (at time.Time, ok bool, err error) {
 func (v *View) HasOutgoing() (waiting bool, err error) {
 	r := v.begin()
 	defer r.end(&err)
-	err = scan(r, []byte{tableOutgoing}, func(_, _ []byte) error {
+	err = scanFrom(r, numbered(tableOutgoing, v.m.lows.outgoing.get()), queue.Successor([]byte{tableOutgoing}), func(_, _ []byte) error {
 		waiting = true
 		return errEnough
 	})

@@ -47,9 +47,12 @@ type outgoingItem struct {
 func (t *txn) forward(c *logv1.ForwardOutgoing) (*logv1.Outcome, error) {
 	limit := clamp(c.Limit)
 	var items []outgoingItem
-	err := scan(t, []byte{tableOutgoing}, func(k, v []byte) error {
+	err := scanFrom(t, numbered(tableOutgoing, t.m.lows.outgoing.get()), queue.Successor([]byte{tableOutgoing}), func(k, v []byte) error {
 		if len(items) > limit {
 			return errEnough
+		}
+		if len(items) == 0 {
+			t.m.lows.outgoing.raise(beUint64(k[1:]))
 		}
 		rec := &logv1.OutgoingRecord{}
 		items = append(items, outgoingItem{append([]byte(nil), k...), rec})

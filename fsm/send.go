@@ -154,6 +154,9 @@ func (t *txn) accept(i *instance, m *logv1.MessageRecord) (*sluicev1.Receipt, er
 		return nil, err
 	}
 	r.NextSeq++
+	if l.Messages == 0 {
+		l.Front = m.Seq
+	}
 	l.Messages++
 	l.Bytes += m.Bytes
 	l.Tail = m.Seq

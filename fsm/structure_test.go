@@ -226,6 +226,11 @@ func (a *audit) checkLanes(s *stored) {
 		if l == laneRecovery {
 			have = r.GetRecovery()
 		}
+		for p := range s.lanes {
+			if p.lane == l && p.seq < have.GetFront() {
+				a.say("%s: seq %d lies before the front of %v, which is %d", r.Key, p.seq, l, have.GetFront())
+			}
+		}
 		if have.GetMessages() != g.messages || have.GetBytes() != g.bytes || have.GetTail() < g.last || have.GetTail() >= r.NextSeq {
 			a.say("%s: %v holds %+v, the header says %v, next %d", r.Key, l, *g, have, r.NextSeq)
 		}

@@ -198,7 +198,7 @@ func (t *txn) commit() error {
 		return err
 	}
 	for _, a := range t.changed {
-		a.show()
+		a.show(t.m.meta.AppliedIndex)
 	}
 	t.m.share(t.added)
 	t.m.instances.turn()

@@ -34,18 +34,25 @@ type reading struct {
 	clock int64
 }
 
+// begin takes what is shared first: the store's moment is that one or a later one.
 func (v *View) begin() *reading {
-	snap := v.m.store.NewSnapshot()
 	s := v.m.shared.Load()
-	return &reading{Snapshot: snap, apps: s, clock: s.clockMS}
+	return &reading{Snapshot: v.m.store.NewSnapshot(), apps: s, clock: s.clockMS}
 }
 
 // end closes a reading and joins what that says to the method's error.
 func (r *reading) end(err *error) { *err = errors.Join(*err, r.Close()) }
 
+// application finds an application as it was at the reading's moment or before. A later one would not do: with an
+// application-wide entry that the store's moment has not seen, an instance would show as in recovery with what was out
+// long before the entry.
 func (r *reading) application(name string) (*application, error) {
 	if p := r.apps.applications[name]; p != nil {
-		return p.Load(), nil
+		a := p.Load()
+		if a.shown <= r.apps.index {
+			return a, nil
+		}
+		return r.earlier(a)
 	}
 	if err := checkApplicationName(name); err != nil {
 		return nil, err
@@ -73,6 +80,21 @@ func (r *reading) instance(id InstanceID) (*instance, error) {
 	i := &instance{rec: rec, app: a}
 	_, err = r.project(i)
 	return i, err
+}
+
+// earlier gives an application that was shown after the reading began as it was at the store's moment.
+func (r *reading) earlier(a *application) (*application, error) {
+	meta := &logv1.MetaRecord{}
+	if err := queue.Load(r, []byte{tableMeta}, meta); err != nil || a.shown <= meta.AppliedIndex {
+		return a, err
+	}
+	rec := &logv1.ApplicationRecord{}
+	if err := queue.Load(r, named(tableApplication, a.name()), rec); err != nil {
+		return nil, err
+	}
+	was := loadApplication(rec)
+	was.waiting = a.waiting
+	return was, nil
 }
 
 // project enters a header into the application-wide recoveries that it has not seen, without writing, and gives the
@@ -139,7 +161,7 @@ func (r *reading) show(i *instance) (*sluicev1.Instance, error) {
 	if i.rec.DeferredMessages == 0 {
 		return out, nil
 	}
-	err := queue.Messages(r, i.rec.Uid, normalLane, i.rec.DeferredFrom, func(m *logv1.MessageRecord) bool {
+	err := queue.Messages(r, i.rec.Uid, normalLane, max(i.rec.DeferredFrom, i.rec.Normal.Front), func(m *logv1.MessageRecord) bool {
 		if m.Disposition == deferred {
 			out.OldestDeferredTime = timestamp(m.TimeMs)
 		}

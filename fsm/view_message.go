@@ -191,6 +191,8 @@ func (r *reading) list(i *instance, l sluicev1.Lane, dead bool, from uint64, siz
 	walk, held := queue.Messages, uint64(0)
 	if dead {
 		walk = queue.DeadLetters
+	} else {
+		from = max(from, i.lane(l).Front)
 	}
 	var inner error
 	err = walk(r, i.rec.Uid, l, from, func(m *logv1.MessageRecord) bool {

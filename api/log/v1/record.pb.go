@@ -957,7 +957,10 @@ type LaneRecord struct {
 	// Attempts of the head that ended without settlement, in this series.
 	HeadAttempts uint32 `protobuf:"varint,4,opt,name=head_attempts,json=headAttempts,proto3" json:"head_attempts,omitempty"`
 	// While the head waits for its backoff: until when; 0: it does not wait.
-	HeadWaitMs    int64 `protobuf:"varint,5,opt,name=head_wait_ms,json=headWaitMs,proto3" json:"head_wait_ms,omitempty"`
+	HeadWaitMs int64 `protobuf:"varint,5,opt,name=head_wait_ms,json=headWaitMs,proto3" json:"head_wait_ms,omitempty"`
+	// At or before the lowest sequence number in the lane, while messages > 0. A walk begins here: what was settled
+	// before it may lie in the store as removed for a while, and would be passed over one by one.
+	Front         uint64 `protobuf:"varint,6,opt,name=front,proto3" json:"front,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1023,6 +1026,13 @@ func (x *LaneRecord) GetHeadAttempts() uint32 {
 func (x *LaneRecord) GetHeadWaitMs() int64 {
 	if x != nil {
 		return x.HeadWaitMs
+	}
+	return 0
+}
+
+func (x *LaneRecord) GetFront() uint64 {
+	if x != nil {
+		return x.Front
 	}
 	return 0
 }
@@ -2137,7 +2147,7 @@ const file_log_v1_record_proto_rawDesc = "" +
 	"\x10failure_since_ms\x18/ \x01(\x03R\x0efailureSinceMs\x12\x1d\n" +
 	"\n" +
 	"mode_actor\x180 \x01(\tR\tmodeActor\x12\x1e\n" +
-	"\vheld_due_ms\x181 \x01(\x03R\theldDueMs\"\x99\x01\n" +
+	"\vheld_due_ms\x181 \x01(\x03R\theldDueMs\"\xaf\x01\n" +
 	"\n" +
 	"LaneRecord\x12\x1a\n" +
 	"\bmessages\x18\x01 \x01(\x04R\bmessages\x12\x14\n" +
@@ -2145,7 +2155,8 @@ const file_log_v1_record_proto_rawDesc = "" +
 	"\x04tail\x18\x03 \x01(\x04R\x04tail\x12#\n" +
 	"\rhead_attempts\x18\x04 \x01(\rR\fheadAttempts\x12 \n" +
 	"\fhead_wait_ms\x18\x05 \x01(\x03R\n" +
-	"headWaitMs\"\xa4\x01\n" +
+	"headWaitMs\x12\x14\n" +
+	"\x05front\x18\x06 \x01(\x04R\x05front\"\xa4\x01\n" +
 	"\n" +
 	"Completion\x12\x14\n" +
 	"\x05epoch\x18\x01 \x01(\x04R\x05epoch\x12+\n" +

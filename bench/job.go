@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"strconv"
 	"sync"
 
 	"golang.org/x/sync/errgroup"
@@ -66,7 +67,9 @@ func (l *load) startWorkers(ctx context.Context, n *nodes) (*workers, error) {
 
 // handle is the job: nothing but a note of whose message it was.
 func (w *workers) handle(_ context.Context, d *client.Delivery) error {
-	w.handled.Store(place{d.Instance, d.Seq}, int(binary.BigEndian.Uint32(d.Message.Data)))
+	if sender := binary.BigEndian.Uint32(d.Message.Data); int(sender) < len(w.settled) {
+		w.handled.Store(place{d.Instance, d.Seq}, int(sender))
+	}
 	return nil
 }
 
@@ -107,7 +110,7 @@ func (w *workers) stop(ctx context.Context) error {
 	return err
 }
 
-// drained waits until no instance holds a message.
+// drained waits until no instance of the load holds a message.
 func (w *workers) drained(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, readyWithin)
 	defer cancel()
@@ -117,7 +120,9 @@ func (w *workers) drained(ctx context.Context) error {
 			if err != nil {
 				return fmt.Errorf("%d messages are not settled: %w", left, err)
 			}
-			left += instance.NormalMessages
+			if n, err := strconv.Atoi(instance.ID.Key); err == nil && n < w.load.s.instances {
+				left += instance.NormalMessages
+			}
 		}
 		if left == 0 {
 			return nil

@@ -54,7 +54,9 @@ func (s *settings) measureLoad(ctx context.Context, n *nodes, part string, sende
 		l.clients = append(l.clients, c)
 	}
 	if part != "bare" {
-		if _, err := l.clients[0].Applications().Apply(ctx, client.Application{Name: l.application}); err != nil {
+		declaration := s.declaration
+		declaration.Name = l.application
+		if _, err := l.clients[0].Applications().Apply(ctx, declaration); err != nil {
 			return sample{}, err
 		}
 	}

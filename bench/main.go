@@ -20,6 +20,7 @@ import (
 	"time"
 
 	"sluice/bench/bare"
+	"sluice/client"
 )
 
 // settings are what the command line said.
@@ -31,10 +32,13 @@ type settings struct {
 	seconds, warm      time.Duration
 	instances, payload int
 	deferred           int
+	backlogs           []backlog
+	// declaration is that of the applications under load, but for their names.
+	declaration client.Application
 }
 
 // parts are what can be measured.
-var parts = []string{"send", "job", "bare", "figures"}
+var parts = []string{"send", "job", "bare", "figures", "drain", "isolation"}
 
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
@@ -76,7 +80,12 @@ func parse(args []string) (*settings, error) {
 	flags.IntVar(&s.instances, "instances", 1000, "instances that messages are spread over")
 	flags.IntVar(&s.payload, "payload", 256, "bytes of a message's data")
 	flags.IntVar(&s.deferred, "deferred", 1_000_000, "messages to defer for the figures")
+	drain := flags.String("drain", "1x1000,1x10000,1x100000,1x1000000,1000x1000", "what to hold and drain, INSTANCESxMESSAGES each")
 	if err := flags.Parse(args); err != nil {
+		return nil, err
+	}
+	var err error
+	if s.backlogs, err = parseBacklogs(*drain); err != nil {
 		return nil, err
 	}
 	s.seconds = time.Duration(*seconds * float64(time.Second))
@@ -145,8 +154,16 @@ func (s *settings) measure(ctx context.Context, private bool) error {
 		}
 	}
 	printSamples(samples)
-	if s.wants("figures") {
-		return s.figures(ctx)
+	for _, part := range []struct {
+		name    string
+		measure func(context.Context) error
+	}{{"figures", s.figures}, {"drain", s.drains}, {"isolation", s.isolation}} {
+		if !s.wants(part.name) {
+			continue
+		}
+		if err := part.measure(ctx); err != nil {
+			return fmt.Errorf("%s: %w", part.name, err)
+		}
 	}
 	return nil
 }

@@ -1,0 +1,53 @@
+//go:build linux
+
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync/atomic"
+
+	"sluice/client"
+)
+
+// isolationSenders is how many jobs are under way at the other instances.
+const isolationSenders = 16
+
+// isolation measures whole jobs at some instances alone, then with a backlog held at an instance of the same
+// application, then while that backlog is drained.
+func (s *settings) isolation(ctx context.Context) (err error) {
+	n, err := s.startSluice(ctx)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, n.stop()) }()
+	c, err := client.New(client.Config{Addresses: n.from(0), Logger: quiet})
+	if err != nil {
+		return err
+	}
+	defer c.Close()
+	// The load's instances are named 0, 1, …: the backlog lies at the one that follows.
+	others := *s
+	others.instances, others.declaration = 100, unbounded
+	b := backlog{1, s.deferred}
+	d := &drainage{s: s, client: c, application: fmt.Sprintf("job-%d", isolationSenders), backlog: b, first: others.instances, next: make([]atomic.Uint64, 1), done: make(chan struct{})}
+	fmt.Printf("\n| jobs at 100 instances, %d senders, while one other instance | per second | p50 | p99 | p99.9 | foreign CPU |\n| --- | ---: | ---: | ---: | ---: | ---: |\n", isolationSenders)
+	measure := func(what string) error {
+		got, err := others.measureLoad(ctx, n, "job", isolationSenders)
+		if err == nil {
+			fmt.Printf("| %s | %.0f | %v | %v | %v | %.2f |\n", what, got.rate, round(got.p50), round(got.p99), round(got.p999), got.foreign)
+		}
+		return err
+	}
+	if err := measure("holds nothing"); err != nil {
+		return err
+	}
+	if err := d.fill(ctx); err != nil {
+		return err
+	}
+	if err := measure(fmt.Sprintf("holds %d messages", b.each)); err != nil {
+		return err
+	}
+	return errors.Join(d.release(ctx), measure("drains them"))
+}

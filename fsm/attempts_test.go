@@ -9,6 +9,7 @@ import (
 	"google.golang.org/protobuf/types/known/durationpb"
 
 	sluicev1 "sluice/api/sluice/v1"
+	"sluice/fsm"
 )
 
 func TestAFailedAttemptCountsOnce(t *testing.T) {
@@ -80,6 +81,27 @@ func TestBackoff(t *testing.T) {
 	m := r.messages(&sluicev1.ListMessagesRequest{Instance: "i"})[0]
 	if m.Attempts != 4 || m.LastError != "error 3" {
 		t.Fatal(m)
+	}
+}
+
+// TestAFailedAttemptIsOfferedAgainThoughItWasNotGivenAsTheHead: what was handed out behind the head, and fails once it
+// is the head itself, is offered again, whether or not anybody looked at the offer in between.
+func TestAFailedAttemptIsOfferedAgainThoughItWasNotGivenAsTheHead(t *testing.T) {
+	t.Parallel()
+	r := setup(t, backoff(time.Second, time.Minute), window(3))
+	r.send("i", "a", "b", "c")
+	r.own("i", "s")
+	given := r.offer("i").Given
+	r.work("s", "i", "a")
+	r.fail("s", "i", 1)
+	r.advance(time.Second)
+	o, err := r.m.View().Offer(fsm.InstanceID{Application: "app", Key: "i"}, given, 10)
+	if err != nil || len(o.Deliveries) != 2 || o.Deliveries[0].Message.Id != "b" || o.Deliveries[0].Attempt != 2 || o.Deliveries[1].Message.Id != "c" {
+		t.Fatalf("want the second attempt of b, and c behind it: %v %v", o, err)
+	}
+	o, err = r.m.View().Offer(fsm.InstanceID{Application: "app", Key: "i"}, o.Given, 10)
+	if err != nil || len(o.Deliveries) != 0 {
+		t.Fatalf("offered twice: %v %v", o, err)
 	}
 }
 

@@ -123,7 +123,8 @@ func (o *offering) announce() error {
 }
 
 // messages offers what is out in the lane that the mode offers, beyond what was given. A head that is at another
-// attempt than the one given is offered again, and with it what is behind it.
+// attempt than the one given is offered again, and with it what is behind it. What was given behind the head of then
+// was given at its first attempt.
 func (o *offering) messages() error {
 	i := o.i
 	n := i.out()
@@ -135,7 +136,11 @@ func (o *offering) messages() error {
 	last, count := o.Given.seq, uint64(0)
 	return queue.Messages(o.r, i.rec.Uid, lane, i.lane(lane).Front, func(m *logv1.MessageRecord) bool {
 		if count++; count == 1 {
-			if m.Seq == o.Given.head && attempt != o.Given.attempt {
+			given := uint32(1)
+			if m.Seq == o.Given.head {
+				given = o.Given.attempt
+			}
+			if attempt != given {
 				last = 0
 			}
 			o.Given.head, o.Given.attempt = m.Seq, attempt

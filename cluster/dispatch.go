@@ -256,8 +256,11 @@ func (d *dispatcher) handed(h *held, version uint64, before fsm.Given, o *fsm.Of
 		return nil
 	}
 	if o.Owner != s.id {
-		d.drop(h)
-		d.planning.ring()
+		// Touched again since it was picked: what was read may be of before the session got it back.
+		if h.inReady == nil {
+			d.drop(h)
+			d.planning.ring()
+		}
 		return nil
 	}
 	if h.version != version {

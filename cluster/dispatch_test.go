@@ -122,6 +122,22 @@ func TestAnOfferForAnotherOwnerIsDropped(t *testing.T) {
 	}
 }
 
+// TestATouchDuringAReadIsNotLost: the offer was read while the instance had no owner; it is the session's again by the
+// time that the offer is judged.
+func TestATouchDuringAReadIsNotLost(t *testing.T) {
+	d := newTestDispatcher()
+	s := d.opened("s", 10, time.Minute)
+	d.touch(inst("i"), "s") // released
+	h, given, version := d.pick(s)
+	d.touch(inst("i"), "s") // assigned again
+	if out := d.handed(h, version, given, &fsm.Offer{}, start); out != nil {
+		t.Fatal("an offer of nobody's was handed out")
+	}
+	if _, out := offered(t, d, s, delivery("s", 1), start); out == nil {
+		t.Fatal("the owner is offered nothing")
+	}
+}
+
 func TestTwoPollsDoNotShareADelivery(t *testing.T) {
 	d := newTestDispatcher()
 	s := d.opened("s", 10, time.Minute)

@@ -47,7 +47,7 @@ type application struct {
 	settings    settings
 	patterns    []*pattern
 	seen        *atomic.Pointer[application] // what readers see
-	shown       uint64                       // of what readers see: the index after which it was shown
+	shownAt     uint64                       // of what readers see: the entry from which on it is so, at the latest
 	waiting     *low                         // of the instances that wait for an owner, by position
 }
 
@@ -67,10 +67,10 @@ func (a *application) declare(spec *sluicev1.Application) {
 
 func (a *application) name() string { return a.spec.Name }
 
-// show lets readers see the application as it is now, after the entry at an index.
+// show lets readers see the application as it is after an entry.
 func (a *application) show(index uint64) {
 	c := *a
-	c.shown = index
+	c.shownAt = index
 	a.seen.Store(&c)
 }
 
@@ -165,7 +165,11 @@ func (t *txn) application(name string) (*application, error) {
 	if err := checkApplicationName(name); err != nil {
 		return nil, err
 	}
-	return nil, reason.UnknownApplication.Errorf("there is no application %q; declare it first (ApplicationService.Apply)", name)
+	return nil, unknownApplication(name)
+}
+
+func unknownApplication(name string) error {
+	return reason.UnknownApplication.Errorf("there is no application %q; declare it first (ApplicationService.Apply)", name)
 }
 
 func (t *txn) applyApplication(spec *sluicev1.Application) (*logv1.Outcome, error) {

@@ -155,7 +155,7 @@ func (m *Machine) share(added bool) {
 	} else {
 		s.applications = make(map[string]*atomic.Pointer[application], len(m.applications))
 		for name, a := range m.applications {
-			a.show(m.meta.AppliedIndex)
+			a.show(s.index)
 			s.applications[name] = a.seen
 		}
 	}

@@ -30,34 +30,48 @@ func (v *View) Applied() (index uint64, clock time.Time) {
 // reading is one method at work: the store at one moment, and the applications then.
 type reading struct {
 	queue.Snapshot
-	apps  *shared
-	clock int64
+	// apps was taken after the snapshot, but may be of before it, for it is replaced after the commit.
+	apps *shared
 }
 
-// begin takes what is shared first: the store's moment is that one or a later one.
 func (v *View) begin() *reading {
-	s := v.m.shared.Load()
-	return &reading{Snapshot: v.m.store.NewSnapshot(), apps: s, clock: s.clockMS}
+	snap := v.m.store.NewSnapshot()
+	return &reading{Snapshot: snap, apps: v.m.shared.Load()}
+}
+
+// moment is the one that is read, as the store tells it.
+func (r *reading) moment() (*logv1.MetaRecord, error) {
+	meta := &logv1.MetaRecord{}
+	return meta, ignore(queue.Load(r, []byte{tableMeta}, meta), queue.ErrNotFound)
 }
 
 // end closes a reading and joins what that says to the method's error.
 func (r *reading) end(err *error) { *err = errors.Join(*err, r.Close()) }
 
-// application finds an application as it was at the reading's moment or before. A later one would not do: with an
-// application-wide entry that the store's moment has not seen, an instance would show as in recovery with what was out
-// long before the entry.
+// application finds an application as it was at the moment that is read. What the readers share is that of the moment
+// unless a commit was under way when the reading began; then the store is asked.
 func (r *reading) application(name string) (*application, error) {
-	if p := r.apps.applications[name]; p != nil {
-		a := p.Load()
-		if a.shown <= r.apps.index {
+	meta, err := r.moment()
+	if err != nil {
+		return nil, err
+	}
+	if p := r.apps.applications[name]; p != nil && r.apps.index >= meta.AppliedIndex {
+		if a := p.Load(); a.shownAt <= meta.AppliedIndex {
 			return a, nil
 		}
-		return r.earlier(a)
 	}
 	if err := checkApplicationName(name); err != nil {
 		return nil, err
 	}
-	return nil, reason.UnknownApplication.Errorf("there is no application %q; declare it first (ApplicationService.Apply)", name)
+	rec := &logv1.ApplicationRecord{}
+	err = queue.Load(r, named(tableApplication, name), rec)
+	if errors.Is(err, queue.ErrNotFound) {
+		return nil, unknownApplication(name)
+	}
+	if err != nil {
+		return nil, err
+	}
+	return loadApplication(rec), nil
 }
 
 // instance reads an instance as it would be once caught up with its application.
@@ -80,21 +94,6 @@ func (r *reading) instance(id InstanceID) (*instance, error) {
 	i := &instance{rec: rec, app: a}
 	_, err = r.project(i)
 	return i, err
-}
-
-// earlier gives an application that was shown after the reading began as it was at the store's moment.
-func (r *reading) earlier(a *application) (*application, error) {
-	meta := &logv1.MetaRecord{}
-	if err := queue.Load(r, []byte{tableMeta}, meta); err != nil || a.shown <= meta.AppliedIndex {
-		return a, err
-	}
-	rec := &logv1.ApplicationRecord{}
-	if err := queue.Load(r, named(tableApplication, a.name()), rec); err != nil {
-		return nil, err
-	}
-	was := loadApplication(rec)
-	was.waiting = a.waiting
-	return was, nil
 }
 
 // project enters a header into the application-wide recoveries that it has not seen, without writing, and gives the

@@ -23,7 +23,11 @@ func (v *View) Message(id InstanceID, messageID string) (out *sluicev1.MessageSt
 	if err := checkKey("id", messageID, reason.BadField); err != nil {
 		return nil, err
 	}
-	return messageStatus(r, i, messageID, r.clock)
+	meta, err := r.moment()
+	if err != nil {
+		return nil, err
+	}
+	return messageStatus(r, i, messageID, meta.ClockMs)
 }
 
 // messageStatus finds what is known of a message.

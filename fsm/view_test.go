@@ -3,49 +3,99 @@ package fsm_test
 import (
 	"testing"
 
+	sluicev1 "sluice/api/sluice/v1"
 	"sluice/fsm"
 	"sluice/queue"
 )
 
-// lateStore runs something once, right after a snapshot was taken.
-type lateStore struct {
+// hooked is a store that calls a hook once: after the next snapshot was taken, or after the next commit.
+type hooked struct {
 	*queue.MemoryStore
-	then func()
+	snapshotTaken, committed func()
 }
 
-func (s *lateStore) NewSnapshot() queue.Snapshot {
-	snap := s.MemoryStore.NewSnapshot()
-	if then := s.then; then != nil {
-		s.then = nil
-		then()
+func once(hook *func()) {
+	if f := *hook; f != nil {
+		*hook = nil
+		f()
 	}
-	return snap
 }
 
-// A reading shows one moment: entries that are applied while it begins must not mix with it.
-func TestReadingsShowOneMoment(t *testing.T) {
-	t.Parallel()
-	r := setup(t)
-	late := &lateStore{MemoryStore: r.store}
-	m, err := fsm.Open(late, fsm.Options{})
+func (h *hooked) NewSnapshot() queue.Snapshot {
+	defer once(&h.snapshotTaken)
+	return h.MemoryStore.NewSnapshot()
+}
+
+func (h *hooked) NewBatch() queue.Batch { return &hookedBatch{h.MemoryStore.NewBatch(), h} }
+
+type hookedBatch struct {
+	queue.Batch
+	store *hooked
+}
+
+func (b *hookedBatch) Commit() error {
+	defer once(&b.store.committed)
+	return b.Batch.Commit()
+}
+
+// hook has the machine go on with a store that can be hooked.
+func (r *rig) hook() *hooked {
+	r.t.Helper()
+	h := &hooked{MemoryStore: r.store}
+	m, err := fsm.Open(h, fsm.Options{})
 	if err != nil {
-		t.Fatal(err)
+		r.t.Fatal(err)
 	}
 	r.m = m
-	r.send("i", "m1", "m2")
+	return h
+}
+
+// TestAReadIsOfOneMomentThoughACommitFollows: what is read was taken before a message was settled and the application
+// entered recovery. It must not show the one without the other, with the settled message in doubt.
+func TestAReadIsOfOneMomentThoughACommitFollows(t *testing.T) {
+	t.Parallel()
+	r := setup(t)
+	h := r.hook()
+	r.send("i", "a")
 	r.own("i", "s")
-	late.then = func() {
-		r.work("s", "i", "m1")
-		r.enterAll("all")
+	d := r.head("i")
+	h.snapshotTaken = func() {
+		r.finish("s", d, outCompleted)
+		r.enterAll("fire")
+		r.declare("new")
 	}
-	o := r.offer("i")
-	if len(o.Deliveries) != 1 {
-		t.Fatal(o)
+	if o := r.offer("i"); o.Mode != normal || o.Epoch != d.Epoch || len(o.Deliveries) != 1 || o.Deliveries[0].Recovery != nil {
+		t.Fatalf("want the offer of before the commit, got %v", o)
 	}
-	if d := o.Deliveries[0]; d.Recovery != nil && d.Recovery.InDoubt[0].Message.Id != "m2" {
-		t.Fatalf("m1 is settled, and m2 in doubt: %v is announced", d.Recovery)
+	r.wantMode("i", recovery)
+	if d := r.announcement("i"); len(d.Recovery.InDoubt) != 0 {
+		t.Fatal(d)
 	}
-	if got := r.doubts("i"); got != "m2" {
-		t.Fatalf("in doubt is %q, want m2", got)
+	h.snapshotTaken = func() { r.declare("newer") }
+	_, err := r.m.View().Application("newer")
+	wantReason(t, err, "UNKNOWN_APPLICATION")
+	r.application("newer")
+}
+
+// TestAReadIsOfOneMomentThoughACommitWasNotShownYet: the store holds a commit already of which the readers' own memory
+// does not know.
+func TestAReadIsOfOneMomentThoughACommitWasNotShownYet(t *testing.T) {
+	t.Parallel()
+	r := setup(t)
+	h := r.hook()
+	r.send("i", "a")
+	r.send("j", "a")
+	h.committed = func() {
+		r.wantMode("i", recovery)
+		r.wantMode("j", recovery)
+		r.wantCounts(0, 2, 0)
 	}
+	if outs, err := r.apply(enterAllRequest(&sluicev1.EnterApplicationRecoveryRequest{Cause: "fire"}), sendCommand(message("j", "b", "step"))); err != nil || outs[0].Fault != nil {
+		t.Fatal(outs, err)
+	}
+	if h.committed != nil {
+		t.Fatal("nothing was committed")
+	}
+	h.committed = func() { r.application("new") }
+	r.declare("new")
 }

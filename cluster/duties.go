@@ -7,6 +7,7 @@ import (
 
 	logv1 "sluice/api/log/v1"
 	sluicev1 "sluice/api/sluice/v1"
+	"sluice/fsm"
 )
 
 const (
@@ -148,12 +149,31 @@ func (l *leadership) step(ctx context.Context, id string, a *allowance) bool {
 	if limit == 0 {
 		return false
 	}
-	cmd := &logv1.Command{Actor: dutyActor, Kind: &logv1.Command_StepOperation{StepOperation: &logv1.StepOperation{Id: id, Limit: uint32(limit)}}}
-	if _, err := l.propose(ctx, cmd); err != nil {
+	busy, err := l.busy(id, limit)
+	if err == nil {
+		step := &logv1.StepOperation{Id: id, Limit: uint32(limit), Busy: busy}
+		_, err = l.propose(ctx, &logv1.Command{Actor: dutyActor, Kind: &logv1.Command_StepOperation{StepOperation: step}})
+	}
+	if err != nil {
 		l.dutyFailed("operation", err)
 		return false
 	}
 	return true
+}
+
+// busy lists the keys of the instances that an operation would complete next, and whose recovery handler is at work as
+// far as this leader knows.
+func (l *leadership) busy(operation string, limit int) (keys []string, err error) {
+	recovering, err := l.node.group.view().Recovering(operation, limit)
+	if err != nil {
+		return nil, err
+	}
+	for _, i := range recovering {
+		if l.dispatch.quiesced(fsm.InstanceID{Application: i.Application, Key: i.Key}, i.Owner, i.Epoch) {
+			keys = append(keys, i.Key)
+		}
+	}
+	return keys, nil
 }
 
 // allowance counts how many instances an operation may handle now. A new leader begins it anew.

@@ -258,6 +258,37 @@ func TestApplicationWideRecoveryReachesTheOwner(t *testing.T) {
 	}
 }
 
+// TestCompletionPassesOverARecoveryAtWork: a recovery handler that is at work ends its recovery itself; the completion of
+// the whole application ends those that nobody works on.
+func TestCompletionPassesOverARecoveryAtWork(t *testing.T) {
+	w := newWorld(t, nil)
+	w.founded("a")
+	m := w.nodes["a"]
+	w.must(m, declare("app"))
+	s := w.open(m, "app")
+	w.send(m, "app", "i", "m")
+	w.settle(m, s, w.poll(m, s, 1)[0])
+	w.send(m, "app", "j", "m")
+	enter := &sluicev1.EnterApplicationRecoveryRequest{Application: "app", Cause: "test"}
+	w.must(m, &logv1.Command{Actor: "test", Kind: &logv1.Command_EnterApplicationRecovery{EnterApplicationRecovery: enter}})
+	d := w.poll(m, s, 1)[0]
+	if d.Kind != sluicev1.DeliveryKind_DELIVERY_RECOVERY || d.Instance != "i" {
+		t.Fatalf("want the recovery of i, got %v", d)
+	}
+	complete := &sluicev1.CompleteApplicationRecoveryRequest{Application: "app"}
+	id := w.must(m, &logv1.Command{Actor: "test", Kind: &logv1.Command_CompleteApplicationRecovery{CompleteApplicationRecovery: complete}}).GetOperation().Id
+	var op *sluicev1.Operation
+	w.until("the operation is done", m.Node, func() bool {
+		op, _ = m.group.view().Operation(id)
+		return op.GetState() == sluicev1.OperationState_OPERATION_DONE
+	})
+	if op.Done != 1 || op.PassedOver != 1 {
+		t.Fatalf("want i passed over and j done, got %v", op)
+	}
+	own := &sluicev1.CompleteRecoveryRequest{Application: "app", Instance: "i", Epoch: d.Epoch, SessionId: s}
+	w.must(m, &logv1.Command{Actor: "test", Kind: &logv1.Command_CompleteRecovery{CompleteRecovery: own}})
+}
+
 func TestIdleInstancesMakeRoom(t *testing.T) {
 	w := newWorld(t, nil)
 	w.founded("a")

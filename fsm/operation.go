@@ -119,7 +119,7 @@ func (t *txn) stepOperation(c *logv1.StepOperation) (*logv1.Outcome, error) {
 	if o.Operation.State != sluicev1.OperationState_OPERATION_RUNNING || a == nil {
 		return progress(0, false)
 	}
-	keys, more, err := t.keysAfter(a, o.Cursor, clamp(c.Limit))
+	keys, more, err := keysAfter(t, a, o.Cursor, clamp(c.Limit))
 	if err != nil {
 		return nil, err
 	}
@@ -145,9 +145,10 @@ func (t *txn) stepOperation(c *logv1.StepOperation) (*logv1.Outcome, error) {
 	return progress(done, more)
 }
 
-func (t *txn) keysAfter(a *application, after string, limit int) (keys []string, more bool, err error) {
+// keysAfter lists the keys of the instances that an operation looks at next.
+func keysAfter(r queue.Reader, a *application, after string, limit int) (keys []string, more bool, err error) {
 	prefix := named(tableInstance, a.name(), "")
-	it, err := t.NewIter(append(bytes.Clone(prefix), after...), queue.Successor(prefix))
+	it, err := r.NewIter(append(bytes.Clone(prefix), after...), queue.Successor(prefix))
 	if err != nil {
 		return nil, false, err
 	}
@@ -165,11 +166,16 @@ func (t *txn) keysAfter(a *application, after string, limit int) (keys []string,
 	return keys, false, it.Error()
 }
 
+// concerns tells that an operation is about an instance's present recovery: the application-wide entry began it.
+func concerns(o *logv1.OperationRecord, i *instance) bool {
+	return !i.rec.Terminated && i.rec.Mode == recoveryMode && i.rec.RecoveryGeneration == o.Generation
+}
+
 // stepOne completes the recovery of one instance if the application-wide entry began it; it is passed over while
 // something is in doubt or pending, or its recovery handler is at work.
 func (t *txn) stepOne(a *application, key string, o *logv1.OperationRecord, busy bool) (ended bool, err error) {
 	i, err := t.find(a, key)
-	if err != nil || i == nil || i.rec.Terminated || i.rec.Mode != recoveryMode || i.rec.RecoveryGeneration != o.Generation {
+	if err != nil || i == nil || !concerns(o, i) {
 		return false, err
 	}
 	doubt, err := t.inDoubt(i)

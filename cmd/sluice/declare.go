@@ -65,7 +65,8 @@ func declaration(document any) (*sluicev1.Application, error) {
 }
 
 // protoNoise is what protojson puts before what is wrong; the place is one in our own rewriting, not in the user's file.
-var protoNoise = regexp.MustCompile(`^proto:[\s ]*(\(line \d+:\d+\):[\s ]*)?`)
+// Some builds of it write a no-break space, so that nobody relies on its words.
+var protoNoise = regexp.MustCompile(`^proto:[\s\x{a0}]*(\(line \d+:\d+\):[\s\x{a0}]*)?`)
 
 func plainProtoError(err error) error {
 	return errors.New(protoNoise.ReplaceAllString(err.Error(), ""))

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"strings"
 	"testing"
 
@@ -66,6 +67,18 @@ func TestWhatADeclarationMustNotSay(t *testing.T) {
 		_, err := parseDeclarations([]byte(text))
 		if err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%q: got %v, want %q", text, err, want)
+		}
+	}
+}
+
+// TestPlaceInTheRewritingIsNotTold: protojson chooses between two kinds of space by the build it is part of, and the place
+// that it names is none in the user's file.
+func TestPlaceInTheRewritingIsNotTold(t *testing.T) {
+	t.Parallel()
+	for _, space := range []string{" ", "\u00a0"} {
+		err := plainProtoError(errors.New("proto:" + space + `(line 1:18): unknown field "nme"`))
+		if got, want := err.Error(), `unknown field "nme"`; got != want {
+			t.Errorf("got %q, want %q", got, want)
 		}
 	}
 }

@@ -17,7 +17,11 @@ func (sh *shell) link(ctx context.Context) (*client.Client, error) {
 	cfg := sh.clientConfig()
 	c, err := client.New(cfg)
 	if err != nil {
-		return nil, usagef("%s", strings.TrimPrefix(err.Error(), "client: "))
+		wrong := usagef("%s", strings.TrimPrefix(err.Error(), "client: "))
+		if cfg.TLS == nil {
+			return nil, hint(wrong, "--addr takes HOST:PORT; for other than loopback addresses give --tls-ca FILE, or --insecure for plain text")
+		}
+		return nil, wrong
 	}
 	if err := reachable(ctx, c.Addresses()); err != nil {
 		c.Close()

@@ -186,5 +186,6 @@ func serveUntil(t *testing.T, args []string) (stop func()) {
 
 func TestPlainTextIsForLoopback(t *testing.T) {
 	t.Parallel()
-	refused(t, exitError, `(?i)tls|insecure`, "server", "--node-id", "n1", "--data-dir", t.TempDir(), "--listen", "0.0.0.0:0", "--bootstrap-expect", "1")
+	refused(t, exitError, `next: give --tls-cert FILE(?s:.*)--insecure`, "server", "--node-id", "n1", "--data-dir", t.TempDir(), "--listen", "0.0.0.0:0", "--bootstrap-expect", "1")
+	refused(t, exitError, `next: (?s:.*)--advertise HOST:PORT`, "server", "--node-id", "n1", "--data-dir", t.TempDir(), "--listen", "0.0.0.0:0", "--bootstrap-expect", "1", "--insecure")
 }

@@ -103,6 +103,27 @@ func startTrouble(cfg server.Config, err error) error {
 		return hint(err, "the address is none of this machine's; choose another with --listen HOST:PORT")
 	case errors.Is(err, syscall.EACCES), errors.Is(err, syscall.EROFS):
 		return hint(err, "the data folder must be writable for this user: --data-dir %s", cfg.DataDir)
+	case errors.Is(err, syscall.ENOSPC):
+		return hint(err, "free space where --data-dir %s lies; a fresh folder needs about 70 MB", cfg.DataDir)
+	}
+	return addressTrouble(cfg, err)
+}
+
+// addressTrouble names the flags that an address asks for.
+func addressTrouble(cfg server.Config, err error) error {
+	if !strings.HasPrefix(err.Error(), "transport: ") {
+		return err
+	}
+	host, _, wrong := net.SplitHostPort(cfg.Listen)
+	ip := net.ParseIP(host)
+	local := host == "localhost" || ip != nil && ip.IsLoopback()
+	switch {
+	case wrong != nil:
+		return hint(err, "give it as in --listen 127.0.0.1:7631")
+	case !local && cfg.CertFile == "" && !cfg.Insecure:
+		return hint(err, "give --tls-cert FILE --tls-key FILE --tls-ca FILE, or listen on 127.0.0.1; --insecure lets anybody who reaches the port in")
+	case (host == "" || ip != nil && ip.IsUnspecified()) && cfg.Advertise == "":
+		return hint(err, "give the address under which others reach this node: --advertise HOST:PORT")
 	}
 	return err
 }

@@ -23,7 +23,7 @@ func (t *target) take(args []string) error {
 		}
 		id, err := client.ParseInstanceID(args[0])
 		if err != nil {
-			return usagef("%q is no instance: it is written APP/KEY, as in orders/4711", args[0])
+			return usagef("%q is no instance: it is written APP/KEY, as in orders/4711; APP is [a-z0-9][a-z0-9._-]{0,62}, KEY 1 to 256 bytes", args[0])
 		}
 		t.app, t.key = id.Application, id.Key
 		return nil

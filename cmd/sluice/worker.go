@@ -130,6 +130,8 @@ func (sh *shell) tellEvent(e client.Event) {
 		sh.say("worker: ready, session %s", e.Session)
 	case client.EventSessionClosed:
 		sh.say("worker: stopped, the instances were handed back")
+	case client.EventRecoveryUnhandled:
+		sh.say("worker: %s waits for: sluice instance complete %s   (or start the worker with --recovery or --on-recovery)", e.Instance, e.Instance)
 	}
 }
 

@@ -53,6 +53,9 @@ func (n *Node) findCluster(ctx context.Context) {
 // seekCluster takes the next step, if there is one to take.
 func (n *Node) seekCluster(ctx context.Context) (done bool, why string) {
 	n.fulfil()
+	if len(n.servers()) > 0 {
+		n.establish()
+	}
 	i := n.folder.current()
 	if len(n.servers()) > 0 && i.ClusterID != "" {
 		return n.keepAddress(ctx)
@@ -103,10 +106,11 @@ func (n *Node) bootstrap(founders []*peerv1.Founder) error {
 		c.Servers = append(c.Servers, raft.Server{Suffrage: raft.Voter, ID: raft.ServerID(f.Id), Address: raft.ServerAddress(f.Address)})
 	}
 	err := n.settled(n.raft().BootstrapCluster(c))
-	if errors.Is(err, raft.ErrCantBootstrap) {
-		return nil
+	if err != nil && !errors.Is(err, raft.ErrCantBootstrap) {
+		return err
 	}
-	return err
+	n.establish()
+	return nil
 }
 
 // becomeMember notes for good which cluster the node belongs to, and tells the others.

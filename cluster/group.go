@@ -28,6 +28,8 @@ type group struct {
 	live atomic.Pointer[state]
 	// onEffects gets the effects of every apply, and nil when the whole state was replaced. It must not block.
 	onEffects func(*fsm.Effects)
+	// onRestore is told, before it happens, that a leader's state of an index takes the place of this node's.
+	onRestore func(index uint64) error
 	// onFatal is told why this node must stop.
 	onFatal func(error)
 	broken  error
@@ -235,6 +237,9 @@ func (g *group) restore(r io.Reader) error {
 	if at := g.applied.index(); index < at {
 		g.log.Info("a snapshot is older than the state: the state stays", "snapshot", index, "applied", at)
 		return os.RemoveAll(incoming)
+	}
+	if err := g.onRestore(index); err != nil {
+		return err
 	}
 	return g.swap(incoming)
 }

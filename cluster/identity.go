@@ -24,6 +24,11 @@ type Identity struct {
 	ClusterID string `json:"cluster_id,omitempty"`
 	// Promised is the one cluster that the node agreed to found. It is never taken back.
 	Promised string `json:"promised,omitempty"`
+	// Established is set once raft has written something in the folder: from then on it must be there.
+	Established bool `json:"established,omitempty"`
+	// RestoredIndex is the last entry of the newest state that was taken over from a leader: the log need not hold
+	// what comes before it.
+	RestoredIndex uint64 `json:"restored_index,omitempty"`
 }
 
 // folder is a locked data folder and the identity in it.
@@ -40,6 +45,9 @@ func openFolder(dir, nodeID, cluster string) (*folder, error) {
 	if err := os.MkdirAll(dir, 0o750); err != nil {
 		return nil, fmt.Errorf("cluster: data folder: %w", err)
 	}
+	if err := ours(dir); err != nil {
+		return nil, err
+	}
 	lock, err := lockFolder(dir)
 	if err != nil {
 		return nil, err
@@ -49,6 +57,28 @@ func openFolder(dir, nodeID, cluster string) (*folder, error) {
 		return nil, errors.Join(err, lock.Close())
 	}
 	return f, nil
+}
+
+// ours refuses a folder that is not empty and is no node's.
+func ours(dir string) error {
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		return fmt.Errorf("cluster: data folder: %w", err)
+	}
+	foreign := ""
+	for _, e := range entries {
+		switch e.Name() {
+		case "node.json", "groups":
+			return nil
+		case "LOCK", "node.json.new", "lost+found": // of a node that never got further, or of the file system
+		default:
+			foreign = e.Name()
+		}
+	}
+	if foreign != "" {
+		return fmt.Errorf("cluster: the data folder %s holds %q and is no node's: give the node an empty folder", dir, foreign)
+	}
+	return nil
 }
 
 func lockFolder(dir string) (*os.File, error) {
@@ -136,6 +166,22 @@ func (f *folder) belong(clusterID string) error {
 			return fmt.Errorf("cluster: the data folder %s belongs to cluster id %s, not to %s", f.dir, i.ClusterID, clusterID)
 		}
 		i.ClusterID = clusterID
+		return nil
+	})
+}
+
+// establish notes that raft has written something in the folder.
+func (f *folder) establish() error {
+	return f.update(func(i *Identity) error {
+		i.Established = true
+		return nil
+	})
+}
+
+// restored notes that the state of an index is taken over from the leader.
+func (f *folder) restored(index uint64) error {
+	return f.update(func(i *Identity) error {
+		i.RestoredIndex = max(i.RestoredIndex, index)
 		return nil
 	})
 }

@@ -66,6 +66,9 @@ type Node struct {
 	running errgroup.Group
 	// stopped is closed when Run begins to stop, halted when raft has stopped.
 	stopped, halted chan struct{}
+	// parked is closed when a goroutine of raft was kept from a panic: raft cannot be waited for any more.
+	parked   chan struct{}
+	parkOnce sync.Once
 	// end makes Run stop; cause is why, if the node had to.
 	end   context.CancelCauseFunc
 	ended context.Context
@@ -115,7 +118,7 @@ func newNode(cfg Config, p parts) (*Node, error) {
 	}
 	n := &Node{
 		parts: p, cfg: cfg, log: cfg.Logger.With("component", "cluster", "node", cfg.NodeID), metrics: newMetrics(), started: time.Now(),
-		leads: make(chan bool, 16), stopped: make(chan struct{}), halted: make(chan struct{}),
+		leads: make(chan bool, 16), stopped: make(chan struct{}), halted: make(chan struct{}), parked: make(chan struct{}),
 		seen: map[string]gossip.Member{}, health: map[string]string{},
 	}
 	n.ended, n.end = context.WithCancelCause(context.Background())
@@ -137,7 +140,7 @@ func (n *Node) open() (err error) {
 	if n.group, err = openGroup(n.cfg, dir, n.metrics); err != nil {
 		return err
 	}
-	n.group.onEffects, n.group.onFatal = n.onEffects, n.fatal
+	n.group.onEffects, n.group.onFatal, n.group.onRestore = n.onEffects, n.fatal, n.folder.restored
 	log, err := n.parts.openLog(filepath.Join(dir, "raft"), raftlog.Config{Backend: n.cfg.RaftLog, OnStuck: n.fatal, Logger: n.logger()})
 	if err != nil {
 		return fmt.Errorf("cluster: open the raft log: %w", err)
@@ -145,6 +148,9 @@ func (n *Node) open() (err error) {
 	n.raftLog = log
 	if n.snaps, err = n.parts.openSnapshots(filepath.Join(dir, "snapshots"), snapshot.Config{Logger: n.logger()}); err != nil {
 		return fmt.Errorf("cluster: open the snapshots: %w", err)
+	}
+	if err := n.whole(); err != nil {
+		return err
 	}
 	return n.openGossip()
 }
@@ -286,6 +292,8 @@ func (n *Node) stop(awaited, gossiping <-chan struct{}) error {
 	select {
 	case err := <-closed:
 		return errors.Join(cause, err)
+	case <-n.parked:
+		return cause
 	case <-timer.C: // a disk that hangs must not keep the process from ending
 		return cause
 	}

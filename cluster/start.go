@@ -33,17 +33,33 @@ func (n *Node) startRaft() error {
 	}
 	// The state is durable by itself; it is older than a snapshot only if the node crashed while it took the leader's.
 	cfg.NoSnapshotRestoreOnStart = len(latest) == 0 || latest[0].Index <= n.group.applied.index()
-	cached, err := raft.NewLogCache(logCache, &watchedLog{raftStore: n.raftLog, node: n})
+	watched := &watchedLog{raftStore: n.raftLog, node: n}
+	cached, err := raft.NewLogCache(logCache, watched)
 	if err != nil {
 		return fmt.Errorf("cluster: log cache: %w", err)
 	}
-	r, err := raft.NewRaft(cfg, n.group, cached, n.raftLog, n.snaps, trans)
+	r, err := newRaft(func() (*raft.Raft, error) { return raft.NewRaft(cfg, n.group, cached, watched, n.snaps, trans) })
 	if err != nil {
 		return fmt.Errorf("cluster: start raft: %w", closeCarrier(carrier, err))
 	}
 	n.carrier = carrier
 	n.consensus.Store(r)
 	return nil
+}
+
+// newRaft makes an error of the panic with which raft meets a log that it cannot read while it starts. Nothing of raft
+// runs yet then.
+func newRaft(start func() (*raft.Raft, error)) (r *raft.Raft, err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			cause, ok := p.(error)
+			if !ok {
+				panic(p)
+			}
+			r, err = nil, cause
+		}
+	}()
+	return start()
 }
 
 func closeCarrier(carrier *raft.NetworkTransport, err error) error {

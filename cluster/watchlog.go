@@ -12,7 +12,8 @@ import (
 // then, so the log can go on once space is freed; a write that did fail ends the node.
 var errDiskFull = fmt.Errorf("cluster: the raft log takes no more entries: %w", unix.ENOSPC)
 
-// watchedLog is the raft log, watched: raft itself would go on after an error.
+// watchedLog is the raft log with its stable values, watched: raft itself would go on after some errors, and end the
+// process with a panic after others.
 type watchedLog struct {
 	raftStore
 	node *Node
@@ -35,7 +36,17 @@ func (w *watchedLog) GetLog(index uint64, l *raft.Log) error {
 	if errors.Is(err, raft.ErrLogNotFound) {
 		return err
 	}
-	return w.note("read", err)
+	return w.park(w.note("read", err))
+}
+
+// Set and SetUint64 keep raft's vote and term; what cannot be written ends the node.
+func (w *watchedLog) Set(key, value []byte) error {
+	return w.park(w.note("write the stable values of", w.raftStore.Set(key, value)))
+}
+
+// SetUint64 is Set of a number.
+func (w *watchedLog) SetUint64(key []byte, value uint64) error {
+	return w.park(w.note("write the stable values of", w.raftStore.SetUint64(key, value)))
 }
 
 // DeleteRange removes entries.
@@ -47,6 +58,16 @@ func (w *watchedLog) DeleteRange(first, last uint64) error {
 func (w *watchedLog) IsMonotonic() bool {
 	m, ok := w.raftStore.(raft.MonotonicLogStore)
 	return ok && m.IsMonotonic()
+}
+
+// park keeps an error that raft answers with a panic from it, for ever, once raft runs: the node is ending, and does not
+// wait for raft then.
+func (w *watchedLog) park(err error) error {
+	if err == nil || w.node.raft() == nil {
+		return err
+	}
+	w.node.parkOnce.Do(func() { close(w.node.parked) })
+	select {}
 }
 
 func (w *watchedLog) note(what string, err error) error {

@@ -89,7 +89,8 @@ func Open(dir string, cfg Config) (*Store, error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, fmt.Errorf("raftlog: %w", err)
 	}
-	if err := mark(dir, cfg.Backend); err != nil {
+	marked, err := readMark(dir, cfg.Backend)
+	if err != nil {
 		return nil, err
 	}
 	stable, err := openBolt(filepath.Join(dir, stableFile))
@@ -100,20 +101,66 @@ func Open(dir string, cfg Config) (*Store, error) {
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("raftlog: open the %s log in %s: %w", cfg.Backend, dir, err), stable.Close())
 	}
+	if !marked {
+		if err := mark(dir, cfg.Backend); err != nil {
+			return nil, errors.Join(err, log.Close(), stable.Close())
+		}
+	}
 	return &Store{checked: check(log, dir, cfg), StableStore: stable, closers: []io.Closer{log, stable}}, nil
 }
 
-// mark notes which backend a folder belongs to, and refuses another.
-func mark(dir string, b Backend) error {
+// ErrMissing is a store of which a part is gone: what was acknowledged may have gone with it.
+var ErrMissing = errors.New("raftlog: a part of the log is missing")
+
+// readMark tells whether the store in dir was made before, by this backend, and is there with all its parts: a part that
+// is gone would be made anew, empty, and the node would vote as if it had never seen what it acknowledged. The mark is
+// written last, so a folder without one holds nothing yet, or has lost it.
+func readMark(dir string, b Backend) (marked bool, err error) {
 	path := filepath.Join(dir, markerFile)
 	was, err := os.ReadFile(path)
 	switch {
 	case errors.Is(err, os.ErrNotExist):
-		return os.WriteFile(path, []byte(b+"\n"), 0o600)
+		return false, noOther(dir, b)
 	case err != nil:
-		return fmt.Errorf("raftlog: %w", err)
+		return false, fmt.Errorf("raftlog: %w", err)
 	case strings.TrimSpace(string(was)) != string(b):
-		return fmt.Errorf("raftlog: %s holds a log kept by %q; it cannot be opened with %q: start the node with the log store it has, or with an empty data folder", dir, strings.TrimSpace(string(was)), b)
+		return false, fmt.Errorf("raftlog: %s holds a log kept by %q; it cannot be opened with %q: start the node with the log store it has, or with an empty data folder", dir, strings.TrimSpace(string(was)), b)
+	}
+	for _, part := range []string{stableFile, logParts[b]} {
+		if _, err := os.Stat(filepath.Join(dir, part)); err != nil {
+			return true, fmt.Errorf("%w: %s: %w", ErrMissing, filepath.Join(dir, part), err)
+		}
+	}
+	return true, nil
+}
+
+// logParts names, by backend, the file without which there is no log.
+var logParts = map[Backend]string{WAL: filepath.Join(walDir, metadb.FileName), Bolt: logFile}
+
+// noOther refuses a folder without a mark that holds the log of another backend.
+func noOther(dir string, b Backend) error {
+	for other, part := range logParts {
+		if _, err := os.Stat(filepath.Join(dir, part)); err == nil && other != b {
+			return fmt.Errorf("raftlog: %s holds a log kept by %q; it cannot be opened with %q: start the node with the log store it has, or with an empty data folder", dir, other, b)
+		}
+	}
+	return nil
+}
+
+// mark notes, durably, that the store is whole and which backend it belongs to.
+func mark(dir string, b Backend) (err error) {
+	file, err := os.OpenFile(filepath.Join(dir, markerFile), os.O_CREATE|os.O_TRUNC|os.O_WRONLY, 0o600)
+	if err != nil {
+		return fmt.Errorf("raftlog: %w", err)
+	}
+	_, err = file.WriteString(string(b) + "\n")
+	err = errors.Join(err, file.Sync(), file.Close())
+	folder, opened := os.Open(dir)
+	if opened == nil {
+		opened = errors.Join(folder.Sync(), folder.Close())
+	}
+	if err = errors.Join(err, opened); err != nil {
+		return fmt.Errorf("raftlog: %w", err)
 	}
 	return nil
 }

@@ -127,6 +127,38 @@ func TestAnotherBackendIsRefused(t *testing.T) {
 	})
 }
 
+// A part that is gone must not be made anew, empty.
+func TestAMissingPartIsNoticed(t *testing.T) {
+	t.Parallel()
+	each(t, func(t *testing.T, b Backend) {
+		for _, part := range []string{stableFile, logParts[b]} {
+			dir := t.TempDir()
+			s := open(t, dir, b)
+			fill(t, s, 1, 5)
+			if err := errors.Join(s.Close(), os.Remove(filepath.Join(dir, part))); err != nil {
+				t.Fatal(err)
+			}
+			if _, err := Open(dir, Config{Backend: b}); !errors.Is(err, ErrMissing) || !strings.Contains(err.Error(), part) {
+				t.Errorf("%s is gone: %v", part, err)
+			}
+		}
+		dir := t.TempDir()
+		s := open(t, dir, b)
+		fill(t, s, 1, 5)
+		if err := errors.Join(s.Close(), os.Remove(filepath.Join(dir, markerFile))); err != nil {
+			t.Fatal(err)
+		}
+		other := map[Backend]Backend{WAL: Bolt, Bolt: WAL}[b]
+		if _, err := Open(dir, Config{Backend: other}); err == nil || !strings.Contains(err.Error(), string(b)) {
+			t.Errorf("without its mark, opened with another backend: %v", err)
+		}
+		s = open(t, dir, b) // the mark alone can be made again
+		if last, err := s.LastIndex(); err != nil || last != 5 {
+			t.Errorf("the log ends at %d %v", last, err)
+		}
+	})
+}
+
 // TestAFlippedBitIsNoticed changes one byte of an entry's data in the files of a closed log, and reads.
 func TestAFlippedBitIsNoticed(t *testing.T) {
 	t.Parallel()

@@ -1,0 +1,259 @@
+package cluster
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/hashicorp/raft"
+	"golang.org/x/sys/unix"
+
+	"sluice/cluster/raftlog"
+)
+
+// lone is a cluster of one with all of its data on disk.
+type lone struct {
+	*member
+	w *world
+}
+
+// startLone starts it, or says why it cannot start.
+func startLone(w *world) (*lone, error) {
+	p := realParts
+	p.listenGossip = w.fabric.gossip
+	m := &member{port: w.fabric.listen(), done: make(chan struct{})}
+	n, err := newNode(w.config("a", filepath.Join(w.dir, "a"), 1, m.port), p)
+	if err != nil {
+		return nil, err
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	m.Node, m.end = n, cancel
+	go func() {
+		defer close(m.done)
+		m.err = n.Run(ctx)
+	}()
+	return &lone{m, w}, nil
+}
+
+func (l *lone) stop() error {
+	l.end()
+	<-l.done
+	l.port.Close()
+	return l.err
+}
+
+// used gives a folder in which a node has worked.
+func used(t *testing.T) (w *world, dir string) {
+	t.Helper()
+	w = newWorld(t, nil)
+	l, err := startLone(w)
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.must(l.member, declare("app"))
+	for i := range 20 {
+		w.send(l.member, "app", "i", fmt.Sprint("m", i))
+	}
+	if err := l.stop(); err != nil {
+		t.Fatal(err)
+	}
+	return w, filepath.Join(w.dir, "a")
+}
+
+// What a node has acknowledged or voted for must not be lost unseen: with a part of its folder gone it does not start.
+func TestAFolderThatHasLostAPartIsRefused(t *testing.T) {
+	for part, want := range map[string]error{
+		"groups":                     ErrLost,
+		"groups/0001/raft":           ErrLost,
+		"groups/0001/raft/stable.db": raftlog.ErrMissing,
+		"groups/0001/raft/wal":       raftlog.ErrMissing,
+		"groups/0001/raft/wal/*.wal": ErrLost,
+		"groups/0001/raft/backend":   nil, // it says nothing that the rest does not say
+		"groups/0001/state":          nil, // the log has all of it
+	} {
+		t.Run(part, func(t *testing.T) {
+			w, dir := used(t)
+			paths, err := filepath.Glob(filepath.Join(dir, part))
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, p := range paths {
+				if err := os.RemoveAll(p); err != nil {
+					t.Fatal(err)
+				}
+			}
+			l, err := startLone(w)
+			if want != nil {
+				if !errors.Is(err, want) {
+					t.Fatalf("want %v, got %v", want, err)
+				}
+				return
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			w.until("the state is whole", l.Node, func() bool {
+				i, err := l.group.view().Instance(inst("i"))
+				return err == nil && i.NextSeq == 21
+			})
+			if err := l.stop(); err != nil {
+				t.Fatal(err)
+			}
+		})
+	}
+}
+
+// A raft log that has lost its tail while a snapshot stands in for its beginning.
+func TestALogWithoutItsTailIsRefused(t *testing.T) {
+	w := newWorld(t, nil)
+	l, err := startLone(w)
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.must(l.member, declare("app"))
+	if err := l.raft().Snapshot().Error(); err != nil {
+		t.Fatal(err)
+	}
+	w.send(l.member, "app", "i", "m")
+	if err := l.stop(); err != nil {
+		t.Fatal(err)
+	}
+	segments, err := filepath.Glob(filepath.Join(w.dir, "a/groups/0001/raft/wal/*.wal"))
+	if err != nil || len(segments) != 1 {
+		t.Fatal(segments, err)
+	}
+	if err := os.Remove(segments[0]); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := startLone(w); !errors.Is(err, ErrLost) || !strings.Contains(err.Error(), "the raft log ends at index 0 and the state at") {
+		t.Fatalf("want ErrLost, got %v", err)
+	}
+}
+
+// A raft log whose beginning was cut, as its snapshot made it superfluous, needs the snapshot or the state.
+func TestALogWithoutItsBeginningNeedsTheState(t *testing.T) {
+	w := newWorld(t, func(c *Config) { c.TrailingLogs, c.SnapshotThreshold = 10, 20 })
+	l, err := startLone(w)
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.must(l.member, declare("app"))
+	for i := range 40 {
+		w.send(l.member, "app", "i", fmt.Sprint("m", i))
+	}
+	if err := l.raft().Snapshot().Error(); err != nil {
+		t.Fatal(err)
+	}
+	if err := l.stop(); err != nil {
+		t.Fatal(err)
+	}
+	group := filepath.Join(w.dir, "a", "groups", "0001")
+	if err := errors.Join(os.RemoveAll(filepath.Join(group, "state")), os.RemoveAll(filepath.Join(group, "snapshots"))); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := startLone(w); !errors.Is(err, ErrLost) || !strings.Contains(err.Error(), "the raft log begins at") {
+		t.Fatalf("want ErrLost, got %v", err)
+	}
+}
+
+// A folder of something else is left alone.
+func TestAForeignFolderIsRefused(t *testing.T) {
+	dir := t.TempDir()
+	if err := os.WriteFile(filepath.Join(dir, "passwd"), []byte("x"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := openFolder(dir, "a", "one"); err == nil || !strings.Contains(err.Error(), `"passwd"`) {
+		t.Fatalf("a folder with a foreign file: %v", err)
+	}
+	if entries, err := os.ReadDir(dir); err != nil || len(entries) != 1 {
+		t.Fatalf("the folder was changed: %v %v", entries, err)
+	}
+	if err := os.Rename(filepath.Join(dir, "passwd"), filepath.Join(dir, "lost+found")); err != nil {
+		t.Fatal(err)
+	}
+	f, err := openFolder(dir, "a", "one")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := f.close(); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// An entry that is not as it was written ends the start with an error that names it, not with a panic of raft's.
+func TestACorruptEntryEndsTheStart(t *testing.T) {
+	w, dir := used(t)
+	segments, err := filepath.Glob(filepath.Join(dir, "groups/0001/raft/wal/*.wal"))
+	if err != nil || len(segments) != 1 {
+		t.Fatal(segments, err)
+	}
+	content, err := os.ReadFile(segments[0])
+	if err != nil {
+		t.Fatal(err)
+	}
+	at := strings.Index(string(content), "m7")
+	if at < 0 {
+		t.Fatal("the log does not hold what was sent")
+	}
+	content[at] ^= 1
+	if err := os.WriteFile(segments[0], content, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	l, err := startLone(w)
+	if err != nil {
+		t.Fatal(err)
+	}
+	<-l.done
+	if !errors.Is(l.err, raftlog.ErrCorrupt) {
+		t.Fatalf("want a corrupt entry, got %v", l.err)
+	}
+	l.port.Close()
+}
+
+// brokenStable is a log whose stable values cannot be written any more once it is broken.
+type brokenStable struct{ raftStore }
+
+func (b *brokenStable) SetUint64(key []byte, value uint64) error {
+	if value > 2 {
+		return fmt.Errorf("term %d: %w", value, unix.EIO)
+	}
+	return b.raftStore.SetUint64(key, value)
+}
+
+const parkedChild = "SLUICE_TEST_PARKED"
+
+// A term that cannot be written ends the node with the disk's error. Raft panics then; the node ends before it does.
+// What is kept from the panic stays for ever, so this runs in a process of its own.
+func TestATermThatCannotBeWrittenEndsTheNode(t *testing.T) {
+	if os.Getenv(parkedChild) == "" {
+		child := exec.Command(os.Args[0], "-test.run", "^"+t.Name()+"$")
+		child.Env = append(os.Environ(), parkedChild+"=1")
+		out, err := child.CombinedOutput()
+		if err != nil || !strings.Contains(string(out), "ended: ") || !strings.Contains(string(out), unix.EIO.Error()) || strings.Contains(string(out), "panic") {
+			t.Fatalf("%v\n%s", err, out)
+		}
+		return
+	}
+	w := newWorld(t, nil)
+	p := w.parts("a")
+	p.openLog = func(string, raftlog.Config) (raftStore, error) {
+		return &brokenStable{&memoryLog{InmemStore: raft.NewInmemStore()}}, nil
+	}
+	m := &member{port: w.fabric.listen()}
+	n, err := newNode(w.config("a", filepath.Join(w.dir, "a"), 1, m.port), p)
+	if err != nil {
+		t.Fatal(err)
+	}
+	m.Node = n
+	ended := make(chan error, 1)
+	go func() { ended <- n.Run(context.Background()) }()
+	w.must(m, declare("app"))
+	n.standNow() // a new term
+	fmt.Println("ended:", <-ended)
+	os.Exit(0)
+}

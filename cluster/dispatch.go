@@ -62,6 +62,8 @@ type held struct {
 	id      fsm.InstanceID
 	session *session
 	given   fsm.Given
+	// stream names the stream that brought the owner what was given last; empty: none, or it may not have arrived.
+	stream string
 	// version grows with every change of given, so that a hand-out is taken back only if it was the last.
 	version uint64
 	at      time.Time
@@ -212,7 +214,7 @@ func (d *dispatcher) begin(s *session, afresh bool, now time.Time) {
 // reset makes everything that is out count as not given. That the recovery was taken stays true: to offer it again
 // to an owner that may have it makes no older handler begin.
 func (h *held) reset() {
-	h.given = fsm.Given{}
+	h.given, h.stream = fsm.Given{}, ""
 	h.version++
 }
 
@@ -227,6 +229,13 @@ func (d *dispatcher) pick(s *session) (h *held, given fsm.Given, version uint64)
 	h = e.Value.(*held)
 	unlist(&s.ready, &h.inReady)
 	return h, h.given, h.version
+}
+
+// follows tells whether what a stream brings of an instance comes after what that stream itself brought last.
+func (d *dispatcher) follows(h *held, stream string) bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return stream != "" && stream == h.stream
 }
 
 // handOut is what one poll was given of one instance.
@@ -246,9 +255,9 @@ type identity struct {
 	attempt uint32
 }
 
-// handed notes an offer's deliveries as given to the owner. It answers nil, and nothing counts as given, if the offer
+// handed notes an offer's deliveries as given to the owner, by a stream or, without a name, a single poll. It answers nil, and nothing counts as given, if the offer
 // is no longer the one to give: the owner is another, or another poll was faster.
-func (d *dispatcher) handed(h *held, version uint64, before fsm.Given, o *fsm.Offer, now time.Time) *handOut {
+func (d *dispatcher) handed(h *held, version uint64, stream string, before fsm.Given, o *fsm.Offer, now time.Time) *handOut {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	s := h.session
@@ -271,7 +280,7 @@ func (d *dispatcher) handed(h *held, version uint64, before fsm.Given, o *fsm.Of
 	if len(o.Deliveries) == 0 {
 		return nil
 	}
-	h.given, h.at = o.Given, now
+	h.given, h.stream, h.at = o.Given, stream, now
 	h.version++
 	if o.RecoveryTaken {
 		h.taken = o.Epoch
@@ -313,7 +322,7 @@ func (d *dispatcher) takeBack(outs []*handOut) {
 			continue
 		}
 		if h.version == outs[i].version {
-			h.given = outs[i].before
+			h.given, h.stream = outs[i].before, ""
 			h.version++
 		} else {
 			h.reset()

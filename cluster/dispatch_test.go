@@ -29,7 +29,7 @@ func offered(t *testing.T, d *dispatcher, s *session, o *fsm.Offer, now time.Tim
 	if h == nil {
 		t.Fatal("nothing is ready")
 	}
-	return h, d.handed(h, version, given, o, now)
+	return h, d.handed(h, version, "", given, o, now)
 }
 
 func delivery(owner string, seq uint64) *fsm.Offer {
@@ -110,7 +110,7 @@ func TestAnOfferForAnotherOwnerIsDropped(t *testing.T) {
 	d.touch(inst("i"), "s")
 	h, given, version := d.pick(s)
 	d.touch(inst("i"), "other") // meanwhile
-	if out := d.handed(h, version, given, delivery("other", 1), start); out != nil {
+	if out := d.handed(h, version, "", given, delivery("other", 1), start); out != nil {
 		t.Fatal("handed out to the former owner")
 	}
 	if h, _, _ := d.pick(other); h == nil {
@@ -130,7 +130,7 @@ func TestATouchDuringAReadIsNotLost(t *testing.T) {
 	d.touch(inst("i"), "s") // released
 	h, given, version := d.pick(s)
 	d.touch(inst("i"), "s") // assigned again
-	if out := d.handed(h, version, given, &fsm.Offer{}, start); out != nil {
+	if out := d.handed(h, version, "", given, &fsm.Offer{}, start); out != nil {
 		t.Fatal("an offer of nobody's was handed out")
 	}
 	if _, out := offered(t, d, s, delivery("s", 1), start); out == nil {
@@ -148,7 +148,7 @@ func TestTwoPollsDoNotShareADelivery(t *testing.T) {
 	if out == nil {
 		t.Fatal("the second poll got nothing")
 	}
-	if d.handed(h, version, given, delivery("s", 1), start) != nil {
+	if d.handed(h, version, "", given, delivery("s", 1), start) != nil {
 		t.Fatal("the first poll handed the same out")
 	}
 	if h, _, _ := d.pick(s); h == nil {

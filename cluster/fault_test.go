@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -13,6 +14,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 	"golang.org/x/sys/unix"
+	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/durationpb"
 
 	logv1 "sluice/api/log/v1"
@@ -225,6 +227,40 @@ func TestRepeatedPollsGiveTheSameThatIsStillOut(t *testing.T) {
 	expect(poll("q", false), "m1 m2 m3 m4")
 	expect(poll("q", false), "m1 m2 m3 m4")
 	expect(poll("", true), "m1 m2 m3 m4")
+}
+
+// TestAStreamBringsAgainWhatAnotherBrought: a stream that was cut off, and of which its node has not noticed it yet, takes
+// a message along. The stream that came after it must not bring the next message without that one.
+func TestAStreamBringsAgainWhatAnotherBrought(t *testing.T) {
+	w := newWorld(t, nil)
+	w.founded("a")
+	m := w.nodes["a"]
+	app := declare("app")
+	app.GetApplyApplication().Delivery = &sluicev1.Application_Delivery{Window: proto.Uint32(8)}
+	w.must(m, app)
+	s := w.open(m, "app")
+	expect := func(stream string, afresh bool, want ...string) {
+		t.Helper()
+		resp, err := m.PollStream(w.context(), &sluicev1.PollRequest{SessionId: s, Max: 64, Wait: durationpb.New(patience)}, stream, afresh)
+		var got []string
+		for _, d := range resp.GetDeliveries() {
+			got = append(got, d.Message.Id)
+		}
+		if err != nil || !slices.Equal(got, want) {
+			t.Fatalf("stream %s: want %v, got %v %v", stream, want, got, err)
+		}
+	}
+	w.send(m, "app", "i", "m1")
+	expect("old", true, "m1")
+	expect("new", true, "m1")
+	w.send(m, "app", "i", "m2")
+	expect("new", false, "m2")
+	w.send(m, "app", "i", "m3")
+	expect("old", false, "m1", "m2", "m3")
+	w.send(m, "app", "i", "m4")
+	expect("new", false, "m1", "m2", "m3", "m4")
+	w.send(m, "app", "i", "m5")
+	expect("new", false, "m5")
 }
 
 func (m *member) epoch(t *testing.T, key string) uint64 {

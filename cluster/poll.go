@@ -38,8 +38,9 @@ type pollResult struct {
 	resp *sluicev1.PollResponse
 	outs []*handOut
 	size int
-	// stream: it follows others that arrived, if this one does.
-	stream bool
+	// stream names the stream that the answer is part of; empty: none. It follows others of the stream, which arrived if
+	// this one does.
+	stream string
 }
 
 // poll answers a poll at the leader: first what is ready, else what comes within the wait.
@@ -108,7 +109,7 @@ func (l *leadership) collect(s *session, most int, got *pollResult) error {
 		if h == nil {
 			return nil
 		}
-		o, before, err := got.offer(view, h, given, most-len(got.resp.Deliveries))
+		o, before, err := got.offer(view, h, l.dispatch.follows(h, got.stream), given, most-len(got.resp.Deliveries))
 		if errors.Is(err, reason.UnknownInstance) || errors.Is(err, reason.UnknownApplication) {
 			o, err = &fsm.Offer{}, nil
 		}
@@ -116,18 +117,19 @@ func (l *leadership) collect(s *session, most int, got *pollResult) error {
 			l.dispatch.takeBack(append(got.outs, &handOut{held: h, version: version, before: given}))
 			return err
 		}
-		got.add(l.dispatch.handed(h, version, before, o, time.Now()), o)
+		got.add(l.dispatch.handed(h, version, got.stream, before, o, time.Now()), o)
 	}
 	return nil
 }
 
 // offer looks at what is to be handed out next of an instance. Whether the answer of the poll before this one arrived,
 // nobody knows: a node on its way may have died. So what that one brought and is still out goes along once more, ahead
-// of what is new, or the worker would get the later without the earlier. It ignores what it holds. Within a stream
-// nothing can be missing in between. before is what counts as given when the offer is to be made once more.
-func (p *pollResult) offer(view *fsm.View, h *held, given fsm.Given, most int) (o *fsm.Offer, before fsm.Given, err error) {
+// of what is new, or the worker would get the later without the earlier. It ignores what it holds. If this answer follows
+// that one within a stream, nothing can be missing in between. before is what counts as given when the offer is to be
+// made once more.
+func (p *pollResult) offer(view *fsm.View, h *held, follows bool, given fsm.Given, most int) (o *fsm.Offer, before fsm.Given, err error) {
 	o, err = view.Offer(h.id, given, min(most, p.atOnce()))
-	if err != nil || p.stream || p.has(h) || len(o.Deliveries) == 0 || given == given.Again() {
+	if err != nil || follows || p.has(h) || len(o.Deliveries) == 0 || given == given.Again() {
 		return o, given, err
 	}
 	whole, err := view.Offer(h.id, given.Again(), most)
@@ -189,7 +191,7 @@ func (l *leadership) repeat(last *answeredPoll, got *pollResult) error {
 			return err
 		}
 		if err == nil && o.Epoch == out.epoch {
-			got.add(l.dispatch.handed(out.held, version, out.before, o, time.Now()), o)
+			got.add(l.dispatch.handed(out.held, version, got.stream, out.before, o, time.Now()), o)
 		}
 	}
 	return nil

@@ -60,15 +60,16 @@ func (n *Node) KeepAlive(ctx context.Context, sessionID string) (ttl time.Durati
 // last poll gives the same deliveries again, those that are still out. Deliveries count as not handed out if ctx has
 // ended when the answer is ready.
 func (n *Node) Poll(ctx context.Context, req *sluicev1.PollRequest, afresh bool) (*sluicev1.PollResponse, error) {
-	return n.poll(ctx, req, afresh, afresh)
+	return n.poll(ctx, req, afresh, "")
 }
 
-// PollNext is Poll for a stream that Poll with afresh began: what it brought before has arrived, or the stream is over.
-func (n *Node) PollNext(ctx context.Context, req *sluicev1.PollRequest) (*sluicev1.PollResponse, error) {
-	return n.poll(ctx, req, false, true)
+// PollStream is Poll for a stream, which has a name of its own and begins afresh: what it brought before has arrived, or
+// the stream is over. What another stream brought, or a Poll, may not have arrived and goes along once more.
+func (n *Node) PollStream(ctx context.Context, req *sluicev1.PollRequest, stream string, afresh bool) (*sluicev1.PollResponse, error) {
+	return n.poll(ctx, req, afresh, stream)
 }
 
-func (n *Node) poll(ctx context.Context, req *sluicev1.PollRequest, afresh, stream bool) (*sluicev1.PollResponse, error) {
+func (n *Node) poll(ctx context.Context, req *sluicev1.PollRequest, afresh bool, stream string) (*sluicev1.PollResponse, error) {
 	wait := min(max(req.Wait.AsDuration(), 0), pollLongest)
 	deadline := time.Now().Add(wait)
 	call := &peerv1.PollRequest{Poll: proto.CloneOf(req), Afresh: afresh, Stream: stream}

@@ -53,8 +53,8 @@ func (f *fakeNode) Poll(ctx context.Context, req *sluicev1.PollRequest, afresh b
 	return f.poll(ctx, req, afresh)
 }
 
-func (f *fakeNode) PollNext(ctx context.Context, req *sluicev1.PollRequest) (*sluicev1.PollResponse, error) {
-	return f.poll(ctx, req, false)
+func (f *fakeNode) PollStream(ctx context.Context, req *sluicev1.PollRequest, _ string, afresh bool) (*sluicev1.PollResponse, error) {
+	return f.poll(ctx, req, afresh)
 }
 
 func (f *fakeNode) Settle(_ context.Context, req *sluicev1.SettleRequest) (*sluicev1.SettleResponse, error) {

@@ -20,7 +20,7 @@ type Node interface {
 	KeepAlive(ctx context.Context, sessionID string) (time.Duration, error)
 	CloseSession(ctx context.Context, sessionID string) (*sluicev1.CloseSessionResponse, error)
 	Poll(ctx context.Context, req *sluicev1.PollRequest, afresh bool) (*sluicev1.PollResponse, error)
-	PollNext(ctx context.Context, req *sluicev1.PollRequest) (*sluicev1.PollResponse, error)
+	PollStream(ctx context.Context, req *sluicev1.PollRequest, stream string, afresh bool) (*sluicev1.PollResponse, error)
 	Settle(ctx context.Context, req *sluicev1.SettleRequest) (*sluicev1.SettleResponse, error)
 	Quiesced(ctx context.Context, id fsm.InstanceID) (bool, error)
 	Await(ctx context.Context, id fsm.InstanceID, messageID string) (*sluicev1.MessageStatus, error)

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"connectrpc.com/connect"
+	"github.com/google/uuid"
 	"golang.org/x/sync/errgroup"
 	"google.golang.org/protobuf/types/known/durationpb"
 
@@ -78,6 +79,7 @@ func checkWork(req *sluicev1.WorkRequest) error {
 type work struct {
 	node    Node
 	session string
+	name    string // of the stream, unlike that of any other
 	ttl     time.Duration
 
 	sending sync.Mutex // held around send: deliverer and settler both answer
@@ -98,7 +100,7 @@ type work struct {
 func newWork(node Node, session string, ttl time.Duration, send func(*sluicev1.WorkResponse) error) *work {
 	requests := make(chan *sluicev1.WorkRequest, workQueueMax)
 	return &work{
-		node: node, session: session, ttl: ttl, send: send, requests: requests, news: make(chan struct{}, 1),
+		node: node, session: session, name: uuid.NewString(), ttl: ttl, send: send, requests: requests, news: make(chan struct{}, 1),
 		queue: gatherer[*sluicev1.WorkRequest]{from: requests, weight: func(r *sluicev1.WorkRequest) int { return proposalWeight(len(r.GetSettlements()), r) }, most: commandBytesMax},
 	}
 }
@@ -164,13 +166,7 @@ func (w *work) deliver(ctx context.Context) error {
 		}
 		wait := min(max(w.ttl/3, time.Millisecond), workWaitMax)
 		req := &sluicev1.PollRequest{SessionId: w.session, Max: uint32(count), Wait: durationpb.New(wait)}
-		poll := w.node.PollNext
-		if afresh {
-			poll = func(ctx context.Context, req *sluicev1.PollRequest) (*sluicev1.PollResponse, error) {
-				return w.node.Poll(ctx, req, true)
-			}
-		}
-		polled, err := poll(ctx, req)
+		polled, err := w.node.PollStream(ctx, req, w.name, afresh)
 		if err != nil {
 			return err
 		}

@@ -282,8 +282,9 @@ type PollRequest struct {
 	Poll  *v11.PollRequest       `protobuf:"bytes,1,opt,name=poll,proto3" json:"poll,omitempty"`
 	// All that is out with the session is offered again.
 	Afresh bool `protobuf:"varint,2,opt,name=afresh,proto3" json:"afresh,omitempty"`
-	// The poll goes on with a stream, whose answers arrive in their order or not at all.
-	Stream        bool `protobuf:"varint,3,opt,name=stream,proto3" json:"stream,omitempty"`
+	// The stream that the poll goes on with, whose answers arrive in their order or not at all; empty: none. A session may
+	// have several for a while, when one is cut off and nobody at its node has noticed yet.
+	Stream        string `protobuf:"bytes,4,opt,name=stream,proto3" json:"stream,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -332,11 +333,11 @@ func (x *PollRequest) GetAfresh() bool {
 	return false
 }
 
-func (x *PollRequest) GetStream() bool {
+func (x *PollRequest) GetStream() string {
 	if x != nil {
 		return x.Stream
 	}
-	return false
+	return ""
 }
 
 type QuiescedRequest struct {
@@ -781,11 +782,11 @@ const file_peer_v1_peer_proto_rawDesc = "" +
 	"\boutcomes\x18\x01 \x03(\v2\x16.sluice.log.v1.OutcomeR\boutcomes\"\x12\n" +
 	"\x10ReadIndexRequest\")\n" +
 	"\x11ReadIndexResponse\x12\x14\n" +
-	"\x05index\x18\x01 \x01(\x04R\x05index\"i\n" +
+	"\x05index\x18\x01 \x01(\x04R\x05index\"o\n" +
 	"\vPollRequest\x12*\n" +
 	"\x04poll\x18\x01 \x01(\v2\x16.sluice.v1.PollRequestR\x04poll\x12\x16\n" +
 	"\x06afresh\x18\x02 \x01(\bR\x06afresh\x12\x16\n" +
-	"\x06stream\x18\x03 \x01(\bR\x06stream\"O\n" +
+	"\x06stream\x18\x04 \x01(\tR\x06streamJ\x04\b\x03\x10\x04\"O\n" +
 	"\x0fQuiescedRequest\x12 \n" +
 	"\vapplication\x18\x01 \x01(\tR\vapplication\x12\x1a\n" +
 	"\binstance\x18\x02 \x01(\tR\binstance\".\n" +

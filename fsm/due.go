@@ -218,7 +218,8 @@ func (t *txn) hold(i *instance, m *logv1.MessageRecord) error {
 	return t.Set(heldKey(i.rec.Uid, byte(m.Lane), m.Seq), nil)
 }
 
-// thaw has held expiries looked at again.
+// thaw has all held expiries looked at again: from the first on, also while a look is under way that has passed some.
+// Thawing tells that such a look is due and has not begun.
 func (t *txn) thaw(i *instance) error {
 	if i.rec.HeldExpiries == 0 || i.rec.Thawing {
 		return nil
@@ -247,14 +248,16 @@ func (t *txn) thawDue(i *instance, from uint64) error {
 	if err = ignore(err, errEnough); err != nil {
 		return err
 	}
-	i.rec.Thawing = false
-	t.change(i)
+	if from == 0 {
+		i.rec.Thawing = false
+		t.change(i)
+	}
 	for n, k := range keys {
 		if n == thawStep {
-			i.rec.Thawing = true
 			return t.dueOf(i, due{at: t.now, kind: dueThaw, extra: cursor(k[len(prefix)], seqs[n])})
 		}
 		i.rec.HeldExpiries--
+		t.change(i)
 		if err := errors.Join(t.Delete(k), t.expiryDue(i, seqs[n])); err != nil {
 			return err
 		}

@@ -221,6 +221,29 @@ func TestManyHeldExpiries(t *testing.T) {
 	}
 }
 
+// TestHeldExpiriesPassedByALookAreLookedAtAgain: the owner is lost while a look at held expiries is under way, which found
+// the first of them out still.
+func TestHeldExpiriesPassedByALookAreLookedAtAgain(t *testing.T) {
+	t.Parallel()
+	const many = 300
+	r := setup(t, window(many))
+	for n := range many {
+		r.put(r.mortal("i", fmt.Sprint("m", n), time.Minute))
+	}
+	r.own("i", "s")
+	r.advance(time.Hour)
+	r.enter("i")
+	r.complete("i", 0)
+	if p := r.ok(advanceCommand(1)).GetProgress(); p.Done != 1 {
+		t.Fatal(p)
+	}
+	r.ok(closeCommand("s"))
+	r.advance(0)
+	if i := r.instance("i"); i.NormalMessages != 0 {
+		t.Fatalf("%d messages did not expire", i.NormalMessages)
+	}
+}
+
 func TestDueTimesTakeLimitedBites(t *testing.T) {
 	t.Parallel()
 	r := setup(t)

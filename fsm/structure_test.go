@@ -356,7 +356,7 @@ func (a *audit) checkDue(s *stored) {
 		case 5:
 			name = true
 		case 7:
-			thawing = true
+			thawing = thawing || be([]byte(k[18:])) == 0
 		}
 	}
 	if r.Thawing && !thawing || r.Terminated && !name {

@@ -263,6 +263,24 @@ func TestAStreamBringsAgainWhatAnotherBrought(t *testing.T) {
 	expect("new", false, "m5")
 }
 
+// TestALongPollDoesNotOutlastTheLease: a worker that only polls must not lose its session while it waits.
+func TestALongPollDoesNotOutlastTheLease(t *testing.T) {
+	w := newWorld(t, nil)
+	w.founded("a")
+	m := w.nodes["a"]
+	w.must(m, declare("app"))
+	resp, err := m.OpenSession(w.context(), &sluicev1.OpenSessionRequest{Application: "app", Ttl: durationpb.New(time.Second)}, "test")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for range 2 {
+		polled, err := m.Poll(w.context(), &sluicev1.PollRequest{SessionId: resp.SessionId, Max: 1, Wait: durationpb.New(patience)}, false)
+		if err != nil || len(polled.Deliveries) != 0 {
+			t.Fatalf("want an empty answer before the lease is over, got %v %v", polled, err)
+		}
+	}
+}
+
 func (m *member) epoch(t *testing.T, key string) uint64 {
 	t.Helper()
 	i, err := m.group.view().Instance(fsm.InstanceID{Application: "app", Key: key})

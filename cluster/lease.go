@@ -31,6 +31,13 @@ func (d *dispatcher) renew(id string, now time.Time) (ttl time.Duration, ok bool
 	return s.ttl, true
 }
 
+// lapses is when a session's lease has only a part left that its worker needs to renew it.
+func (d *dispatcher) lapses(s *session) time.Time {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return s.expires.Add(-s.ttl / 3)
+}
+
 // grace makes up for a pause of the leader itself.
 func (d *dispatcher) grace(pause time.Duration) {
 	d.mu.Lock()

@@ -75,24 +75,30 @@ func (l *leadership) poll(ctx context.Context, call *peerv1.PollRequest) (*sluic
 	return got.resp, nil
 }
 
-// collectWithin collects, and waits for something to collect.
+// collectWithin collects, and waits for something to collect: until the wait is over, or the lease nearly is. A poll
+// renews the lease when it begins; if nobody renews it since, the worker must come again, or it would be lost in waiting.
 func (l *leadership) collectWithin(ctx context.Context, s *session, most int, wait time.Duration, got *pollResult) error {
 	w := l.dispatch.waits(s, most)
 	defer func() { l.dispatch.waitsNoMore(s, w, wait < shortestWait, time.Now()) }()
-	timer := time.NewTimer(wait)
+	end := time.Now().Add(wait)
+	timer := time.NewTimer(0)
 	defer timer.Stop()
 	for {
 		if err := l.collect(s, most, got); err != nil || len(got.resp.Deliveries) > 0 {
 			return err
 		}
 		l.dispatch.wish(s)
+		left := min(time.Until(end), time.Until(l.dispatch.lapses(s)))
+		if left <= 0 {
+			return nil
+		}
+		timer.Reset(left)
 		select {
 		case <-w.wake:
 			if l.dispatch.find(s.id) != s {
 				return reason.UnknownSession.Errorf("session %s has ended", s.id)
 			}
 		case <-timer.C:
-			return nil
 		case <-ctx.Done():
 			return nil
 		case <-l.ctx.Done():

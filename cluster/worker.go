@@ -56,7 +56,7 @@ func (n *Node) KeepAlive(ctx context.Context, sessionID string) (ttl time.Durati
 }
 
 // Poll answers what is out with a session and was not handed out yet, or waits for it: at most the request's wait and
-// 60 s. It renews the lease. With afresh everything that is out is handed out again. The request id of the session's
+// 60 s, and not beyond two thirds of the lease unless KeepAlive renews it meanwhile. It renews the lease. With afresh everything that is out is handed out again. The request id of the session's
 // last poll gives the same deliveries again, those that are still out. Deliveries count as not handed out if ctx has
 // ended when the answer is ready.
 func (n *Node) Poll(ctx context.Context, req *sluicev1.PollRequest, afresh bool) (*sluicev1.PollResponse, error) {

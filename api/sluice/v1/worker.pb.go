@@ -432,7 +432,8 @@ type PollRequest struct {
 	SessionId string                 `protobuf:"bytes,1,opt,name=session_id,json=sessionId,proto3" json:"session_id,omitempty"`
 	// 1 to 1,024; 0: 1.
 	Max uint32 `protobuf:"varint,2,opt,name=max,proto3" json:"max,omitempty"`
-	// How long to wait for a delivery, at most 60 s.
+	// How long to wait for a delivery, at most 60 s. The answer comes sooner, and empty, when two thirds of the lease are
+	// over and nothing renewed it: come again.
 	Wait *durationpb.Duration `protobuf:"bytes,3,opt,name=wait,proto3" json:"wait,omitempty"`
 	// That of the session's last Poll: the same deliveries again.
 	RequestId     string `protobuf:"bytes,4,opt,name=request_id,json=requestId,proto3" json:"request_id,omitempty"`

@@ -229,6 +229,41 @@ func TestRepeatedPollsGiveTheSameThatIsStillOut(t *testing.T) {
 	expect(poll("", true), "m1 m2 m3 m4")
 }
 
+// TestPollsOfLargeMessagesAreBounded: what earlier answers brought goes along with what is new only as far as an answer
+// may hold; what does not fit waits until something is settled, and nothing comes without what stands before it.
+func TestPollsOfLargeMessagesAreBounded(t *testing.T) {
+	w := newWorld(t, nil)
+	w.founded("a")
+	m := w.nodes["a"]
+	app := declare("app")
+	app.GetApplyApplication().Delivery = &sluicev1.Application_Delivery{Window: proto.Uint32(64)}
+	w.must(m, app)
+	s := w.open(m, "app")
+	for _, id := range names("m", 12) {
+		cmd := sending("app", "i", id)
+		cmd.GetSend().Messages[0].Data = make([]byte, 1<<20)
+		w.must(m, cmd)
+	}
+	first := w.poll(m, s, 64)[0]
+	reach := uint64(0)
+	for range 6 {
+		resp, err := m.Poll(w.context(), &sluicev1.PollRequest{SessionId: s, Max: 64}, false)
+		if err != nil || proto.Size(resp) > 6<<20 {
+			t.Fatalf("an answer of %d bytes, %v", proto.Size(resp), err)
+		}
+		for n, d := range resp.Deliveries {
+			if d.Seq != uint64(n+1) {
+				t.Fatalf("delivery %d is seq %d: something before it is left out", n, d.Seq)
+			}
+			reach = max(reach, d.Seq)
+		}
+	}
+	w.settle(m, s, first)
+	if ds := w.poll(m, s, 64); ds[0].Seq != 2 || ds[len(ds)-1].Seq != reach+1 {
+		t.Fatalf("once the first is settled: want 2 to %d, got %d to %d", reach+1, ds[0].Seq, ds[len(ds)-1].Seq)
+	}
+}
+
 // TestAStreamBringsAgainWhatAnotherBrought: a stream that was cut off, and of which its node has not noticed it yet, takes
 // a message along. The stream that came after it must not bring the next message without that one.
 func TestAStreamBringsAgainWhatAnotherBrought(t *testing.T) {

@@ -142,10 +142,17 @@ func (p *pollResult) offer(view *fsm.View, h *held, follows bool, given fsm.Give
 	if err != nil {
 		return nil, given, err
 	}
-	if n := len(whole.Deliveries); n == 0 || whole.Epoch != o.Epoch || whole.Deliveries[n-1].Seq < o.Deliveries[0].Seq {
-		return o, given, nil // it does not reach what is new
+	switch n := len(whole.Deliveries); {
+	case n == 0 || whole.Epoch != o.Epoch:
+		return o, given, nil
+	case whole.Deliveries[n-1].Seq >= o.Deliveries[0].Seq:
+		return whole, given.Again(), nil
+	case n >= most:
+		return o, given, nil // the caller does not take so many at once that it would reach what is new
 	}
-	return whole, given.Again(), nil
+	// They are too large to go together: what is new waits until some of them are settled, which makes it ready again.
+	whole.Deliveries, whole.More, whole.RecoveryTaken = nil, false, false
+	return whole, given, nil
 }
 
 // has tells that this very poll brings something of an instance already.

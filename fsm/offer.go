@@ -38,6 +38,9 @@ type Offer struct {
 	RecoveryTaken bool
 }
 
+// mostOfferBytes bounds what an offer holds of messages' data beyond its first message.
+const mostOfferBytes = 4 << 20
+
 // offering is an Offer in the making.
 type offering struct {
 	*Offer
@@ -46,9 +49,10 @@ type offering struct {
 	max   int
 	state bool // the first delivery of an epoch brings the state
 	fresh bool // nothing of this lane counts as handed out
+	bytes uint64
 }
 
-// Offer tells what of an instance is to be handed out next, at most so many deliveries.
+// Offer tells what of an instance is to be handed out next, at most so many deliveries, and fewer if they are large.
 func (v *View) Offer(id InstanceID, given Given, max int) (out *Offer, err error) {
 	r := v.begin()
 	defer r.end(&err)
@@ -146,7 +150,7 @@ func (o *offering) messages() error {
 			o.Given.head, o.Given.attempt = m.Seq, attempt
 		}
 		if m.Seq > last {
-			if len(o.Deliveries) >= o.max {
+			if len(o.Deliveries) >= o.max || o.bytes > mostOfferBytes {
 				o.More = true
 				return false
 			}
@@ -166,6 +170,7 @@ func (o *offering) deliver(m *logv1.MessageRecord, head bool, attempt uint32) {
 		Message: m.Message, Attempt: attempt, Deferred: m.Disposition == deferred, InDoubt: rec.Mode == recoveryMode && m.Seq <= rec.RecoveryDoubt,
 	})
 	o.Given.seq = m.Seq
+	o.bytes += m.Bytes
 }
 
 func (o *offering) bringState() error {

@@ -282,6 +282,26 @@ func TestRedeliveredAttemptsCount(t *testing.T) {
 	}
 }
 
+// TestAnOfferIsBoundedInBytes: however wide the window, an offer does not hold all of its messages in memory.
+func TestAnOfferIsBoundedInBytes(t *testing.T) {
+	t.Parallel()
+	r := setup(t, window(100))
+	for n := range 12 {
+		m := message("i", fmt.Sprint("m", n), "step")
+		m.Data = make([]byte, 1<<20)
+		r.put(m)
+	}
+	r.own("i", "s")
+	o := r.offer("i")
+	if len(o.Deliveries) != 5 || !o.More {
+		t.Fatalf("want 5 of 12 MiB and more to come, got %d, more: %v", len(o.Deliveries), o.More)
+	}
+	o, err := r.m.View().Offer(fsm.InstanceID{Application: "app", Key: "i"}, o.Given, 1000)
+	if err != nil || len(o.Deliveries) != 5 || o.Deliveries[0].Seq != 6 {
+		t.Fatal(o, err)
+	}
+}
+
 func TestDeliveriesAreOfferedOnce(t *testing.T) {
 	t.Parallel()
 	r := setup(t, window(3))

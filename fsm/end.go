@@ -149,7 +149,7 @@ func (t *txn) dropFailureOfRecovery(i *instance) error {
 
 // bury keeps a dead letter.
 func (t *txn) bury(i *instance, m *logv1.MessageRecord, s *logv1.SettledRecord) error {
-	m.DeadLetter, m.Attempts = s.DeadLetter, s.Attempts
+	m.DeadLetter, m.Attempts, m.DeadIndex = s.DeadLetter, s.Attempts, t.index
 	if err := queue.PutDeadLetter(t, i.rec.Uid, m); err != nil {
 		return err
 	}
@@ -157,16 +157,30 @@ func (t *txn) bury(i *instance, m *logv1.MessageRecord, s *logv1.SettledRecord) 
 	if i.rec.DeadLetters++; i.rec.DeadLetters <= maxDeadLetters {
 		return nil
 	}
+	oldest, err := t.oldestDeadLetter(i, m)
+	if err != nil || oldest == nil {
+		return err
+	}
+	i.rec.DeadLetters--
+	return queue.DropDeadLetter(t, i.rec.Uid, oldest.Lane, oldest.Seq)
+}
+
+// oldestDeadLetter finds, of the first dead letter of each lane, the one that became so first, but for
+// the one just buried.
+func (t *txn) oldestDeadLetter(i *instance, buried *logv1.MessageRecord) (oldest *logv1.MessageRecord, err error) {
 	for _, l := range []sluicev1.Lane{normalLane, recoveryLane, outgoingLane} {
-		var oldest *logv1.MessageRecord
-		err := queue.DeadLetters(t, i.rec.Uid, l, 0, func(d *logv1.MessageRecord) bool { oldest = d; return false })
+		err := queue.DeadLetters(t, i.rec.Uid, l, 0, func(d *logv1.MessageRecord) bool {
+			if d.Lane == buried.Lane && d.Seq == buried.Seq {
+				return true
+			}
+			if oldest == nil || d.DeadIndex < oldest.DeadIndex {
+				oldest = d
+			}
+			return false
+		})
 		if err != nil {
-			return err
-		}
-		if oldest != nil {
-			i.rec.DeadLetters--
-			return queue.DropDeadLetter(t, i.rec.Uid, l, oldest.Seq)
+			return nil, err
 		}
 	}
-	return nil
+	return oldest, nil
 }

@@ -197,6 +197,31 @@ func TestTerminateWithALongerWindowSince(t *testing.T) {
 	r.send("i", "x")
 }
 
+// TestADeadLetterOverTheLimitIsKept: the oldest goes, in whichever lane it is, and never the one that has just come.
+func TestADeadLetterOverTheLimitIsKept(t *testing.T) {
+	t.Parallel()
+	const most = 10_000
+	r := setup(t, limits(&sluicev1.Limits{MaxOutgoing: proto.Uint64(0)}))
+	r.send("i", "a", "b", "c")
+	r.own("i", "s")
+	s := taking(r.head("i"), outCompleted)
+	for range most {
+		s.Outgoing = append(s.Outgoing, &sluicev1.Message{Application: "none", Instance: "x", Type: "step"})
+	}
+	if v := r.settle("s", s); v != "" {
+		t.Fatal(v)
+	}
+	r.tick(time.Second)
+	r.ok(forwardCommand(most))
+	r.tick(time.Second)
+	r.finish("s", r.head("i"), outRejected)
+	r.finish("s", r.head("i"), outRejected)
+	dead := r.messages(&sluicev1.ListMessagesRequest{Instance: "i", Settlement: kindDead, Lane: laneNormal})
+	if len(dead) != 2 || dead[0].Message.Id != "b" || dead[1].Message.Id != "c" {
+		t.Fatalf("want b and c kept, for all others are older, got %v", dead)
+	}
+}
+
 func TestTerminateInAnyMode(t *testing.T) {
 	t.Parallel()
 	for _, m := range []sluicev1.Mode{normal, recovery, draining} {

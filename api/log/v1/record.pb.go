@@ -1135,7 +1135,9 @@ type MessageRecord struct {
 	// The last 16 interventions, oldest first.
 	Edits []*v1.Edit `protobuf:"bytes,17,rep,name=edits,proto3" json:"edits,omitempty"`
 	// Epoch in which it was put back the last time; 0: never.
-	PutBackEpoch  uint64 `protobuf:"varint,18,opt,name=put_back_epoch,json=putBackEpoch,proto3" json:"put_back_epoch,omitempty"`
+	PutBackEpoch uint64 `protobuf:"varint,18,opt,name=put_back_epoch,json=putBackEpoch,proto3" json:"put_back_epoch,omitempty"`
+	// Of the entry by which it became one.
+	DeadIndex     uint64 `protobuf:"varint,19,opt,name=dead_index,json=deadIndex,proto3" json:"dead_index,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1292,6 +1294,13 @@ func (x *MessageRecord) GetEdits() []*v1.Edit {
 func (x *MessageRecord) GetPutBackEpoch() uint64 {
 	if x != nil {
 		return x.PutBackEpoch
+	}
+	return 0
+}
+
+func (x *MessageRecord) GetDeadIndex() uint64 {
+	if x != nil {
+		return x.DeadIndex
 	}
 	return 0
 }
@@ -2163,7 +2172,7 @@ const file_log_v1_record_proto_rawDesc = "" +
 	"\x11processed_through\x18\x02 \x01(\x04R\x10processedThrough\x120\n" +
 	"\vanswer_mode\x18\x03 \x01(\x0e2\x0f.sluice.v1.ModeR\n" +
 	"answerMode\x12!\n" +
-	"\fanswer_epoch\x18\x04 \x01(\x04R\vanswerEpoch\"\xf2\x04\n" +
+	"\fanswer_epoch\x18\x04 \x01(\x04R\vanswerEpoch\"\x91\x05\n" +
 	"\rMessageRecord\x12,\n" +
 	"\amessage\x18\x01 \x01(\v2\x12.sluice.v1.MessageR\amessage\x12\x10\n" +
 	"\x03seq\x18\x02 \x01(\x04R\x03seq\x128\n" +
@@ -2184,7 +2193,9 @@ const file_log_v1_record_proto_rawDesc = "" +
 	"\battempts\x18\x0f \x01(\rR\battempts\x12(\n" +
 	"\roriginal_data\x18\x10 \x01(\fH\x00R\foriginalData\x88\x01\x01\x12%\n" +
 	"\x05edits\x18\x11 \x03(\v2\x0f.sluice.v1.EditR\x05edits\x12$\n" +
-	"\x0eput_back_epoch\x18\x12 \x01(\x04R\fputBackEpochB\x10\n" +
+	"\x0eput_back_epoch\x18\x12 \x01(\x04R\fputBackEpoch\x12\x1d\n" +
+	"\n" +
+	"dead_index\x18\x13 \x01(\x04R\tdeadIndexB\x10\n" +
 	"\x0e_original_data\"\xe1\x01\n" +
 	"\rFailureRecord\x12\x1a\n" +
 	"\battempts\x18\x01 \x01(\rR\battempts\x12\x1f\n" +

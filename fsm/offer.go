@@ -17,10 +17,23 @@ type Given struct {
 	head, seq uint64 // the head of the lane then, and the last message handed out
 	attempt   uint32 // of the head then
 	announced uint32 // the attempt of the recovery that was announced
+	first     uint64 // the first message handed out under the epoch, after the announcement if there is one
 }
 
-// Again is what was given without its messages: those that are still out are offered once more, from the head on.
-func (g Given) Again() Given { return Given{epoch: g.epoch, announced: g.announced} }
+// Again is what was given without its messages: those that are still out are offered once more, from the head on. As
+// long as the first is among them, nothing proves that anything of the epoch arrived: its state and the announcement of
+// its recovery come once more, too.
+func (g Given) Again() Given { return Given{epoch: g.epoch, announced: g.announced, first: g.first} }
+
+// unproven tells that a given of Again is about messages of which none was settled under the epoch.
+func (o *offering) unproven() (bool, error) {
+	g, i := o.Given, o.i
+	if g.seq != 0 || g.first == 0 || i.out() == 0 {
+		return false, nil
+	}
+	seqs, err := i.first(o.r, i.working(), 1)
+	return err == nil && seqs[0] == g.first, err
+}
 
 // Offer is what is out with the owner of an instance and was not handed out yet.
 type Offer struct {
@@ -62,7 +75,11 @@ func (v *View) Offer(id InstanceID, given Given, max int) (out *Offer, err error
 	}
 	o := &offering{Offer: &Offer{Owner: i.rec.Owner, Epoch: i.rec.Epoch, Mode: i.rec.Mode, Given: given}, r: r, i: i, max: max}
 	o.Idle = i.rec.Mode == normalMode && i.rec.Normal.Messages == 0
-	if given.epoch != i.rec.Epoch {
+	unproven, err := o.unproven()
+	if err != nil {
+		return nil, err
+	}
+	if given.epoch != i.rec.Epoch || unproven {
 		o.Given = Given{epoch: i.rec.Epoch}
 		o.state = true
 	}
@@ -170,6 +187,9 @@ func (o *offering) deliver(m *logv1.MessageRecord, head bool, attempt uint32) {
 		Message: m.Message, Attempt: attempt, Deferred: m.Disposition == deferred, InDoubt: rec.Mode == recoveryMode && m.Seq <= rec.RecoveryDoubt,
 	})
 	o.Given.seq = m.Seq
+	if o.Given.first == 0 {
+		o.Given.first = m.Seq
+	}
 	o.bytes += m.Bytes
 }
 

@@ -1,6 +1,7 @@
 package fsm_test
 
 import (
+	"cmp"
 	"fmt"
 	"testing"
 	"time"
@@ -300,6 +301,48 @@ func TestAnOfferIsBoundedInBytes(t *testing.T) {
 	if err != nil || len(o.Deliveries) != 5 || o.Deliveries[0].Seq != 6 {
 		t.Fatal(o, err)
 	}
+}
+
+// TestWhatMayNotHaveArrivedComesWithItsState: until something of an epoch is settled, its deliveries are offered again
+// with the state and the announcement, without which the worker could not handle them.
+func TestWhatMayNotHaveArrivedComesWithItsState(t *testing.T) {
+	t.Parallel()
+	r := setup(t, window(3))
+	id := fsm.InstanceID{Application: "app", Key: "i"}
+	var given fsm.Given
+	again := func(want string, state bool) {
+		t.Helper()
+		o, err := r.m.View().Offer(id, given.Again(), 9)
+		got := ""
+		for _, d := range o.Deliveries {
+			got += cmp.Or(d.Message.GetId(), "!") + " "
+		}
+		if err != nil || got != want || o.Deliveries[0].HasState != state {
+			t.Fatalf("want %q with its state: %v; got %v %v", want, state, o.Deliveries, err)
+		}
+		given = o.Given
+	}
+	r.send("i", "a", "b", "c")
+	r.own("i", "s")
+	s := taking(r.head("i"), outCompleted)
+	s.SetState, s.State = true, []byte("state")
+	if v := r.settle("s", s); v != "" {
+		t.Fatal(v)
+	}
+	r.ok(closeCommand("s"))
+	r.own("i", "s")
+	again("b c ", true)
+	r.send("i", "d")
+	again("b c d ", true)
+	r.work("s", "i", "b")
+	again("c d ", false)
+	r.enter("i")
+	r.sendRecovery("i", "r1")
+	again("! r1 ", true)
+	r.sendRecovery("i", "r2")
+	again("! r1 r2 ", true)
+	r.work("s", "i", "r1")
+	again("r2 ", false)
 }
 
 func TestDeliveriesAreOfferedOnce(t *testing.T) {

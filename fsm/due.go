@@ -31,7 +31,8 @@ func (t *txn) dueOf(i *instance, d due) error {
 
 type dueItem struct {
 	due
-	id InstanceID
+	id          InstanceID
+	transaction string
 }
 
 // advance handles what has come due by now.
@@ -65,8 +66,9 @@ func (t *txn) dueNow(limit int) (items []dueItem, err error) {
 		if d.at > t.now || len(items) == limit {
 			return errEnough
 		}
-		application, key, _ := bytes.Cut(v, []byte{0})
-		items = append(items, dueItem{d, InstanceID{string(application), string(key)}})
+		application, rest, _ := bytes.Cut(v, []byte{0})
+		key, transaction, _ := bytes.Cut(rest, []byte{0})
+		items = append(items, dueItem{d, InstanceID{string(application), string(key)}, string(transaction)})
 		return nil
 	})
 	if err = ignore(err, errEnough); err == nil && len(items) > 0 {
@@ -101,6 +103,8 @@ func (t *txn) comeDue(d dueItem) error {
 		return t.nameDue(i)
 	case dueThaw:
 		return t.thawDue(i, d.extra)
+	case dueTransaction:
+		return t.transactionDue(i, d.transaction)
 	}
 	return queue.ErrCorrupt
 }

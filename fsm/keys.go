@@ -12,7 +12,7 @@ const (
 	tableWork        = 'w' // application, 0, position → key
 	tableTransaction = 't' // uid, id → TransactionRecord
 	tableHistory     = 'h' // uid, number → HistoryRecord
-	tableDue         = 'd' // time, kind, uid, extra → application, 0, key
+	tableDue         = 'd' // time, kind, uid, extra → application, 0, key, and of transactions: 0, id
 	tableState       = 'z' // uid → state
 	tableOutgoing    = 'x' // position → OutgoingRecord
 	tableOperation   = 'p' // id → OperationRecord
@@ -54,13 +54,14 @@ func heldKey(uid uint64, lane byte, seq uint64) []byte {
 type dueKind byte
 
 const (
-	dueHead     dueKind = iota + 1 // a lane's head has waited for its backoff; extra: the lane
-	dueRecovery                    // a recovery handler has waited for its backoff
-	dueExpiry                      // a message expires; extra: its sequence number
-	dueUntil                       // a recovery ends by itself
-	dueName                        // a terminated instance's name is free again
-	dueBucket                      // a memory bucket is forgotten; uid: of the application, extra: the bucket's end
-	dueThaw                        // expiries that were held are looked at again
+	dueHead        dueKind = iota + 1 // a lane's head has waited for its backoff; extra: the lane
+	dueRecovery                       // a recovery handler has waited for its backoff
+	dueExpiry                         // a message expires; extra: its sequence number
+	dueUntil                          // a recovery ends by itself
+	dueName                           // a terminated instance's name is free again
+	dueBucket                         // a memory bucket is forgotten; uid: of the application, extra: the bucket's end
+	dueThaw                           // expiries that were held are looked at again
+	dueTransaction                    // a transaction that has ended is forgotten; extra: a position of its own
 )
 
 // due is one thing that comes due. Its key says when; what it finds then is checked, so nothing need be taken back.

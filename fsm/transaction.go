@@ -139,7 +139,38 @@ func (t *txn) putTransaction(i *instance, tx *sluicev1.Transaction) error {
 		i.rec.DefaultTransaction = true
 		t.change(i)
 	}
+	if tx.Closed {
+		if err := t.forgetLater(i, tx); err != nil {
+			return err
+		}
+	}
 	return queue.Put(t, transactionKey(i.rec.Uid, tx.Id), &logv1.TransactionRecord{Transaction: tx})
+}
+
+// forgetLater has a transaction that has ended forgotten after the deduplication window, as settled messages are. The
+// default transaction stays on record: it is one, and begins anew.
+func (t *txn) forgetLater(i *instance, tx *sluicev1.Transaction) error {
+	if tx.Id == i.rec.Key {
+		return nil
+	}
+	d := due{at: ceilMS(tx.EndTime) + i.app.settings.dedupWindow, kind: dueTransaction, uid: i.rec.Uid, extra: t.mint()}
+	t.fx.deadline(d.at)
+	t.m.lows.due.lower(uint64(d.at))
+	return t.Set(d.key(), named(0, i.rec.Application, i.rec.Key, tx.Id)[1:])
+}
+
+// transactionDue forgets a transaction, or puts that off if the window has grown since.
+func (t *txn) transactionDue(i *instance, id string) error {
+	tx, err := t.transaction(i, id)
+	if err != nil || tx == nil || !tx.Closed {
+		return err
+	}
+	if ceilMS(tx.EndTime)+i.app.settings.dedupWindow > t.now {
+		return t.forgetLater(i, tx)
+	}
+	i.rec.TransactionsOpen--
+	t.change(i)
+	return t.Delete(transactionKey(i.rec.Uid, id))
 }
 
 func (t *txn) beginTransaction(r *sluicev1.BeginTransactionRequest) (*logv1.Outcome, error) {

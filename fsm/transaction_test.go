@@ -238,3 +238,22 @@ func TestPatternsDeclaredLater(t *testing.T) {
 	r.ok(&logv1.Command{Kind: &logv1.Command_ApplyApplication{ApplyApplication: &sluicev1.Application{Name: "app"}}})
 	r.speak(":anything", "", "u:anything", "")
 }
+
+// What has ended is remembered for the deduplication window: an instance may live for ever.
+func TestEndedTransactionsAreForgotten(t *testing.T) {
+	t.Parallel()
+	r := setup(t, dedup(time.Hour), patterns(order))
+	r.speak("t1:place", "", "t1:ship", "", "t2:place", "", ":place", "", ":ship", "")
+	r.advance(59 * time.Minute)
+	r.speak("t1:place", "OUT_OF_PATTERN")
+	r.declare("app", dedup(2*time.Hour), patterns(order)) // the window grows
+	r.advance(2 * time.Minute)
+	r.speak("t1:place", "OUT_OF_PATTERN")
+	r.advance(time.Hour)
+	r.speak("t1:note", "UNKNOWN_TRANSACTION", "t2:ship", "", ":note", "OUT_OF_PATTERN", "t1:place", "")
+	if tx := r.transaction("i", "t1"); tx.Closed {
+		t.Fatal(tx)
+	}
+	r.advance(3 * time.Hour) // t2 ended since, t1 stands
+	r.speak("t2:note", "UNKNOWN_TRANSACTION", "t1:note", "")
+}

@@ -13,6 +13,8 @@ type InDoubt struct {
 	Lane    Lane
 	Seq     Seq
 	Message Message
+	// DataOmitted: Message comes without its data, because those before it hold 8 MiB already. Instances.ListMessages has it.
+	DataOmitted bool
 }
 
 // Recovery is the recovery of one instance in the hands of a recovery handler. When the handler returns nil, the
@@ -49,7 +51,7 @@ func recoveryOf(h *host, hd *hosted, w *sluicev1.Delivery) *Recovery {
 		DeferredMessages: w.GetRecovery().GetDeferredMessages(), host: h, hd: hd,
 	}
 	for _, d := range w.GetRecovery().GetInDoubt() {
-		r.InDoubt = append(r.InDoubt, InDoubt{Lane: word(lanes, d.GetLane()), Seq: Seq(d.GetSeq()), Message: messageOf(d.GetMessage())})
+		r.InDoubt = append(r.InDoubt, InDoubt{Lane: word(lanes, d.GetLane()), Seq: Seq(d.GetSeq()), Message: messageOf(d.GetMessage()), DataOmitted: d.GetDataOmitted()})
 	}
 	return r
 }

@@ -1,6 +1,8 @@
 package fsm_test
 
 import (
+	"bytes"
+	"fmt"
 	"testing"
 	"time"
 )
@@ -173,5 +175,27 @@ func TestOldestDeferred(t *testing.T) {
 	r.skip("i", 1)
 	if got := r.instance("i").OldestDeferredTime.AsTime().UnixMilli(); got != want+1000 {
 		t.Fatal(got)
+	}
+}
+
+// A window may hold more than an answer can carry: what is in doubt is told in whole, its data as far as there is room.
+func TestTheDataOfWhatIsInDoubtIsBounded(t *testing.T) {
+	t.Parallel()
+	r := setup(t, window(12))
+	for n := range 12 {
+		m := message("i", fmt.Sprint("m", n), "step")
+		m.Data = bytes.Repeat([]byte{byte(n)}, 1<<20)
+		r.put(m)
+	}
+	r.own("i", "s")
+	r.enter("i")
+	doubt := r.announcement("i").Recovery.InDoubt
+	if len(doubt) != 12 {
+		t.Fatalf("%d are in doubt", len(doubt))
+	}
+	for n, d := range doubt {
+		if omitted := n >= 8; d.DataOmitted != omitted || (len(d.Message.Data) == 0) != omitted || d.Message.Id != fmt.Sprint("m", n) {
+			t.Errorf("%d: omitted %v, %d bytes of %s", n, d.DataOmitted, len(d.Message.Data), d.Message.Id)
+		}
 	}
 }

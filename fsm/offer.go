@@ -100,6 +100,18 @@ func (v *View) Offer(id InstanceID, given Given, max int) (out *Offer, err error
 	return o.Offer, nil
 }
 
+// mostDoubtBytes bounds the data of in-doubt messages in an announcement: as many as a window holds may be in doubt.
+const mostDoubtBytes = 8 << 20
+
+// inDoubt shows a message as in doubt, its data if there is room for it.
+func inDoubt(m *logv1.MessageRecord, room *int) *sluicev1.InDoubt {
+	d := &sluicev1.InDoubt{Lane: m.Lane, Seq: m.Seq, Message: m.Message}
+	if *room -= len(m.Message.Data); *room < 0 {
+		d.DataOmitted, m.Message.Data = true, nil
+	}
+	return d
+}
+
 // announce offers the recovery itself, once per epoch and attempt of its handler.
 func (o *offering) announce() error {
 	rec := o.i.rec
@@ -117,6 +129,7 @@ func (o *offering) announce() error {
 		o.More = true
 		return nil
 	}
+	room := mostDoubtBytes
 	work := &sluicev1.RecoveryWork{Cause: rec.Cause, DeferredMessages: rec.DeferredMessages}
 	for _, d := range []struct {
 		lane  sluicev1.Lane
@@ -127,7 +140,7 @@ func (o *offering) announce() error {
 		}
 		err := queue.Messages(o.r, rec.Uid, d.lane, o.i.lane(d.lane).Front, func(m *logv1.MessageRecord) bool {
 			if m.Seq <= d.doubt {
-				work.InDoubt = append(work.InDoubt, &sluicev1.InDoubt{Lane: m.Lane, Seq: m.Seq, Message: m.Message})
+				work.InDoubt = append(work.InDoubt, inDoubt(m, &room))
 			}
 			return m.Seq < d.doubt
 		})

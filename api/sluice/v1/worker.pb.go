@@ -753,7 +753,9 @@ type InDoubt struct {
 	Seq     uint64                 `protobuf:"varint,2,opt,name=seq,proto3" json:"seq,omitempty"`
 	Message *Message               `protobuf:"bytes,3,opt,name=message,proto3" json:"message,omitempty"`
 	// The last attempts that failed, oldest first, at most 10.
-	Attempts      []*Attempt `protobuf:"bytes,4,rep,name=attempts,proto3" json:"attempts,omitempty"`
+	Attempts []*Attempt `protobuf:"bytes,4,rep,name=attempts,proto3" json:"attempts,omitempty"`
+	// The message's data is left out, because those before it hold 8 MiB already: InstanceService.ListMessages has it.
+	DataOmitted   bool `protobuf:"varint,5,opt,name=data_omitted,json=dataOmitted,proto3" json:"data_omitted,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -814,6 +816,13 @@ func (x *InDoubt) GetAttempts() []*Attempt {
 		return x.Attempts
 	}
 	return nil
+}
+
+func (x *InDoubt) GetDataOmitted() bool {
+	if x != nil {
+		return x.DataOmitted
+	}
+	return false
 }
 
 type Settlement struct {
@@ -1298,12 +1307,13 @@ const file_sluice_v1_worker_proto_rawDesc = "" +
 	"\fRecoveryWork\x12\x14\n" +
 	"\x05cause\x18\x01 \x01(\tR\x05cause\x12-\n" +
 	"\bin_doubt\x18\x02 \x03(\v2\x12.sluice.v1.InDoubtR\ainDoubt\x12+\n" +
-	"\x11deferred_messages\x18\x03 \x01(\x04R\x10deferredMessages\"\x9e\x01\n" +
+	"\x11deferred_messages\x18\x03 \x01(\x04R\x10deferredMessages\"\xc1\x01\n" +
 	"\aInDoubt\x12#\n" +
 	"\x04lane\x18\x01 \x01(\x0e2\x0f.sluice.v1.LaneR\x04lane\x12\x10\n" +
 	"\x03seq\x18\x02 \x01(\x04R\x03seq\x12,\n" +
 	"\amessage\x18\x03 \x01(\v2\x12.sluice.v1.MessageR\amessage\x12.\n" +
-	"\battempts\x18\x04 \x03(\v2\x12.sluice.v1.AttemptR\battempts\"\xf0\x03\n" +
+	"\battempts\x18\x04 \x03(\v2\x12.sluice.v1.AttemptR\battempts\x12!\n" +
+	"\fdata_omitted\x18\x05 \x01(\bR\vdataOmitted\"\xf0\x03\n" +
 	"\n" +
 	"Settlement\x12 \n" +
 	"\vapplication\x18\x01 \x01(\tR\vapplication\x12\x1a\n" +

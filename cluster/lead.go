@@ -237,6 +237,7 @@ func (l *leadership) takeEffects() {
 	if lost {
 		if err := l.rebuild(); err != nil {
 			l.dutyFailed("rebuild", err)
+			l.sleep(l.ctx, dutyPause)
 			l.effects.mark()
 			return
 		}
@@ -251,6 +252,7 @@ func (q *effectQueue) mark() {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	q.lost = true
+	q.bell.ring()
 }
 
 func (l *leadership) takeEffect(e *fsm.Effects) {

@@ -220,8 +220,8 @@ func (p *proposer) outcome(f *flight) ([]*logv1.Outcome, error) {
 	switch {
 	case !ok:
 		return nil, reason.OutcomeUnknown.Errorf("the state machine gave no answer")
-	case a.err != nil:
-		return nil, raftRefusal(a.err)
+	case a.err != nil: // it is committed: another node applies it
+		return nil, reason.OutcomeUnknown.Errorf("this node could not apply the entry: %v", a.err)
 	case len(a.outcomes) != f.commands+f.skip:
 		return nil, reason.OutcomeUnknown.Errorf("the state machine gave %d outcomes for %d commands", len(a.outcomes), f.commands+f.skip)
 	}

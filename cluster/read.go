@@ -15,7 +15,8 @@ type ReadInfo struct {
 	Index uint64
 	// Stale: the view was read without asking the leader.
 	Stale bool
-	// Age is, of a stale view, how long ago this node last heard from a leader; zero on the leader itself.
+	// Age is, of a stale view, how old it may be: how long ago this node last heard from a leader. Of the leader itself
+	// it is the lease, after which one that is cut off leads no more; of a cluster of one it is zero.
 	Age time.Duration
 }
 
@@ -63,11 +64,17 @@ func (n *Node) reached(ctx context.Context, index uint64) error {
 	}
 }
 
-// sinceContact is how long this node has heard from no leader; zero if it leads.
+// sinceContact is how long this node has heard from no leader, or may have been cut off as one without knowing it.
 func (n *Node) sinceContact() time.Duration {
 	r := n.raft()
-	if r == nil || n.lead.Load() != nil {
+	switch {
+	case r == nil:
+		return time.Since(n.started)
+	case n.lead.Load() == nil:
+	case len(n.servers()) == 1:
 		return 0
+	default:
+		return n.cfg.LeaderLeaseTimeout
 	}
 	last := r.LastContact()
 	if last.IsZero() {

@@ -1,102 +1,20 @@
 package server
 
 import (
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
 	"crypto/tls"
-	"crypto/x509"
-	"crypto/x509/pkix"
-	"encoding/pem"
-	"math/big"
-	"net"
 	"net/http"
-	"os"
-	"path/filepath"
 	"strings"
 	"testing"
-	"time"
+
+	"sluice/internal/authority"
 )
 
-// authority makes certificates for one test.
-type authority struct {
-	dir  string
-	cert *x509.Certificate
-	key  *ecdsa.PrivateKey
-}
-
-func newAuthority(t *testing.T) *authority {
+// secureClient speaks TLS, with a certificate if it has a name, over HTTP/2 or HTTP/1.1.
+func secureClient(t *testing.T, a *authority.Authority, name string, two bool) *http.Client {
 	t.Helper()
-	a := &authority{dir: t.TempDir()}
-	template := certificate("test authority")
-	template.IsCA, template.KeyUsage = true, x509.KeyUsageCertSign
-	a.key = newKey(t)
-	raw, err := x509.CreateCertificate(rand.Reader, template, template, a.key.Public(), a.key)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if a.cert, err = x509.ParseCertificate(raw); err != nil {
-		t.Fatal(err)
-	}
-	writePEM(t, a.file("ca.crt"), "CERTIFICATE", raw)
-	return a
-}
-
-func (a *authority) file(name string) string { return filepath.Join(a.dir, name) }
-
-// issue makes a certificate and its key in name.crt and name.key.
-func (a *authority) issue(t *testing.T, name string) {
-	t.Helper()
-	key := newKey(t)
-	template := certificate(name)
-	template.DNSNames, template.IPAddresses = []string{name, "localhost"}, []net.IP{net.IPv4(127, 0, 0, 1)}
-	raw, err := x509.CreateCertificate(rand.Reader, template, a.cert, key.Public(), a.key)
-	if err != nil {
-		t.Fatal(err)
-	}
-	secret, err := x509.MarshalPKCS8PrivateKey(key)
-	if err != nil {
-		t.Fatal(err)
-	}
-	writePEM(t, a.file(name+".crt"), "CERTIFICATE", raw)
-	writePEM(t, a.file(name+".key"), "PRIVATE KEY", secret)
-}
-
-func newKey(t *testing.T) *ecdsa.PrivateKey {
-	t.Helper()
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return key
-}
-
-func certificate(name string) *x509.Certificate {
-	return &x509.Certificate{
-		SerialNumber: big.NewInt(time.Now().UnixNano()), Subject: pkix.Name{CommonName: name},
-		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour), BasicConstraintsValid: true,
-		KeyUsage: x509.KeyUsageDigitalSignature, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth},
-	}
-}
-
-func writePEM(t *testing.T, path, kind string, raw []byte) {
-	t.Helper()
-	if err := os.WriteFile(path, pem.EncodeToMemory(&pem.Block{Type: kind, Bytes: raw}), 0o600); err != nil {
-		t.Fatal(err)
-	}
-}
-
-// client speaks TLS, with a certificate if it has a name, over HTTP/2 or HTTP/1.1.
-func (a *authority) client(t *testing.T, name string, two bool) *http.Client {
-	t.Helper()
-	config := &tls.Config{RootCAs: x509.NewCertPool()}
-	config.RootCAs.AddCert(a.cert)
+	config := &tls.Config{RootCAs: a.Pool()}
 	if name != "" {
-		pair, err := tls.LoadX509KeyPair(a.file(name+".crt"), a.file(name+".key"))
-		if err != nil {
-			t.Fatal(err)
-		}
-		config.Certificates = []tls.Certificate{pair}
+		config.Certificates = []tls.Certificate{a.Pair(t, name)}
 	}
 	protocols := new(http.Protocols)
 	protocols.SetHTTP1(!two)
@@ -108,15 +26,15 @@ func (a *authority) client(t *testing.T, name string, two bool) *http.Client {
 
 func TestWithTLSTheCertificateSaysWhoCalls(t *testing.T) {
 	t.Parallel()
-	a := newAuthority(t)
-	a.issue(t, "n1")
-	a.issue(t, "olga")
+	a := authority.New(t)
+	a.Issue(t, "n1")
+	a.Issue(t, "olga")
 	s := startReal(t, t.TempDir(), func(c *Config) {
-		c.CertFile, c.KeyFile, c.CAFile = a.file("n1.crt"), a.file("n1.key"), a.file("ca.crt")
+		c.CertFile, c.KeyFile, c.CAFile = a.File("n1.crt"), a.File("n1.key"), a.File("ca.crt")
 	})
 	url := strings.Replace(s.url, "http://", "https://", 1)
 	for _, two := range []bool{false, true} {
-		named, nameless := a.client(t, "olga", two), a.client(t, "", two)
+		named, nameless := secureClient(t, a, "olga", two), secureClient(t, a, "", two)
 		if got := post(t, named, url, "ApplicationService/Apply", `{"name": "a"}`); got.status != http.StatusOK {
 			t.Fatalf("Apply: got %d %s", got.status, got.body)
 		}

@@ -96,7 +96,7 @@ func (c *certificates) check(m *material) error {
 			return fmt.Errorf("it must be signed by the CA, be valid now, and be for both server and client use: %w", err)
 		}
 	}
-	if c.cfg.NodeID != "" && !names(m.cert.Leaf, c.cfg.NodeID) {
+	if !names(m.cert.Leaf, c.cfg.NodeID) {
 		return fmt.Errorf("it does not name node %q, neither as common name nor as DNS name (it names %q, %q)",
 			c.cfg.NodeID, m.cert.Leaf.Subject.CommonName, m.cert.Leaf.DNSNames)
 	}
@@ -136,7 +136,7 @@ func names(cert *x509.Certificate, nodeID string) bool {
 // server use as well is a user's: users must not pass for nodes.
 func certifies(cert *x509.Certificate, nodeID string) bool {
 	server := slices.Contains(cert.ExtKeyUsage, x509.ExtKeyUsageServerAuth) || slices.Contains(cert.ExtKeyUsage, x509.ExtKeyUsageAny)
-	return server && (nodeID == "" || names(cert, nodeID))
+	return server && names(cert, nodeID)
 }
 
 func (m *material) nodeConfig() *tls.Config {

@@ -25,7 +25,7 @@ const (
 
 // Config tells where to listen, and how.
 type Config struct {
-	// NodeID is what this node calls itself towards its peers. With TLS the certificate must name it, as its common
+	// NodeID is what this node calls itself towards its peers. Required. With TLS the certificate must name it, as its common
 	// name or one of its DNS names.
 	NodeID string
 	// Listen is the HOST:PORT to bind; port 0 takes a free one.
@@ -79,8 +79,8 @@ func (c Config) validate() error {
 	if c.MaxConnections < 0 || c.MaxNodeConnections < 0 || c.HandshakeTimeout < 0 || c.DialTimeout < 0 {
 		return errors.New("transport: limits and timeouts must not be negative")
 	}
-	if len(c.NodeID) > NodeIDBytesMax {
-		return fmt.Errorf("transport: the node id has %d bytes, at most %d are allowed", len(c.NodeID), NodeIDBytesMax)
+	if c.NodeID == "" || len(c.NodeID) > NodeIDBytesMax {
+		return fmt.Errorf("transport: the node id has %d bytes, 1 to %d are allowed", len(c.NodeID), NodeIDBytesMax)
 	}
 	if (c.CertFile == "") != (c.KeyFile == "") || (c.CertFile == "") != (c.CAFile == "") {
 		return errors.New("transport: TLS needs a certificate, its key and a CA file: give all three or none")

@@ -64,8 +64,8 @@ func readHello(r io.Reader, k kind) (hello, error) {
 		return h, err
 	}
 	size := int(buf[0])
-	if size > NodeIDBytesMax {
-		return h, fmt.Errorf("a node id of %d bytes, at most %d are allowed", size, NodeIDBytesMax)
+	if size == 0 || size > NodeIDBytesMax {
+		return h, fmt.Errorf("a node id of %d bytes, 1 to %d are allowed", size, NodeIDBytesMax)
 	}
 	_, err := io.ReadFull(r, buf[:size])
 	h.nodeID = string(buf[:size])

@@ -124,7 +124,7 @@ func (t *Transport) CallPeer(ctx context.Context, addr, method string, body []by
 			return nil, c.unreachable(err)
 		}
 		out, err := c.do(conn.http, body)
-		if !errors.Is(err, ErrUnreachable) || ctx.Err() != nil {
+		if !errors.Is(err, ErrUnreachable) || c.answered || ctx.Err() != nil {
 			return out, err
 		}
 		// A connection that was closed while it stood idle shows only now.
@@ -138,6 +138,8 @@ func (t *Transport) CallPeer(ctx context.Context, addr, method string, body []by
 type call struct {
 	ctx          context.Context
 	addr, method string
+	// answered: the peer said something, so nothing is wrong with the connection.
+	answered bool
 }
 
 func (c *call) unreachable(cause error) error {
@@ -157,6 +159,7 @@ func (c *call) do(conn *http.ClientConn, body []byte) ([]byte, error) {
 		}
 		return nil, c.lost(err)
 	}
+	c.answered = true
 	out, err := readAnswer(resp)
 	if err != nil {
 		return nil, c.lost(err)

@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 )
 
 // An archive is a folder of files as one stream:
@@ -55,18 +56,8 @@ func list(dir string) ([]file, error) {
 		}
 		files = append(files, file{e.Name(), info.Size()})
 	}
-	slices.SortFunc(files, func(a, b file) int { return cmpString(a.name, b.name) })
+	slices.SortFunc(files, func(a, b file) int { return strings.Compare(a.name, b.name) })
 	return files, nil
-}
-
-func cmpString(a, b string) int {
-	switch {
-	case a < b:
-		return -1
-	case a > b:
-		return 1
-	}
-	return 0
 }
 
 // archiveSize is the exact length of the archive of some files: raft announces it before it streams.
@@ -148,8 +139,11 @@ func extract(r io.Reader, dir string) error {
 		if n == endMark {
 			return readEnd(r, count, all.Sum32())
 		}
-		if n == 0 || n > nameMax || count >= filesMax {
-			return fmt.Errorf("%w: file %d has a name of %d bytes", ErrBroken, count, n)
+		if n == 0 || n > nameMax {
+			return fmt.Errorf("%w: file %d has a name of %d bytes, 1 to %d are allowed", ErrBroken, count, n, nameMax)
+		}
+		if count >= filesMax {
+			return fmt.Errorf("%w: it has more than %d files, which is the limit", ErrBroken, filesMax)
 		}
 		sum, err := extractFile(r, dir, int(n))
 		if err != nil {

@@ -159,8 +159,20 @@ func (c Config) Validate() error {
 	need(c.BootstrapExpect < 2 || c.GossipBind != "", "bootstrap-expect %d needs a gossip address", c.BootstrapExpect)
 	need(len(c.Join) == 0 || c.GossipBind != "", "join needs a gossip address")
 	need(c.EntriesInFlight >= 1 && uint64(c.EntriesInFlight) < max(c.TrailingLogs/4, 1)+1, "%d entries in flight must be below a quarter of %d trailing logs", c.EntriesInFlight, c.TrailingLogs)
-	need(c.BatchCommands > 0 && c.BatchBytes > 0 && c.MaxCommandBytes > 0, "batch limits must be above zero")
-	need(c.QueueLength > 0 && c.QueueBytes >= c.MaxCommandBytes, "the queue must hold at least one command")
-	need(c.ForwardCalls > 0 && c.DigestEvery > 0, "forward calls and digest interval must be above zero")
+	need(c.MaxAppendEntries >= 1 && c.MaxAppendEntries <= 1024, "%d entries in an append must be 1 to 1,024", c.MaxAppendEntries)
+	need(c.BatchCommands <= forwardCommandsMost && c.BatchBytes+c.MaxCommandBytes <= forwardBytesMost, "a batch of %d commands and %d bytes with one of %d more must be within %d and %d", c.BatchCommands, c.BatchBytes, c.MaxCommandBytes, forwardCommandsMost, forwardBytesMost)
+	need(c.BatchCommands > 0 && c.BatchBytes > 0 && c.MaxCommandBytes > 0, "a batch of %d commands or %d bytes and a command of %d bytes must be above zero", c.BatchCommands, c.BatchBytes, c.MaxCommandBytes)
+	need(c.QueueLength > 0 && c.QueueBytes >= c.MaxCommandBytes, "the queue of %d calls and %d bytes must hold at least one command, which may have %d bytes", c.QueueLength, c.QueueBytes, c.MaxCommandBytes)
+	need(c.ForwardCalls > 0 && c.DigestEvery > 0, "%d forward calls and a digest after %d entries must be above zero", c.ForwardCalls, c.DigestEvery)
+	for _, d := range []struct {
+		what string
+		span time.Duration
+	}{
+		{"heartbeat timeout", c.HeartbeatTimeout}, {"election timeout", c.ElectionTimeout}, {"leader lease", c.LeaderLeaseTimeout},
+		{"commit timeout", c.CommitTimeout}, {"snapshot interval", c.SnapshotInterval}, {"wait for a leader", c.LeaderWait},
+		{"time to redelivery", c.RedeliverAfter}, {"time to promotion", c.PromoteAfter},
+	} {
+		need(d.span > 0, "the %s, %v, must be above zero", d.what, d.span)
+	}
 	return errors.Join(errs...)
 }

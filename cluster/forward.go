@@ -64,6 +64,13 @@ func (p *proposer) call(ctx context.Context, addr string, b *batch) {
 	b.answer(resp.Outcomes)
 }
 
+// What one forwarded batch may hold, whatever the nodes are configured to: above every batch that a node gathers, and
+// below what a call between nodes may carry.
+const (
+	forwardBytesMost    = 48 << 20
+	forwardCommandsMost = 16_384
+)
+
 // serveForward takes a batch of a peer, if this node leads.
 func (n *Node) serveForward(ctx context.Context, req *peerv1.ForwardRequest) (*peerv1.ForwardResponse, error) {
 	if !n.isLeader() {
@@ -76,8 +83,8 @@ func (n *Node) serveForward(ctx context.Context, req *peerv1.ForwardRequest) (*p
 	for _, c := range req.Commands {
 		size += len(c)
 	}
-	if size > n.cfg.BatchBytes+n.cfg.MaxCommandBytes || len(req.Commands) > max(n.cfg.BatchCommands, 1024) {
-		return nil, reason.BadField.Errorf("a batch of %d commands with %d bytes is too large", len(req.Commands), size)
+	if size > forwardBytesMost || len(req.Commands) > forwardCommandsMost {
+		return nil, reason.BadField.Errorf("a batch of %d commands with %d bytes is too large: at most %d with %d are taken", len(req.Commands), size, forwardCommandsMost, forwardBytesMost)
 	}
 	q := newProposal(req.Commands, size)
 	q.forwarded, q.sessions = true, req.Sessions

@@ -1,10 +1,12 @@
 package cluster
 
 import (
+	"bytes"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	peerv1 "sluice/api/peer/v1"
 )
@@ -97,15 +99,17 @@ func TestRaftStreamsOfOthersAreRefused(t *testing.T) {
 	id := n.folder.current().ClusterID
 	for _, c := range []struct {
 		hello *peerv1.Hello
+		peer  string
 		want  string
 	}{
-		{&peerv1.Hello{Cluster: "test", ClusterId: id, From: "b", To: "a"}, ""},
-		{&peerv1.Hello{Cluster: "test", ClusterId: id, From: "b"}, ""},
-		{&peerv1.Hello{Cluster: "other", ClusterId: id, From: "b", To: "a"}, "belongs to cluster"},
-		{&peerv1.Hello{Cluster: "test", ClusterId: "x", From: "b", To: "a"}, "cluster id"},
-		{&peerv1.Hello{Cluster: "test", ClusterId: id, From: "b", To: "c"}, "means node"},
+		{&peerv1.Hello{Cluster: "test", ClusterId: id, From: "b", To: "a"}, "b", ""},
+		{&peerv1.Hello{Cluster: "test", ClusterId: id, From: "b"}, "", ""},
+		{&peerv1.Hello{Cluster: "other", ClusterId: id, From: "b", To: "a"}, "b", "belongs to cluster"},
+		{&peerv1.Hello{Cluster: "test", ClusterId: "x", From: "b", To: "a"}, "b", "cluster id"},
+		{&peerv1.Hello{Cluster: "test", ClusterId: id, From: "b", To: "c"}, "b", "means node"},
+		{&peerv1.Hello{Cluster: "test", ClusterId: id, From: "b", To: "a"}, "c", `comes from node "b", and node "c" opened it`},
 	} {
-		err := n.welcome(c.hello)
+		err := n.welcome(c.hello, c.peer)
 		if c.want == "" && err != nil || c.want != "" && (err == nil || !strings.Contains(err.Error(), c.want)) {
 			t.Errorf("%v: got %v, want %q", c.hello, err, c.want)
 		}
@@ -125,6 +129,9 @@ func TestConfigurationsAreJudged(t *testing.T) {
 		"join":          func(c *Config) { c.Join = []string{"x:1"} },
 		"trailing logs": func(c *Config) { c.TrailingLogs = 8 },
 		"queue":         func(c *Config) { c.QueueBytes = 1 },
+		"append":        func(c *Config) { c.MaxAppendEntries = 1025 },
+		"lease":         func(c *Config) { c.LeaderLeaseTimeout = -time.Second },
+		"batch":         func(c *Config) { c.BatchCommands = -1 },
 	} {
 		c := good
 		change(&c)
@@ -135,4 +142,17 @@ func TestConfigurationsAreJudged(t *testing.T) {
 			t.Errorf("%s: got %v", what, err)
 		}
 	}
+}
+
+// FuzzHello reads any bytes as the greeting of a raft stream.
+func FuzzHello(f *testing.F) {
+	f.Add([]byte{0, 0})
+	f.Add([]byte{0xff, 0xff, 1})
+	f.Add([]byte("\x00\x0a\x0a\x04test\x1a\x01b\x22"))
+	f.Fuzz(func(t *testing.T, data []byte) {
+		hello, err := readHello(bytes.NewReader(data))
+		if err == nil && (hello == nil || len(data) < 2) {
+			t.Fatalf("%v of %d bytes", hello, len(data))
+		}
+	})
 }

@@ -46,6 +46,9 @@ type pollResult struct {
 // poll answers a poll at the leader: first what is ready, else what comes within the wait.
 func (l *leadership) poll(ctx context.Context, call *peerv1.PollRequest) (*sluicev1.PollResponse, error) {
 	req := call.Poll
+	if req == nil {
+		return nil, reason.BadField.Errorf("the call of a peer holds no poll")
+	}
 	s, err := l.session(req.SessionId)
 	if err != nil {
 		return nil, err

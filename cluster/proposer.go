@@ -2,6 +2,7 @@ package cluster
 
 import (
 	"context"
+	"fmt"
 	"sync/atomic"
 	"time"
 
@@ -192,7 +193,8 @@ func (p *proposer) digest() []byte {
 	index, digest := p.node.group.live.Load().machine.Digest()
 	cmd := &logv1.Command{Actor: dutyActor, Kind: &logv1.Command_CheckDigest{CheckDigest: &logv1.CheckDigest{Index: index, Digest: digest}}}
 	data, err := proto.Marshal(cmd)
-	if err != nil {
+	if err != nil { // without digests a replica that differs would not be found
+		p.node.fatal(fmt.Errorf("cluster: encode the digest: %w", err))
 		return nil
 	}
 	return data

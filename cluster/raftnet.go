@@ -15,6 +15,7 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	peerv1 "sluice/api/peer/v1"
+	"sluice/transport"
 )
 
 const (
@@ -108,7 +109,7 @@ func (c *greetedConn) check() error {
 	if err != nil {
 		return fmt.Errorf("cluster: raft stream from %s: %w", c.RemoteAddr(), err)
 	}
-	if err := c.node.welcome(hello); err != nil {
+	if err := c.node.welcome(hello, transport.PeerOf(c.Conn)); err != nil {
 		c.node.log.Warn("refused a raft stream", "from", hello.From, "address", c.RemoteAddr().String(), "error", err)
 		return err
 	}
@@ -132,10 +133,13 @@ func readHello(r io.Reader) (*peerv1.Hello, error) {
 	return hello, proto.Unmarshal(data, hello)
 }
 
-// welcome tells whether a raft stream is meant for this node and comes from its cluster.
-func (n *Node) welcome(h *peerv1.Hello) error {
+// welcome tells whether a raft stream is meant for this node and comes from its cluster. peer is the node at the other end
+// as the transport knows it, by its certificate if there is one; empty: it does not know.
+func (n *Node) welcome(h *peerv1.Hello, peer string) error {
 	i := n.folder.current()
 	switch {
+	case peer != "" && h.From != peer:
+		return fmt.Errorf("cluster: it says that it comes from node %q, and node %q opened it", h.From, peer)
 	case h.Cluster != i.Cluster:
 		return fmt.Errorf("cluster: it belongs to cluster %q, this node to %q", h.Cluster, i.Cluster)
 	case h.To != "" && h.To != i.NodeID:

@@ -182,10 +182,13 @@ func extractFile(r io.Reader, dir string, nameSize int) (sum uint32, err error) 
 		return 0, cutShort(err)
 	}
 	name, size := string(head[:nameSize]), int64(binary.BigEndian.Uint64(head[nameSize:]))
-	if name != filepath.Base(name) || name == "." || name == ".." || size < 0 {
+	if name != filepath.Base(name) || name == "." || name == ".." || strings.ContainsRune(name, 0) || size < 0 {
 		return 0, fmt.Errorf("%w: file name %q", ErrBroken, name)
 	}
 	out, err := os.OpenFile(filepath.Join(dir, name), os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600)
+	if errors.Is(err, os.ErrExist) {
+		return 0, fmt.Errorf("%w: file %q comes twice", ErrBroken, name)
+	}
 	if err != nil {
 		return 0, err
 	}

@@ -44,6 +44,7 @@ type application struct {
 	generations []*logv1.Generation
 	counts      counts
 	memory      []int64 // ends of its memory buckets, ascending
+	heldDueMS   int64   // when its recovery as a whole is told of as held too long; 0: not
 	settings    settings
 	patterns    []*pattern
 	seen        *atomic.Pointer[application] // what readers see
@@ -54,7 +55,7 @@ type application struct {
 func loadApplication(rec *logv1.ApplicationRecord) *application {
 	c := rec.Counts
 	a := &application{
-		uid: rec.Uid, version: rec.Version, generations: rec.Generations, memory: rec.Memory, seen: &atomic.Pointer[application]{}, waiting: &low{},
+		uid: rec.Uid, version: rec.Version, generations: rec.Generations, memory: rec.Memory, heldDueMS: rec.HeldDueMs, seen: &atomic.Pointer[application]{}, waiting: &low{},
 		counts: counts{c.GetNormal(), c.GetRecovery(), c.GetDraining(), c.GetDeferredMessages(), c.GetDeferredBytes()},
 	}
 	a.declare(rec.Spec)
@@ -80,7 +81,7 @@ func (a *application) modeCounts() *sluicev1.ModeCounts {
 }
 
 func (a *application) record() *logv1.ApplicationRecord {
-	return &logv1.ApplicationRecord{Uid: a.uid, Spec: a.spec, Version: a.version, Generations: a.generations, Counts: a.modeCounts(), Memory: a.memory}
+	return &logv1.ApplicationRecord{Uid: a.uid, Spec: a.spec, Version: a.version, Generations: a.generations, Counts: a.modeCounts(), Memory: a.memory, HeldDueMs: a.heldDueMS}
 }
 
 // generation is the position of the last application-wide entry into recovery; 0: none.
@@ -108,6 +109,7 @@ type settings struct {
 	dedupWindow                int64 // ms
 	history                    uint32
 	freeze                     bool
+	heldAfter                  int64 // ms; 0: never
 }
 
 func orDefault[V any](v *V, def V) V {
@@ -144,7 +146,7 @@ func resolve(spec *sluicev1.Application) settings {
 		backoffInitial: millis(d.BackoffInitial, 500*time.Millisecond), backoffMax: millis(d.BackoffMax, time.Minute),
 		deadLetterAtMax: d.OnMaxAttempts == sluicev1.Policy_POLICY_DEAD_LETTER, redeliver: d.OnOwnerLost == sluicev1.Policy_POLICY_REDELIVER,
 		dedupWindow: millis(r.DedupWindow, 24*time.Hour), history: orDefault(r.HistoryLimit, 100),
-		freeze: spec.ExpiryClock == sluicev1.ExpiryClock_EXPIRY_CLOCK_FREEZE,
+		freeze: spec.ExpiryClock == sluicev1.ExpiryClock_EXPIRY_CLOCK_FREEZE, heldAfter: heldAfter(spec.Supervision),
 	}
 }
 
@@ -237,6 +239,9 @@ func (t *txn) enterApplication(r *sluicev1.EnterApplicationRecoveryRequest) (*lo
 		t.changeApplication(a)
 		t.fx.Entered = append(t.fx.Entered, a.name())
 		t.fx.Counters.Transitions[recoveryMode]++
+		if err := t.applicationEntered(a, g); err != nil {
+			return nil, err
+		}
 		return &logv1.Outcome{Result: &logv1.Outcome_Application{Application: a.answer()}}, nil
 	})
 }
@@ -247,6 +252,9 @@ func checkApplication(s *sluicev1.Application) error {
 		return err
 	}
 	if err := checkPatterns(s.Patterns); err != nil {
+		return err
+	}
+	if err := checkHeldAfter(s.GetSupervision().GetHeldAfter()); err != nil {
 		return err
 	}
 	if d := s.Delivery; d != nil {

@@ -50,6 +50,8 @@ func (t *txn) command(c *logv1.Command) (*logv1.Outcome, error) {
 		return t.expireSessions(k.ExpireSessions)
 	case *logv1.Command_CheckDigest:
 		return t.checkDigest(k.CheckDigest)
+	case *logv1.Command_LeaderElected:
+		return t.leaderElected(k.LeaderElected)
 	}
 	return nil, ErrUnknownCommand
 }

@@ -96,6 +96,9 @@ func (t *txn) turnBack(i *instance, r *sluicev1.CompleteRecoveryRequest) error {
 			return err
 		}
 	}
+	if err := t.unwatchHeld(i); err != nil {
+		return err
+	}
 	rec, old := i.rec, i.rec.Epoch
 	rec.Epoch, rec.Window = t.mint(), i.app.settings.window
 	rec.ModeTimeMs, rec.ModeIndex = t.now, t.index
@@ -116,6 +119,9 @@ func (t *txn) turnBack(i *instance, r *sluicev1.CompleteRecoveryRequest) error {
 	e := entry{cause: fmt.Sprintf("recovery completed; was: %s", cutCause(rec.Cause)), actor: t.actor, index: t.index, timeMS: t.now}
 	rec.Cause = ""
 	if err := t.transition(i, recoveryMode, e); err != nil {
+		return err
+	}
+	if err := t.backEvent(i, e.cause); err != nil {
 		return err
 	}
 	t.fx.touch(i)
@@ -207,5 +213,8 @@ func (t *txn) drained(i *instance) error {
 	i.rec.Mode, i.rec.DrainMark = normalMode, 0
 	i.rec.ModeTimeMs, i.rec.ModeIndex = t.now, t.index
 	t.count(i.app, drainingMode, normalMode)
-	return t.transition(i, drainingMode, entry{cause: "drained", actor: t.actor, index: t.index, timeMS: t.now})
+	if err := t.transition(i, drainingMode, entry{cause: "drained", actor: t.actor, index: t.index, timeMS: t.now}); err != nil {
+		return err
+	}
+	return t.eventOf(i, &sluicev1.Event{Type: sluicev1.EventType_EVENT_DRAINED})
 }

@@ -9,6 +9,9 @@
 // What Apply wants done outside — a message offered to a worker, a timer set — it says in Effects. Effects are hints:
 // each can be derived again from a View, so that a lost hint or a new leader loses nothing.
 //
+// What happened, other than normal traffic, is part of the state, too: see event.go. So every node can tell of it, from
+// any place on, after a restart as well as before.
+//
 // An instance that is behind its application's recovery generation is in recovery though nothing of it was written;
 // it is caught up (see generation.go) whenever a command touches it. Reads show it as if it had been.
 package fsm

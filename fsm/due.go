@@ -44,7 +44,9 @@ func (t *txn) advance(c *logv1.Advance) (*logv1.Outcome, error) {
 	}
 	more := len(items) > limit
 	items = items[:min(len(items), limit)]
+	actor := t.actor
 	for _, d := range items {
+		t.actor = actor
 		if err := t.Delete(d.key()); err != nil {
 			return nil, err
 		}
@@ -83,8 +85,11 @@ func (t *txn) comeDue(d dueItem) error {
 	if a == nil {
 		return nil
 	}
-	if d.kind == dueBucket {
+	switch d.kind {
+	case dueBucket:
 		return t.dropBucket(a, int64(d.extra))
+	case dueHeldApplication:
+		return t.applicationHeldDue(a, d.at)
 	}
 	i, err := t.find(a, d.id.Key)
 	if err != nil || i == nil || i.rec.Uid != d.uid {
@@ -105,6 +110,8 @@ func (t *txn) comeDue(d dueItem) error {
 		return t.thawDue(i, d.extra)
 	case dueTransaction:
 		return t.transactionDue(i, d.transaction)
+	case dueHeld:
+		return t.heldDue(i, d.at)
 	}
 	return queue.ErrCorrupt
 }

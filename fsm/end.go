@@ -21,7 +21,7 @@ const maxDeadLetters = 10_000
 // ending says how a message's life ends.
 type ending struct {
 	kind   sluicev1.SettlementKind
-	reason string // of a dead letter
+	reason string // of a dead letter, or of a skip
 	// The settlement of a worker, for its repeats.
 	by      *sluicev1.Settlement
 	attempt uint32
@@ -55,6 +55,9 @@ func (t *txn) end(i *instance, m *logv1.MessageRecord, e ending) error {
 	}
 	t.fx.Settled = append(t.fx.Settled, MessageRef{i.id(), s.Id})
 	t.fx.Counters.Settled[e.kind]++
+	if err := t.endEvent(i, m, e, s); err != nil {
+		return err
+	}
 	if err := t.drained(i); err != nil {
 		return err
 	}

@@ -308,7 +308,7 @@ func normalize(rec *logv1.InstanceRecord, app *logv1.ApplicationRecord, order [2
 	r.RecoveryGeneration = flagOf(r.RecoveryGeneration != 0) + flagOf(r.RecoveryGeneration == last)
 	r.WorkPosition, r.Memory, r.Transitions, r.CreatedTimeMs = flagOf(r.WorkPosition != 0), nil, 0, 0
 	r.FrozenMs, r.FrozenSinceMs = 0, int64(flagOf(r.FrozenSinceMs != 0))
-	r.RecoveryWaitMs = int64(flagOf(r.RecoveryWaitMs != 0))
+	r.RecoveryWaitMs, r.HeldDueMs = int64(flagOf(r.RecoveryWaitMs != 0)), int64(flagOf(r.HeldDueMs != 0))
 	for _, l := range []*logv1.LaneRecord{r.Normal, r.Recovery} {
 		if l != nil {
 			l.HeadWaitMs = int64(flagOf(l.HeadWaitMs != 0))

@@ -16,6 +16,7 @@ const (
 	tableState       = 'z' // uid → state
 	tableOutgoing    = 'x' // position → OutgoingRecord
 	tableOperation   = 'p' // id → OperationRecord
+	tableEvent       = 'e' // index, place → EventRecord
 	tableHeld        = 'g' // uid, lane, seq → expiry that could not take effect
 )
 
@@ -54,14 +55,16 @@ func heldKey(uid uint64, lane byte, seq uint64) []byte {
 type dueKind byte
 
 const (
-	dueHead        dueKind = iota + 1 // a lane's head has waited for its backoff; extra: the lane
-	dueRecovery                       // a recovery handler has waited for its backoff
-	dueExpiry                         // a message expires; extra: its sequence number
-	dueUntil                          // a recovery ends by itself
-	dueName                           // a terminated instance's name is free again
-	dueBucket                         // a memory bucket is forgotten; uid: of the application, extra: the bucket's end
-	dueThaw                           // expiries that were held are looked at again
-	dueTransaction                    // a transaction that has ended is forgotten; extra: a position of its own
+	dueHead            dueKind = iota + 1 // a lane's head has waited for its backoff; extra: the lane
+	dueRecovery                           // a recovery handler has waited for its backoff
+	dueExpiry                             // a message expires; extra: its sequence number
+	dueUntil                              // a recovery ends by itself
+	dueName                               // a terminated instance's name is free again
+	dueBucket                             // a memory bucket is forgotten; uid: of the application, extra: the bucket's end
+	dueThaw                               // expiries that were held are looked at again
+	dueHeld                               // an instance is in recovery for too long
+	dueHeldApplication                    // a whole application is; uid: of the application
+	dueTransaction                        // a transaction that has ended is forgotten; extra: a position of its own
 )
 
 // due is one thing that comes due. Its key says when; what it finds then is checked, so nothing need be taken back.

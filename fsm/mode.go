@@ -37,7 +37,7 @@ func enter(r *logv1.InstanceRecord, e entry, lastOut uint64) {
 	}
 	r.Mode, r.Epoch, r.Window = recoveryMode, e.epoch, e.window
 	r.Cause, r.ModeTimeMs, r.ModeIndex = e.cause, e.timeMS, e.index
-	r.RecoveryGeneration, r.UntilMs, r.DrainMark = e.generation, 0, 0
+	r.RecoveryGeneration, r.UntilMs, r.DrainMark, r.HeldDueMs = e.generation, 0, 0, 0
 	r.RecoveryAttempts, r.RecoveryWaitMs = 0, 0
 	r.Normal.HeadWaitMs, r.Recovery.HeadWaitMs = 0, 0
 	if r.FrozenSinceMs == 0 {
@@ -58,23 +58,37 @@ func (t *txn) lastOut(i *instance) (uint64, error) {
 	return seqs[n-1], nil
 }
 
-// turnToRecovery enters an instance into recovery. The application's counts follow unless the entry is the
-// application's own, which has counted already.
+// turnToRecovery enters an instance into recovery. What concerns an entry of its own alone does not follow when the
+// whole application entered: the one entry has seen to it for all.
 func (t *txn) turnToRecovery(i *instance, e entry) error {
 	last, err := t.lastOut(i)
 	if err != nil {
 		return err
 	}
+	if err := t.unwatchHeld(i); err != nil {
+		return err
+	}
 	from := i.rec.Mode
 	enter(i.rec, e, last)
-	if e.generation == 0 {
-		t.count(i.app, from, recoveryMode)
-	}
 	if err := t.transition(i, from, e); err != nil {
 		return err
 	}
+	if e.generation == 0 {
+		if err := t.enteredAlone(i, from, e); err != nil {
+			return err
+		}
+	}
 	t.fx.touch(i)
 	return t.queueUp(i)
+}
+
+// enteredAlone counts and tells of an instance's own entry into recovery.
+func (t *txn) enteredAlone(i *instance, from sluicev1.Mode, e entry) error {
+	t.count(i.app, from, recoveryMode)
+	if err := t.eventOf(i, &sluicev1.Event{Type: sluicev1.EventType_EVENT_RECOVERY_ENTERED, Detail: e.cause}); err != nil {
+		return err
+	}
+	return t.watchHeld(i)
 }
 
 func (t *txn) count(a *application, from, to sluicev1.Mode) {

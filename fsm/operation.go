@@ -26,7 +26,11 @@ func (t *txn) operation(id string) (*logv1.OperationRecord, error) {
 	return o, err
 }
 
+// putOperation writes an operation down, and tells how far it is.
 func (t *txn) putOperation(o *logv1.OperationRecord) (*logv1.Outcome, error) {
+	if err := t.operationEvent(o.Operation); err != nil {
+		return nil, err
+	}
 	out := &logv1.Outcome{Result: &logv1.Outcome_Operation{Operation: proto.Clone(o.Operation).(*sluicev1.Operation)}}
 	return out, queue.Put(t, named(tableOperation, o.Operation.Id), o)
 }

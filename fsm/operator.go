@@ -26,11 +26,11 @@ func (t *txn) resolveMessage(r *sluicev1.ResolveMessageRequest) (*logv1.Outcome,
 		}
 		switch r.Action {
 		case sluicev1.ResolveAction_ACTION_SKIP:
-			err = t.end(i, m, ending{kind: skipped})
+			err = t.end(i, m, ending{kind: skipped, reason: r.Reason})
 		case sluicev1.ResolveAction_ACTION_DEAD_LETTER:
 			err = t.end(i, m, deadLetter("OPERATOR: "+r.Reason))
 		default:
-			return t.replace(i, m, r.Data)
+			return t.replace(i, m, r.Data, r.Reason)
 		}
 		if err != nil {
 			return nil, err
@@ -82,7 +82,7 @@ func (t *txn) resolvable(i *instance, r *sluicev1.ResolveMessageRequest) (*logv1
 }
 
 // replace gives a message other content in its place.
-func (t *txn) replace(i *instance, m *logv1.MessageRecord, data []byte) (*logv1.Outcome, error) {
+func (t *txn) replace(i *instance, m *logv1.MessageRecord, data []byte, why string) (*logv1.Outcome, error) {
 	s, size := &i.app.settings, uint64(len(data))
 	if s.messageBytes > 0 && size > s.messageBytes {
 		return refused(reason.LimitMessageBytes.Errorf("data has %d bytes; max_message_bytes is %d", size, s.messageBytes))
@@ -106,6 +106,9 @@ func (t *txn) replace(i *instance, m *logv1.MessageRecord, data []byte) (*logv1.
 	m.Bytes, m.Message.Data = size, data
 	t.change(i)
 	if err := queue.Replace(t, i.rec.Uid, m); err != nil {
+		return nil, err
+	}
+	if err := t.messageEvent(i, sluicev1.EventType_EVENT_MESSAGE_REPLACED, m, why); err != nil {
 		return nil, err
 	}
 	return t.statusOutcome(i, m.Message.Id)
@@ -138,6 +141,9 @@ func (t *txn) shut(i *instance, why string) error {
 			return err
 		}
 	}
+	if err := t.unwatchHeld(i); err != nil {
+		return err
+	}
 	rec := i.rec
 	rec.Terminated, rec.TerminatedTimeMs, rec.TerminateReason = true, t.now, why
 	if n := i.app.counts.of(rec.Mode); *n > 0 {
@@ -151,6 +157,9 @@ func (t *txn) shut(i *instance, why string) error {
 		}
 	} else {
 		rec.Epoch = t.mint()
+	}
+	if err := t.eventOf(i, &sluicev1.Event{Type: sluicev1.EventType_EVENT_INSTANCE_TERMINATED, Detail: why}); err != nil {
+		return err
 	}
 	if err := t.queueUp(i); err != nil {
 		return err

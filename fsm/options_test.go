@@ -40,6 +40,10 @@ func historyLimit(n uint32) func(*sluicev1.Application) {
 
 func freeze(a *sluicev1.Application) { a.ExpiryClock = sluicev1.ExpiryClock_EXPIRY_CLOCK_FREEZE }
 
+func heldAfter(d time.Duration) func(*sluicev1.Application) {
+	return func(a *sluicev1.Application) { a.Supervision = &sluicev1.Supervision{HeldAfter: durationpb.New(d)} }
+}
+
 func limits(l *sluicev1.Limits) func(*sluicev1.Application) {
 	return func(a *sluicev1.Application) { a.Limits = l }
 }

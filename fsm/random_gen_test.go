@@ -36,7 +36,7 @@ var kinds = []weighted{
 	{30, (*generator).send}, {30, (*generator).settle}, {12, (*generator).assign}, {4, (*generator).open}, {2, (*generator).close}, {2, (*generator).expire},
 	{6, (*generator).enter}, {8, (*generator).complete}, {2, (*generator).enterAll}, {2, (*generator).completeAll}, {4, (*generator).step}, {1, (*generator).steer},
 	{3, (*generator).resolve}, {2, (*generator).terminate}, {3, (*generator).begin}, {2, (*generator).end}, {2, (*generator).declare}, {12, (*generator).advance},
-	{4, (*generator).forward}, {2, (*generator).digest}, {6, (*generator).again},
+	{4, (*generator).forward}, {2, (*generator).digest}, {6, (*generator).again}, {1, (*generator).elect},
 }
 
 func (g *generator) command() *logv1.Command {
@@ -321,6 +321,8 @@ func (g *generator) forward() *logv1.Command { return forwardCommand(uint32(g.r.
 
 func (g *generator) digest() *logv1.Command { return digestCommand(0, g.bytes(9)) }
 
+func (g *generator) elect() *logv1.Command { return electedCommand(g.pick("n1", "n2", "")) }
+
 // again repeats a command of before, which may be stale by now.
 func (g *generator) again() *logv1.Command {
 	if len(g.said) == 0 {
@@ -338,6 +340,9 @@ func (g *generator) declare() *logv1.Command {
 	historyLimit(uint32(1 + g.r.IntN(5)))(a)
 	if g.chance(50) {
 		freeze(a)
+	}
+	if g.chance(70) {
+		heldAfter(time.Duration(g.r.IntN(10)) * time.Second)(a)
 	}
 	if a.Name == "strict" {
 		redeliver(a)

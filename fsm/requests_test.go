@@ -71,6 +71,10 @@ func advanceCommand(limit uint32) *logv1.Command {
 	return &logv1.Command{Kind: &logv1.Command_Advance{Advance: &logv1.Advance{Limit: limit}}}
 }
 
+func electedCommand(node string) *logv1.Command {
+	return &logv1.Command{Kind: &logv1.Command_LeaderElected{LeaderElected: &logv1.LeaderElected{NodeId: node}}}
+}
+
 func forwardCommand(limit uint32) *logv1.Command {
 	return &logv1.Command{Kind: &logv1.Command_ForwardOutgoing{ForwardOutgoing: &logv1.ForwardOutgoing{Limit: limit}}}
 }

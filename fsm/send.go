@@ -110,7 +110,9 @@ func (t *txn) seen(i *instance, id string, digest []byte) (*sluicev1.Receipt, er
 	}
 	t.fx.Counters.Duplicates++
 	receipt.Duplicate = true
-	return receipt, nil
+	return receipt, t.eventOf(i, &sluicev1.Event{
+		Type: sluicev1.EventType_EVENT_MESSAGE_DUPLICATE, MessageId: receipt.MessageId, Seq: receipt.Seq, Lane: laneOf(receipt.Disposition),
+	})
 }
 
 // recall finds the digest and receipt of an id that is unsettled, or settled within the deduplication window.
@@ -163,6 +165,11 @@ func (t *txn) accept(i *instance, m *logv1.MessageRecord) (*sluicev1.Receipt, er
 	i.head(m.Lane).appended(m.Seq)
 	t.countAccepted(i, m)
 	t.change(i)
+	if m.Disposition == deferred {
+		if err := t.messageEvent(i, sluicev1.EventType_EVENT_MESSAGE_DEFERRED, m, ""); err != nil {
+			return nil, err
+		}
+	}
 	receipt := receiptOf(m)
 	if m.Message.ExpireTime != nil {
 		if gone, err := t.watchExpiry(i, m); gone || err != nil {

@@ -44,6 +44,9 @@ func (t *txn) openSession(c *logv1.OpenSession) (*logv1.Outcome, error) {
 		t.m.sessions[c.SessionId] = &logv1.SessionRecord{Id: c.SessionId, Application: c.Application, Name: c.Name, TtlMs: c.TtlMs, Capacity: c.Capacity, OpenedTimeMs: t.now}
 		t.changeSession(c.SessionId)
 		t.fx.Opened = append(t.fx.Opened, c.SessionId)
+		if err := t.sessionEvent(sluicev1.EventType_EVENT_SESSION_OPENED, t.m.sessions[c.SessionId]); err != nil {
+			return nil, err
+		}
 	}
 	ttl := &durationpb.Duration{Seconds: c.TtlMs / 1000, Nanos: int32(c.TtlMs%1000) * 1e6}
 	return &logv1.Outcome{Result: &logv1.Outcome_SessionOpened{SessionOpened: &sluicev1.OpenSessionResponse{SessionId: c.SessionId, Ttl: ttl}}}, nil
@@ -75,6 +78,9 @@ func (t *txn) closeSession(c *logv1.CloseSession) (*logv1.Outcome, error) {
 	if s == nil {
 		return refused(unknownSession(c.SessionId))
 	}
+	if err := t.sessionEvent(sluicev1.EventType_EVENT_SESSION_CLOSED, s); err != nil {
+		return nil, err
+	}
 	n, err := t.endSession(s, t.release)
 	if err != nil {
 		return nil, err
@@ -89,6 +95,9 @@ func (t *txn) expireSessions(c *logv1.ExpireSessions) (*logv1.Outcome, error) {
 		s := t.m.sessions[id]
 		if s == nil {
 			continue
+		}
+		if err := t.sessionEvent(sluicev1.EventType_EVENT_SESSION_LOST, s); err != nil {
+			return nil, err
 		}
 		if _, err := t.endSession(s, func(i *instance) error { return t.lose(i, s) }); err != nil {
 			return nil, err

@@ -61,7 +61,9 @@ type audit struct {
 	owned     map[string]string // session, 0, key → session
 	work      map[string]string // application, 0, position → key
 	dues      map[string]bool   // whole keys
-	buckets   map[string]bool   // application uid, end
+	events    []eventAt         // in the order of their keys
+	meta      *logv1.MetaRecord
+	buckets   map[string]bool // application uid, end
 	trouble   []string
 }
 
@@ -114,7 +116,12 @@ func (a *audit) decode(r record, m proto.Message) {
 func (a *audit) read(r record) {
 	k := r.key
 	switch k[0] {
-	case 'm', 'i', 'x', 'p':
+	case 'i', 'x', 'p':
+	case 'm':
+		a.meta = &logv1.MetaRecord{}
+		a.decode(r, a.meta)
+	case 'e':
+		a.readEvent(r)
 	case 'a':
 		rec := &logv1.ApplicationRecord{}
 		a.decode(r, rec)
@@ -183,6 +190,7 @@ func (a *audit) check() []string {
 	for _, name := range sortedKeys(a.apps) {
 		a.checkApplication(a.apps[name])
 	}
+	a.checkEvents()
 	return a.trouble
 }
 
@@ -344,8 +352,9 @@ func (a *audit) checkDue(s *stored) {
 	want("head", r.GetNormal().GetHeadWaitMs(), 1, uint64(laneNormal))
 	want("recovery head", r.GetRecovery().GetHeadWaitMs(), 1, uint64(laneRecovery))
 	want("recovery", r.RecoveryWaitMs, 2, 0)
+	want("long recovery", r.HeldDueMs, 8, 0)
 	expiries := map[uint64]bool{}
-	thawing, name := false, false
+	thawing, name, watched := false, false, 0
 	for k := range a.dues {
 		if be([]byte(k[10:18])) != r.Uid {
 			continue
@@ -357,10 +366,15 @@ func (a *audit) checkDue(s *stored) {
 			name = true
 		case 7:
 			thawing = thawing || be([]byte(k[18:])) == 0
+		case 8:
+			watched++
 		}
 	}
 	if r.Thawing && !thawing || r.Terminated && !name {
 		a.say("%s: thawing %v, due %v; terminated %v, due %v", r.Key, r.Thawing, thawing, r.Terminated, name)
+	}
+	if r.HeldDueMs == 0 && watched != 0 || watched > 1 || r.HeldDueMs != 0 && (r.Mode != recovery || r.Terminated) {
+		a.say("%s: %d things come due for its long recovery, which says %d", r.Key, watched, r.HeldDueMs)
 	}
 	for p, m := range s.lanes {
 		if m.Message.ExpireTime != nil && !s.held[p] && !expiries[p.seq] {
@@ -421,6 +435,9 @@ func (a *audit) checkApplication(app *logv1.ApplicationRecord) {
 	}
 	if have := app.Counts; !proto.Equal(have, got) && !(have == nil && proto.Size(got) == 0) {
 		a.say("%s: counts %v, there are %v", app.Spec.Name, have, got)
+	}
+	if app.HeldDueMs != 0 && !a.dues[dueKey(app.HeldDueMs, 9, app.Uid, 0)] {
+		a.say("%s: nothing comes due for its long recovery at %d", app.Spec.Name, app.HeldDueMs)
 	}
 	if !slices.IsSorted(app.Memory) {
 		a.say("%s: memory buckets %v", app.Spec.Name, app.Memory)

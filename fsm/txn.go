@@ -25,6 +25,7 @@ type txn struct {
 	now   int64  // the state's clock, Unix ms
 	index uint64 // of the entry
 	actor string // of the command
+	place uint32 // of the entry's next event
 
 	dirty        []*instance
 	applications map[string]*application // changed in this entry
@@ -84,7 +85,7 @@ func (t *txn) mint() uint64 {
 func (t *txn) entry(e Entry) ([]*logv1.Outcome, error) {
 	meta := t.m.meta
 	t.hash.Reset()
-	t.index = e.Index
+	t.index, t.place = e.Index, 0
 	meta.AppliedIndex, meta.AppliedTerm = e.Index, e.Term
 	var outcomes []*logv1.Outcome
 	if len(e.Data) > 0 {

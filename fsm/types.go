@@ -74,7 +74,9 @@ type Effects struct {
 	DeadlineMS int64
 	// Outgoing and Operations tell that such work waits for the leader.
 	Outgoing, Operations bool
-	Counters             Counters
+	// Events tells that there are new events to be read; on every node, not the leader alone.
+	Events   bool
+	Counters Counters
 }
 
 // Counters tell what one call of Apply did, for metrics.
@@ -83,11 +85,12 @@ type Counters struct {
 	Refused                                  map[string]uint64
 	Settled                                  map[sluicev1.SettlementKind]uint64
 	Transitions                              map[sluicev1.Mode]uint64
+	Events                                   map[sluicev1.EventType]uint64
 	Commands                                 uint64
 }
 
 func newCounters() Counters {
-	return Counters{Refused: map[string]uint64{}, Settled: map[sluicev1.SettlementKind]uint64{}, Transitions: map[sluicev1.Mode]uint64{}}
+	return Counters{Refused: map[string]uint64{}, Settled: map[sluicev1.SettlementKind]uint64{}, Transitions: map[sluicev1.Mode]uint64{}, Events: map[sluicev1.EventType]uint64{}}
 }
 
 func (e *Effects) touch(i *instance) {

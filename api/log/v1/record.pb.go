@@ -240,7 +240,9 @@ type ApplicationRecord struct {
 	// Ends of the memory buckets that hold something, ascending, Unix ms.
 	Memory []int64 `protobuf:"varint,6,rep,packed,name=memory,proto3" json:"memory,omitempty"`
 	// Failures of late that are alike, by fingerprint; at most 16.
-	Failures      []*FailurePattern `protobuf:"bytes,7,rep,name=failures,proto3" json:"failures,omitempty"`
+	Failures []*FailurePattern `protobuf:"bytes,7,rep,name=failures,proto3" json:"failures,omitempty"`
+	// When its present recovery as a whole is told of as held too long; 0: not.
+	HeldDueMs     int64 `protobuf:"varint,100,opt,name=held_due_ms,json=heldDueMs,proto3" json:"held_due_ms,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -322,6 +324,13 @@ func (x *ApplicationRecord) GetFailures() []*FailurePattern {
 		return x.Failures
 	}
 	return nil
+}
+
+func (x *ApplicationRecord) GetHeldDueMs() int64 {
+	if x != nil {
+		return x.HeldDueMs
+	}
+	return 0
 }
 
 // FailurePattern counts instances that failed alike.
@@ -2071,7 +2080,7 @@ const file_log_v1_record_proto_rawDesc = "" +
 	"\x05index\x18\x01 \x01(\x04R\x05index\x12\x14\n" +
 	"\x05place\x18\x02 \x01(\rR\x05place\"5\n" +
 	"\vEventRecord\x12&\n" +
-	"\x05event\x18\x01 \x01(\v2\x10.sluice.v1.EventR\x05event\"\xaa\x02\n" +
+	"\x05event\x18\x01 \x01(\v2\x10.sluice.v1.EventR\x05event\"\xca\x02\n" +
 	"\x11ApplicationRecord\x12\x10\n" +
 	"\x03uid\x18\x01 \x01(\x04R\x03uid\x12*\n" +
 	"\x04spec\x18\x02 \x01(\v2\x16.sluice.v1.ApplicationR\x04spec\x12\x18\n" +
@@ -2079,7 +2088,8 @@ const file_log_v1_record_proto_rawDesc = "" +
 	"\vgenerations\x18\x04 \x03(\v2\x19.sluice.log.v1.GenerationR\vgenerations\x12-\n" +
 	"\x06counts\x18\x05 \x01(\v2\x15.sluice.v1.ModeCountsR\x06counts\x12\x16\n" +
 	"\x06memory\x18\x06 \x03(\x03R\x06memory\x129\n" +
-	"\bfailures\x18\a \x03(\v2\x1d.sluice.log.v1.FailurePatternR\bfailures\"\xac\x01\n" +
+	"\bfailures\x18\a \x03(\v2\x1d.sluice.log.v1.FailurePatternR\bfailures\x12\x1e\n" +
+	"\vheld_due_ms\x18d \x01(\x03R\theldDueMs\"\xac\x01\n" +
 	"\x0eFailurePattern\x12 \n" +
 	"\vfingerprint\x18\x01 \x01(\tR\vfingerprint\x12\x14\n" +
 	"\x05error\x18\x02 \x01(\tR\x05error\x12\"\n" +

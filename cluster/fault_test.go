@@ -423,7 +423,7 @@ func TestStatusAndMetricsTell(t *testing.T) {
 			}
 		}
 	}
-	for _, name := range []string{"sluice_instances", "sluice_is_leader", "sluice_messages_total", "sluice_commit_seconds", "sluice_apply_seconds", "sluice_polls_waiting", "raft_apply"} {
+	for _, name := range []string{"sluice_instances", "sluice_is_leader", "sluice_messages_total", "sluice_events_total", "sluice_commit_seconds", "sluice_apply_seconds", "sluice_polls_waiting", "raft_apply"} {
 		if !seen[name] {
 			t.Errorf("%s is missing", name)
 		}

@@ -92,7 +92,7 @@ func (l *leadership) run() {
 	l.node.leaderNews.tell()
 	l.node.log.Info("this node leads", "term", l.node.raft().CurrentTerm())
 	var duties errgroup.Group
-	for _, duty := range []func(context.Context){l.runAssign, l.runLeases, l.runDeadlines, l.runOutgoing, l.runOperations, l.runPromotion} {
+	for _, duty := range []func(context.Context){l.announce, l.runAssign, l.runLeases, l.runDeadlines, l.runOutgoing, l.runOperations, l.runPromotion} {
 		duties.Go(func() error {
 			duty(l.ctx)
 			return nil

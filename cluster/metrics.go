@@ -18,6 +18,7 @@ type metrics struct {
 	batchCommands, batchBytes, applyEntries     prometheus.Histogram
 	failures                                    *prometheus.CounterVec
 	messages, refused, settled, transitions     *prometheus.CounterVec
+	events                                      *prometheus.CounterVec
 	commands, duplicates, forwarded, installs   prometheus.Counter
 }
 
@@ -46,6 +47,7 @@ func newMetrics() *metrics {
 		refused:        vector("refused_total", "Messages and settlements refused, by reason.", "reason"),
 		settled:        vector("settled_total", "Messages settled, by outcome.", "settlement"),
 		transitions:    vector("transitions_total", "Changes of mode, by the mode entered.", "mode"),
+		events:         vector("events_total", "Events that this node has applied, by type.", "type"),
 		commands:       counter("commands_total", "Commands applied."),
 		duplicates:     counter("duplicates_total", "Repeats that had no further effect."),
 		forwarded:      counter("forwarded_commands_total", "Commands forwarded to the leader."),
@@ -56,7 +58,7 @@ func newMetrics() *metrics {
 func (m *metrics) all() []prometheus.Collector {
 	return []prometheus.Collector{
 		m.proposeSeconds, m.commitSeconds, m.applySeconds, m.batchCommands, m.batchBytes, m.applyEntries, m.failures, m.messages,
-		m.refused, m.settled, m.transitions, m.commands, m.duplicates, m.forwarded, m.installs,
+		m.refused, m.settled, m.transitions, m.events, m.commands, m.duplicates, m.forwarded, m.installs,
 	}
 }
 
@@ -99,6 +101,9 @@ func (m *metrics) applied(c *fsm.Counters) {
 	}
 	for mode, n := range c.Transitions {
 		m.transitions.WithLabelValues(label(mode.String(), "MODE_")).Add(float64(n))
+	}
+	for what, n := range c.Events {
+		m.events.WithLabelValues(label(what.String(), "EVENT_")).Add(float64(n))
 	}
 }
 

@@ -49,6 +49,8 @@ type Node struct {
 	proposer *proposer
 	reader   *reader
 	awaits   awaits
+	// events is told when this node has applied an event, or its state was replaced.
+	events news
 
 	// consensus is set once, when Run has started raft.
 	consensus atomic.Pointer[raft.Raft]
@@ -327,6 +329,7 @@ func (n *Node) onEffects(e *fsm.Effects) {
 	sink := n.sink.Load()
 	if e == nil {
 		n.awaits.all()
+		n.events.tell()
 		if sink != nil {
 			sink.mark()
 		}
@@ -334,6 +337,9 @@ func (n *Node) onEffects(e *fsm.Effects) {
 	}
 	n.metrics.applied(&e.Counters)
 	n.awaits.settled(e.Settled)
+	if e.Events {
+		n.events.tell()
+	}
 	if sink != nil {
 		sink.push(e)
 	}

@@ -101,7 +101,7 @@ func (w *world) sameDigest(ids ...string) {
 	digests := map[string]string{}
 	for _, id := range ids {
 		m := w.nodes[id]
-		if err := m.reached(w.context(), info.Index); err != nil {
+		if err := m.Reached(w.context(), info.Index); err != nil {
 			w.t.Fatal(err)
 		}
 		w.until(id+" rests", m.Node, func() bool {

@@ -40,7 +40,7 @@ func (n *Node) View(ctx context.Context, stale bool) (*fsm.View, ReadInfo, error
 		if err != nil {
 			return err
 		}
-		return n.reached(ctx, index)
+		return n.Reached(ctx, index)
 	})
 	if err != nil {
 		return nil, ReadInfo{}, err
@@ -50,8 +50,8 @@ func (n *Node) View(ctx context.Context, stale bool) (*fsm.View, ReadInfo, error
 	return v, ReadInfo{Index: index}, nil
 }
 
-// reached waits until this node has applied an index.
-func (n *Node) reached(ctx context.Context, index uint64) error {
+// Reached waits until this node has applied an index; NO_LEADER when ctx or the node ends before.
+func (n *Node) Reached(ctx context.Context, index uint64) error {
 	c, giveUp := n.group.applied.wait(index)
 	defer giveUp()
 	select {

@@ -73,6 +73,8 @@ type Limits struct {
 	MessageBytes int
 	// Streams is how many calls one HTTP/2 connection may have at once; default 4,096.
 	Streams int
+	// Watches is how many streams of events are served at once; default 256.
+	Watches int
 	// Connections is how many client connections are open at once; 0: the transport's default.
 	Connections int
 	// HeaderBytes is how large the headers of a call may be; default 64 KiB.
@@ -98,6 +100,7 @@ func (c Config) Defaults() Config {
 	standard(&l.CallBytes, 32<<20)
 	standard(&l.MessageBytes, 15<<20)
 	standard(&l.Streams, 4096)
+	standard(&l.Watches, 256)
 	standard(&l.HeaderBytes, 64<<10)
 	standard(&l.HeaderTime, 10*time.Second)
 	standard(&l.BodyTime, time.Minute)
@@ -129,7 +132,7 @@ func (c Config) Validate() error {
 	need((c.CertFile == "") == (c.KeyFile == ""), "a certificate and its key go together")
 	need(c.CAFile == "" || c.CertFile != "", "a CA without a certificate of our own serves nothing")
 	need(c.LogStore == "" || c.LogStore == string(raftlog.WAL) || c.LogStore == string(raftlog.Bolt), "log store %q: want %q or %q", c.LogStore, raftlog.WAL, raftlog.Bolt)
-	need(c.Limits.Calls > 0 && c.Limits.CallBytes > 0 && c.Limits.MessageBytes > 0 && c.Limits.Streams > 0, "limits must be above zero")
+	need(c.Limits.Calls > 0 && c.Limits.CallBytes > 0 && c.Limits.MessageBytes > 0 && c.Limits.Streams > 0 && c.Limits.Watches > 0, "limits must be above zero")
 	need(c.DrainTime > 0, "the drain time must be above zero")
 	return errors.Join(errs...)
 }

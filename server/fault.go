@@ -82,3 +82,8 @@ func splitText(text string) (why, rest string) {
 	}
 	return why, rest
 }
+
+// notServed refuses a method of the contract that a later version serves, and says what there is instead.
+func notServed(method, instead string) error {
+	return reason.NotImplemented.Errorf("%s is part of the contract and not served by this version; %s", method, instead)
+}

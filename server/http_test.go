@@ -178,12 +178,6 @@ func TestAMethodThatDoesNotExistIsUnimplemented(t *testing.T) {
 func TestMethodsOfALaterVersionSayThatTheyAreNotServed(t *testing.T) {
 	t.Parallel()
 	s := serveFake(t, &fakeNode{})
-	events, err := sluicev1connect.NewEventServiceClient(s.h2, s.url).Watch(t.Context(), connect.NewRequest(&sluicev1.WatchRequest{}))
-	if err != nil {
-		t.Fatal(err)
-	}
-	events.Receive()
-	wantError(t, "Watch", events.Err(), connect.CodeUnimplemented, "NOT_IMPLEMENTED")
 	client := sluicev1connect.NewClusterServiceClient(s.h2, s.url, connect.WithGRPC())
 	backup, err := client.Backup(t.Context(), connect.NewRequest(&sluicev1.BackupRequest{}))
 	if err != nil {

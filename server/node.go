@@ -29,6 +29,10 @@ type Node interface {
 	Join(ctx context.Context, req *sluicev1.JoinRequest) (*sluicev1.JoinResponse, error)
 	Remove(ctx context.Context, nodeID string) error
 	Ready() []cluster.Check
+	// EventNews is closed when this node next applies an event.
+	EventNews() <-chan struct{}
+	// Reached waits until this node has applied an index.
+	Reached(ctx context.Context, index uint64) error
 }
 
 // View is the part of the replicated state that the services show.
@@ -44,6 +48,7 @@ type View interface {
 	Transactions(req *sluicev1.ListTransactionsRequest) (*sluicev1.ListTransactionsResponse, error)
 	Operation(id string) (*sluicev1.Operation, error)
 	Operations(application string) ([]*sluicev1.Operation, error)
+	Events(since fsm.EventPlace, limit int, filter fsm.EventFilter) (*fsm.EventPage, error)
 }
 
 // Staleness tells how old a view is: the index it has reached, and its age. Both are zero of a linearizable one.

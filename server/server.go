@@ -72,7 +72,7 @@ func newHandler(cfg Config, logger *slog.Logger, life *lifetime, node Node, call
 	mux.Handle(sluicev1connect.NewOperationServiceHandler(&operationService{node}, options))
 	mux.Handle(sluicev1connect.NewTransactionServiceHandler(&transactionService{node}, options))
 	mux.Handle(sluicev1connect.NewWorkerServiceHandler(&workerService{lifetime: life, node: node}, options))
-	mux.Handle(sluicev1connect.NewEventServiceHandler(eventService{}, options))
+	mux.Handle(sluicev1connect.NewEventServiceHandler(newEventService(life, node, cfg.Limits.Watches), options))
 	mux.Handle(sluicev1connect.NewClusterServiceHandler(&clusterService{node}, options))
 	return &front{
 		lifetime: life, next: mux, procedures: procedures(), errors: connect.NewErrorWriter(options),

@@ -21,6 +21,8 @@ type Application struct {
 	Limits    Limits
 	Delivery  DeliveryPolicy
 	Retention Retention
+	// Supervision says when to raise the alarm.
+	Supervision Supervision
 	// FreezeExpiry stops the time to expiry while an instance is in recovery.
 	FreezeExpiry bool
 

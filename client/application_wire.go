@@ -25,7 +25,7 @@ func limit[V int | int64, T uint32 | uint64](p *T) V {
 }
 
 func (a *Application) proto() (*sluicev1.Application, error) {
-	out := &sluicev1.Application{Name: a.Name, Limits: a.Limits.proto()}
+	out := &sluicev1.Application{Name: a.Name, Limits: a.Limits.proto(), Supervision: a.Supervision.proto()}
 	if a.FreezeExpiry {
 		out.ExpiryClock = sluicev1.ExpiryClock_EXPIRY_CLOCK_FREEZE
 	}
@@ -98,7 +98,7 @@ func applicationOf(a *sluicev1.Application, err error) (Application, error) {
 		return Application{}, err
 	}
 	out := Application{
-		Name: a.GetName(), Limits: limitsOf(a.GetLimits()), Delivery: deliveryPolicyOf(a.GetDelivery()),
+		Name: a.GetName(), Limits: limitsOf(a.GetLimits()), Delivery: deliveryPolicyOf(a.GetDelivery()), Supervision: supervisionOf(a.GetSupervision()),
 		FreezeExpiry: a.GetExpiryClock() == sluicev1.ExpiryClock_EXPIRY_CLOCK_FREEZE,
 		Version:      a.GetVersion(), RecoveryGeneration: a.GetRecoveryGeneration(), Duplicate: a.GetDuplicate(),
 	}

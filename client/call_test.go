@@ -436,7 +436,7 @@ func TestApplicationSurvivesTheWire(t *testing.T) {
 			Window: 8, MaxAttempts: NoLimit, BackoffInitial: time.Second, BackoffMax: time.Minute,
 			OnMaxAttempts: PolicyDeadLetter, OnOwnerLost: PolicyRedeliver,
 		},
-		Retention: Retention{DedupWindow: time.Hour, HistoryLimit: 3}, FreezeExpiry: true,
+		Retention: Retention{DedupWindow: time.Hour, HistoryLimit: 3}, Supervision: Supervision{HeldAfter: NoLimit}, FreezeExpiry: true,
 	}
 	wire, err := app.proto()
 	if err != nil {

@@ -39,16 +39,18 @@ const (
 	ErrInFlight                = reason.InFlight
 	ErrOutOfOrder              = reason.OutOfOrder
 	ErrTerminated              = reason.Terminated
-	ErrLimitMessageBytes       = reason.LimitMessageBytes
-	ErrLimitInboxMessages      = reason.LimitInboxMessages
-	ErrLimitInboxBytes         = reason.LimitInboxBytes
-	ErrLimitDeferredMessages   = reason.LimitDeferredMessages
-	ErrLimitDeferredBytes      = reason.LimitDeferredBytes
-	ErrLimitApplicationBytes   = reason.LimitApplicationBytes
-	ErrRate                    = reason.Rate
-	ErrNoLeader                = reason.NoLeader
-	ErrOverloaded              = reason.Overloaded
-	ErrDiskFull                = reason.DiskFull
+	// ErrEventsGone: events are asked for that are no longer kept.
+	ErrEventsGone            = reason.EventsGone
+	ErrLimitMessageBytes     = reason.LimitMessageBytes
+	ErrLimitInboxMessages    = reason.LimitInboxMessages
+	ErrLimitInboxBytes       = reason.LimitInboxBytes
+	ErrLimitDeferredMessages = reason.LimitDeferredMessages
+	ErrLimitDeferredBytes    = reason.LimitDeferredBytes
+	ErrLimitApplicationBytes = reason.LimitApplicationBytes
+	ErrRate                  = reason.Rate
+	ErrNoLeader              = reason.NoLeader
+	ErrOverloaded            = reason.Overloaded
+	ErrDiskFull              = reason.DiskFull
 	// ErrOutcomeUnknown: the call may or may not have taken effect; the same call with the same id is safe.
 	ErrOutcomeUnknown = reason.OutcomeUnknown
 	ErrDenied         = reason.Denied

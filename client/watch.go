@@ -146,12 +146,14 @@ var errWatchEnded = errors.New("the node ended the stream")
 
 // stream is one Watch call; alive says that the node answered.
 func (w *watcher) stream(ctx context.Context, n *node) (alive bool, failure *Error) {
-	ctx, cancel := context.WithCancel(ctx)
+	// A deadline is this side's own: a node that knew it would end the stream with an error of its own, a moment before.
+	inner, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	defer cancel()
+	defer context.AfterFunc(ctx, cancel)()
 	silence := time.AfterFunc(watchSilence, cancel)
 	defer silence.Stop()
 	call := method[sluicev1.WatchRequest, sluicev1.WatchResponse](w.c, n, sluicev1connect.EventServiceWatchProcedure)
-	stream, err := call.CallServerStream(ctx, connect.NewRequest(w.req))
+	stream, err := call.CallServerStream(inner, connect.NewRequest(w.req))
 	if err == nil {
 		alive, err = w.receive(stream, silence)
 	}

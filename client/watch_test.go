@@ -172,6 +172,21 @@ func TestWatchEndsWithItsContext(t *testing.T) {
 	}
 }
 
+// TestWatchEndsAtItsDeadline wants the deadline to be the caller's own, and not an error of the node.
+func TestWatchEndsAtItsDeadline(t *testing.T) {
+	t.Parallel()
+	_, c := watchFake(t)
+	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+	defer cancel()
+	var last error
+	for _, err := range c.Watch(ctx, WatchOptions{}) {
+		last = err
+	}
+	if !errors.Is(last, context.DeadlineExceeded) {
+		t.Errorf("got %v", last)
+	}
+}
+
 func TestEveryTypeOfEventHasAName(t *testing.T) {
 	t.Parallel()
 	if len(clusterEventTypes) != len(sluicev1.EventType_name) {

@@ -197,7 +197,7 @@ func newInstanceComplete(sh *shell) *cobra.Command {
 				if !wait {
 					return sh.printInstance(i)
 				}
-				return sh.watch(cmd.Context(), c, at, watching{every: pollInterval, onlyLast: true})
+				return sh.waitNormal(cmd.Context(), c, at)
 			})
 		})
 	f := c.Flags()

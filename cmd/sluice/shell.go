@@ -80,7 +80,7 @@ messages are deferred; they are drained in order when the recovery is completed.
 	}
 	in("node", newDev(sh), newServer(sh), newCluster(sh))
 	in("work", newApp(sh), newSend(sh), newAwait(sh), newWorker(sh), newReplay(sh))
-	in("care", newInstance(sh))
+	in("care", newInstance(sh), newEvents(sh))
 	root.AddCommand(newVersion(sh))
 	return root
 }
@@ -89,7 +89,7 @@ func (sh *shell) globals(root *cobra.Command) {
 	f := root.PersistentFlags()
 	f.StringVar(&sh.addr, "addr", "", "nodes to talk to, host:port, separated by commas (SLUICE_ADDR; default "+defaultAddress+")")
 	f.StringVarP(&sh.output, "output", "o", "table", "how answers are printed: table, json or jsonl")
-	f.DurationVar(&sh.timeout, "timeout", 30*time.Second, "give up after this time; watch, replay and workers go on without end unless it is given")
+	f.DurationVar(&sh.timeout, "timeout", 30*time.Second, "give up after this time; watch, events -f, replay and workers go on without end unless it is given")
 	f.BoolVar(&sh.noColor, "no-color", false, "no colours (NO_COLOR)")
 	f.BoolVar(&sh.insecure, "insecure", false, "allow plain text to and on addresses other than loopback")
 	f.StringVar(&sh.tls.ca, "tls-ca", "", "file of the authorities that certificates are checked against, PEM (SLUICE_TLS_CA)")

@@ -26,12 +26,13 @@ const (
 type eventService struct {
 	*lifetime
 	node Node
-	// watches holds a token for each stream that is served.
+	// watches holds a token for each stream that is served; every is after how long one says how far it is.
 	watches chan struct{}
+	every   time.Duration
 }
 
 func newEventService(life *lifetime, node Node, most int) *eventService {
-	return &eventService{lifetime: life, node: node, watches: make(chan struct{}, most)}
+	return &eventService{lifetime: life, node: node, watches: make(chan struct{}, most), every: watchMark}
 }
 
 // Watch streams events from a place on. A node that has not reached the place yet waits until it has.
@@ -55,7 +56,7 @@ func (s *eventService) watch(ctx context.Context, m *sluicev1.WatchRequest, send
 	}
 	wait, cancel := s.untilEnd(ctx)
 	defer cancel()
-	return s.waitError(wait, newWatch(s.node, m, send).run(wait, m))
+	return s.waitError(wait, newWatch(s.node, m, send).run(wait, m, s.every))
 }
 
 func checkWatch(m *sluicev1.WatchRequest) error {
@@ -124,12 +125,12 @@ func (w *watch) begin(ctx context.Context, m *sluicev1.WatchRequest) (applied ui
 }
 
 // run sends events until ctx ends, or, if that was asked for, until all that had happened at the beginning is sent.
-func (w *watch) run(ctx context.Context, m *sluicev1.WatchRequest) error {
+func (w *watch) run(ctx context.Context, m *sluicev1.WatchRequest, every time.Duration) error {
 	applied, err := w.begin(ctx, m)
 	if err != nil {
 		return err
 	}
-	tick := time.NewTicker(watchMark)
+	tick := time.NewTicker(every)
 	defer tick.Stop()
 	goOn := make(chan struct{})
 	close(goOn)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -11,6 +12,9 @@ import (
 
 	sluicev1 "sluice/api/sluice/v1"
 	"sluice/api/sluice/v1/sluicev1connect"
+
+	"sluice/api/reason"
+	"sluice/fsm"
 )
 
 // watching is a stream of events that a test reads.
@@ -238,4 +242,115 @@ func TestWatchEndsWhenTheServerStops(t *testing.T) {
 		_ = w.stream.Msg() // what happened until the end
 	}
 	wantError(t, "Watch", w.stream.Err(), connect.CodeUnavailable, "OVERLOADED")
+}
+
+// eventNode is a node whose events a test makes up.
+type eventNode struct {
+	Node
+	mu    sync.Mutex
+	news  chan struct{}
+	pages []pageOf // the last is given for ever
+}
+
+type pageOf struct {
+	page *fsm.EventPage
+	err  error
+}
+
+func (n *eventNode) EventNews() <-chan struct{} {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.news
+}
+
+// tell wakes the watchers.
+func (n *eventNode) tell() {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	close(n.news)
+	n.news = make(chan struct{})
+}
+
+func (n *eventNode) Reached(context.Context, uint64) error { return nil }
+
+func (n *eventNode) Read(context.Context, bool) (View, Staleness, error) {
+	return eventView{node: n}, Staleness{Index: 5}, nil
+}
+
+type eventView struct {
+	View
+	node *eventNode
+}
+
+func (v eventView) Events(fsm.EventPlace, int, fsm.EventFilter) (*fsm.EventPage, error) {
+	v.node.mu.Lock()
+	defer v.node.mu.Unlock()
+	p := v.node.pages[0]
+	if len(v.node.pages) > 1 {
+		v.node.pages = v.node.pages[1:]
+	}
+	return p.page, p.err
+}
+
+func wholeAt(index uint64, events ...*sluicev1.Event) pageOf {
+	return pageOf{page: &fsm.EventPage{Events: events, At: fsm.AfterIndex(index), Whole: true}}
+}
+
+// startWatch runs a watch of a made-up node and gives what it sends.
+func startWatch(t *testing.T, n *eventNode, every time.Duration, m *sluicev1.WatchRequest) (sent chan *sluicev1.WatchResponse, ended chan error) {
+	t.Helper()
+	n.news = make(chan struct{})
+	service := newEventService(newLifetime(), n, 1)
+	service.every = every
+	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	t.Cleanup(cancel)
+	sent, ended = make(chan *sluicev1.WatchResponse, 100), make(chan error, 1)
+	go func() {
+		ended <- service.watch(ctx, m, func(m *sluicev1.WatchResponse) error { sent <- m; return nil })
+	}()
+	return sent, ended
+}
+
+// TestWatchSaysHowFarItIs ticks while nothing happens, and while there is more than can be read at once.
+func TestWatchSaysHowFarItIs(t *testing.T) {
+	t.Parallel()
+	quiet, _ := startWatch(t, &eventNode{pages: []pageOf{wholeAt(5)}}, time.Millisecond, &sluicev1.WatchRequest{})
+	for range 3 {
+		if m := <-quiet; m.GetIndex() != 5 || m.GetEvent() != nil {
+			t.Fatalf("got %v", m)
+		}
+	}
+	half := pageOf{page: &fsm.EventPage{At: fsm.EventPlace{Index: 9, Place: 3}}}
+	busy, _ := startWatch(t, &eventNode{pages: []pageOf{half}}, time.Millisecond, &sluicev1.WatchRequest{})
+	if m := <-busy; m.GetIndex() != 8 {
+		t.Fatalf("in the middle of index 9: got %v", m)
+	}
+}
+
+// TestWatchOutlivesAReplacedState is told that the state is being replaced, and goes on at the news.
+func TestWatchOutlivesAReplacedState(t *testing.T) {
+	t.Parallel()
+	n := &eventNode{pages: []pageOf{wholeAt(5), {err: reason.NoLeader.Errorf("replaced")}, wholeAt(7, &sluicev1.Event{Index: 7})}}
+	sent, ended := startWatch(t, n, time.Hour, &sluicev1.WatchRequest{})
+	<-sent
+	for {
+		n.tell()
+		select {
+		case m := <-sent:
+			if m.GetEvent().GetIndex() != 7 {
+				t.Fatalf("got %v", m)
+			}
+			return
+		case err := <-ended:
+			t.Fatal(err)
+		default:
+		}
+	}
+}
+
+func TestEventsThatAreGoneEndTheWatch(t *testing.T) {
+	t.Parallel()
+	n := &eventNode{pages: []pageOf{{err: reason.EventsGone.Errorf("the oldest has index 7")}}}
+	_, ended := startWatch(t, n, time.Hour, &sluicev1.WatchRequest{SinceIndex: 3})
+	wantError(t, "Watch", toWire(<-ended), connect.CodeOutOfRange, "EVENTS_GONE")
 }

@@ -74,6 +74,7 @@ func TestErrorsGetCodePrefixAndDetail(t *testing.T) {
 	}{
 		{reason.NotOwner.Errorf("x"), connect.CodeFailedPrecondition, "NOT_OWNER"},
 		{fmt.Errorf("wrapped: %w", reason.NoLeader.Errorf("x")), connect.CodeUnavailable, "NO_LEADER"},
+		{reason.EventsGone.Errorf("x"), connect.CodeOutOfRange, "EVENTS_GONE"},
 		{reason.OutcomeUnknown.Errorf("x"), connect.CodeUnknown, "OUTCOME_UNKNOWN"},
 		{reason.NotImplemented.Errorf("x"), connect.CodeUnimplemented, "NOT_IMPLEMENTED"},
 		{reason.Denied.Errorf("x"), connect.CodePermissionDenied, "DENIED"},

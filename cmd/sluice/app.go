@@ -143,10 +143,23 @@ func fillApplication(t *table, a *sluicev1.Application) {
 	t.row("deferred", fmt.Sprintf("%d (%s)", n.GetDeferredMessages(), size(n.GetDeferredBytes())))
 	t.row("window", orDefaultText(d.GetWindow() > 0, d.GetWindow(), "1 (default)"))
 	t.row("max attempts", orDefaultText(d != nil && d.MaxAttempts != nil, d.GetMaxAttempts(), "10 (default)"))
+	t.row("held after", heldAfter(a))
 	for _, p := range a.GetPatterns() {
 		for _, m := range p.GetTypes() {
 			t.row("type", fmt.Sprintf("%s of %s: suitable %s%s", m.GetName(), p.GetName(), firstOf(word(m.GetSuitable()), "normal"), whereInTransaction(m)))
 		}
+	}
+}
+
+// heldAfter says after how long a recovery is told of.
+func heldAfter(a *sluicev1.Application) string {
+	switch d := a.GetSupervision().GetHeldAfter(); {
+	case d == nil:
+		return "10m0s (default)"
+	case d.AsDuration() == 0:
+		return "never"
+	default:
+		return d.AsDuration().String()
 	}
 }
 

@@ -75,7 +75,7 @@ func plainProtoError(err error) error {
 // enumPrefixes and durations are the fields that may be written as people do, under either spelling of their names.
 var (
 	enumPrefixes = map[string]string{"suitable": "SUITABLE_", "onmaxattempts": "POLICY_", "onownerlost": "POLICY_", "expiryclock": "EXPIRY_CLOCK_"}
-	durations    = map[string]bool{"dedupwindow": true, "backoffinitial": true, "backoffmax": true}
+	durations    = map[string]bool{"dedupwindow": true, "backoffinitial": true, "backoffmax": true, "heldafter": true, "outagewindow": true}
 )
 
 // spellOut turns short enum names and durations into those of protojson, at any depth.

@@ -16,5 +16,7 @@
 //	w, err := c.NewWorker(client.WorkerConfig{Application: "orders", Handler: handle, OnRecovery: recover})
 //	err = w.Run(ctx)
 //
+// What happens in the cluster can be followed, and gone on with at any node: Client.Watch.
+//
 // Package sluicetest starts a cluster within a test.
 package client

@@ -183,7 +183,7 @@ func (w *watcher) receive(stream *connect.ServerStreamForClient[sluicev1.WatchRe
 	for stream.Receive() {
 		alive = true
 		silence.Stop() // the time that is taken over an event is not the node's
-		res := proto.CloneOf(stream.Msg())
+		res := stream.Msg()
 		if !w.yield(res, nil) {
 			w.over = true
 			return alive, nil

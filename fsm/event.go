@@ -94,10 +94,10 @@ func (t *txn) sessionEvent(what sluicev1.EventType, s *logv1.SessionRecord) erro
 	return t.event(&sluicev1.Event{Type: what, Application: s.Application, SessionId: s.Id, Detail: s.Name})
 }
 
-// operationEvent tells how far an operation is. Its selector may be long, and is left out.
+// operationEvent tells how far an operation is. Its selector may be long, and is left out; so may its cause, and is cut.
 func (t *txn) operationEvent(o *sluicev1.Operation) error {
 	o = proto.CloneOf(o)
-	o.Selector, o.Duplicate = nil, false
+	o.Selector, o.Duplicate, o.Cause = nil, false, cutCause(o.Cause)
 	return t.event(&sluicev1.Event{Type: sluicev1.EventType_EVENT_OPERATION_PROGRESS, Application: o.Application, Operation: o})
 }
 

@@ -30,6 +30,10 @@ func (t *txn) command(c *logv1.Command) (*logv1.Outcome, error) {
 		return t.stepOperation(k.StepOperation)
 	case *logv1.Command_SteerOperation:
 		return t.steerOperation(k.SteerOperation)
+	case *logv1.Command_BeginOperation:
+		return t.beginOperation(k.BeginOperation)
+	case *logv1.Command_AddOperationItems:
+		return t.addOperationItems(k.AddOperationItems)
 	case *logv1.Command_BeginTransaction:
 		return t.beginTransaction(k.BeginTransaction)
 	case *logv1.Command_EndTransaction:

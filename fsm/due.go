@@ -91,6 +91,9 @@ func (t *txn) comeDue(d dueItem) error {
 	case dueHeldApplication:
 		return t.applicationHeldDue(a, d.at)
 	}
+	if d.kind == dueSelecting {
+		return t.selectingDue(d)
+	}
 	i, err := t.find(a, d.id.Key)
 	if err != nil || i == nil || i.rec.Uid != d.uid {
 		return err

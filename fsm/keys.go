@@ -17,6 +17,7 @@ const (
 	tableOutgoing    = 'x' // position → OutgoingRecord
 	tableOperation   = 'p' // id → OperationRecord
 	tableEvent       = 'e' // index, place → EventRecord
+	tableItem        = 'j' // operation id, 0, place → OperationItemRecord
 	tableHeld        = 'g' // uid, lane, seq → expiry that could not take effect
 )
 
@@ -47,6 +48,10 @@ func transactionKey(uid uint64, id string) []byte {
 
 func historyKey(uid, number uint64) []byte { return u64(numbered(tableHistory, uid), number) }
 
+func itemPrefix(operation string) []byte { return named(tableItem, operation, "") }
+
+func itemKey(operation string, place uint64) []byte { return u64(itemPrefix(operation), place) }
+
 func heldKey(uid uint64, lane byte, seq uint64) []byte {
 	return u64(append(numbered(tableHeld, uid), lane), seq)
 }
@@ -65,6 +70,9 @@ const (
 	dueHeld                               // an instance is in recovery for too long
 	dueHeldApplication                    // a whole application is; uid: of the application
 	dueTransaction                        // a transaction that has ended is forgotten; extra: a position of its own
+	// dueSelecting: nothing was added to an operation's set for long; in the place of a key stands the operation's id,
+	// extra: how much of the set was written down.
+	dueSelecting
 )
 
 // due is one thing that comes due. Its key says when; what it finds then is checked, so nothing need be taken back.

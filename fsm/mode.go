@@ -184,17 +184,20 @@ func (t *txn) enterRecovery(r *sluicev1.EnterRecoveryRequest) (*logv1.Outcome, e
 			return refused(err)
 		}
 		t.keep(i)
-		if err := t.turnToRecovery(i, t.here(i, r.Cause)); err != nil {
+		if err := t.enterUntil(i, r.Cause, r.Until); err != nil {
 			return nil, err
-		}
-		if r.Until != nil {
-			i.rec.UntilMs = max(ceilMS(r.Until), 1)
-			if err := t.dueOf(i, due{at: i.rec.UntilMs, kind: dueUntil}); err != nil {
-				return nil, err
-			}
 		}
 		return instanceOutcome(i)
 	})
+}
+
+// enterUntil enters an instance into recovery, which ends by itself at a time if one is given.
+func (t *txn) enterUntil(i *instance, cause string, until *timestamppb.Timestamp) error {
+	if err := t.turnToRecovery(i, t.here(i, cause)); err != nil || until == nil {
+		return err
+	}
+	i.rec.UntilMs = max(ceilMS(until), 1)
+	return t.dueOf(i, due{at: i.rec.UntilMs, kind: dueUntil})
 }
 
 // ceilMS rounds up, so that nothing happens before its time.

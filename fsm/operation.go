@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
-	"slices"
 
 	"google.golang.org/protobuf/proto"
 
@@ -14,8 +13,11 @@ import (
 	"sluice/queue"
 )
 
-// maxOperations bounds the operations on record; past it the oldest that has ended goes.
-const maxOperations = 1000
+// Bounds of the operations on record and of their sets, all together; past them the oldest that has ended goes.
+const (
+	maxOperations = 1000
+	maxItems      = 1_000_000
+)
 
 func (t *txn) operation(id string) (*logv1.OperationRecord, error) {
 	o := &logv1.OperationRecord{}
@@ -41,8 +43,8 @@ func (t *txn) completeApplication(r *sluicev1.CompleteApplicationRecoveryRequest
 	if err == nil {
 		err = checkRequestID(r.RequestId)
 	}
-	if err == nil && !(r.Rate >= 0 && r.Rate <= 1e9) {
-		err = reason.BadField.Errorf("rate is %v; allowed are 0 (as fast as the cluster allows) to 1e9 instances a second", r.Rate)
+	if err == nil {
+		err = checkRate(r.Rate)
 	}
 	if err != nil {
 		return refused(err)
@@ -51,38 +53,80 @@ func (t *txn) completeApplication(r *sluicev1.CompleteApplicationRecoveryRequest
 		if a.generation() == 0 {
 			return refused(reason.NotInRecovery.Errorf("application %s never entered recovery as a whole", a.name()))
 		}
-		if err := t.makeRoomForOperation(); err != nil {
+		if err := t.makeRoomForOperation(0); err != nil {
 			return refused(err)
 		}
 		t.fx.Operations = true
 		return t.putOperation(&logv1.OperationRecord{Generation: a.generation(), Operation: &sluicev1.Operation{
-			Id: fmt.Sprintf("op-%020d", t.mint()), Kind: "complete-recovery", Application: a.name(), State: sluicev1.OperationState_OPERATION_RUNNING,
-			Total: a.counts.recovery, Rate: r.Rate, StartTime: timestamp(t.now),
+			Id: operationID(t.mint()), Kind: kindComplete, Application: a.name(), State: sluicev1.OperationState_OPERATION_RUNNING,
+			Total: a.counts.recovery, Rate: r.Rate, StartTime: timestamp(t.now), Actor: t.actor,
 		}})
 	})
 }
 
-func (t *txn) makeRoomForOperation() error {
-	count := 0
-	var ended []byte
-	err := scan(t, []byte{tableOperation}, func(k, v []byte) error {
-		count++
+// The kinds of operation, as their answers name them.
+const (
+	kindEnter    = "enter-recovery"
+	kindComplete = "complete-recovery"
+)
+
+// operationID makes ids of which the order is that of the operations' beginnings.
+func operationID(position uint64) string { return fmt.Sprintf("op-%020d", position) }
+
+// onRecord is what making room looks at of an operation.
+type onRecord struct {
+	id           string
+	ended, sized bool
+	items        uint64
+}
+
+// makeRoomForOperation drops the oldest ended operations, their sets with them, until one more with a set of so many
+// instances is within the bounds.
+func (t *txn) makeRoomForOperation(items uint64) error {
+	var all []onRecord
+	sum := items
+	err := scan(t, []byte{tableOperation}, func(_, v []byte) error {
 		o := &logv1.OperationRecord{}
 		if err := proto.Unmarshal(v, o); err != nil {
 			return err
 		}
-		if ended == nil && hasEnded(o.Operation.State) {
-			ended = bytes.Clone(k)
+		r := onRecord{id: o.Operation.Id, ended: hasEnded(o.Operation.State), sized: o.Request != nil}
+		if r.sized {
+			r.items = o.Operation.Total
 		}
+		sum += r.items
+		all = append(all, r)
 		return nil
 	})
-	switch {
-	case err != nil || count < maxOperations:
-		return err
-	case ended == nil:
-		return reason.Rate.Errorf("%d operations are under way, which is the limit", count)
+	count := len(all)
+	for _, r := range all {
+		if err != nil || count < maxOperations && sum <= maxItems {
+			return err
+		}
+		if !r.ended || count < maxOperations && !r.sized {
+			continue
+		}
+		count, sum = count-1, sum-r.items
+		err = t.dropOperation(r)
 	}
-	return t.Delete(ended)
+	switch {
+	case err != nil:
+		return err
+	case count >= maxOperations:
+		return reason.Rate.Errorf("%d operations are under way, which is the limit", count)
+	case sum > maxItems:
+		return reason.Rate.Errorf("the operations under way hold %d instances in their sets; with %d more they would be over the limit of %d", sum-items, items, maxItems)
+	}
+	return nil
+}
+
+func (t *txn) dropOperation(r onRecord) error {
+	if r.sized {
+		if err := t.DeleteRange(itemPrefix(r.id), queue.Successor(itemPrefix(r.id))); err != nil {
+			return err
+		}
+	}
+	return t.Delete(named(tableOperation, r.id))
 }
 
 // hasEnded tells that an operation goes no further.
@@ -105,6 +149,8 @@ func (t *txn) steerOperation(c *logv1.SteerOperation) (*logv1.Outcome, error) {
 		return refused(reason.BadField.Errorf("operation %s has ended (%v)", op.Id, op.State))
 	case c.State == sluicev1.OperationState_OPERATION_CANCELLED:
 		op.EndTime = timestamp(t.now)
+	case op.State == sluicev1.OperationState_OPERATION_SELECTING:
+		return refused(reason.BadField.Errorf("the set of operation %s is being written down; until it runs it can only be cancelled", op.Id))
 	case c.State != sluicev1.OperationState_OPERATION_RUNNING && c.State != sluicev1.OperationState_OPERATION_PAUSED:
 		return refused(reason.BadField.Errorf("an operation cannot be turned to %v", c.State))
 	}
@@ -113,43 +159,71 @@ func (t *txn) steerOperation(c *logv1.SteerOperation) (*logv1.Outcome, error) {
 	return t.putOperation(o)
 }
 
-// stepOperation goes on with a running operation for some instances, in the order of their keys.
+// stepLooks bounds how many instances one step looks at to find those that it acts on.
+const stepLooks = 1000
+
+// stepping is one StepOperation at work.
+type stepping struct {
+	a     *application
+	o     *logv1.OperationRecord
+	busy  map[string]bool
+	acted int
+	limit int
+}
+
+// stepOperation goes on with a running operation: it acts on at most so many instances, in the order of their keys or
+// of their places in the set. What it only looks at does not count, and is bounded for itself.
 func (t *txn) stepOperation(c *logv1.StepOperation) (*logv1.Outcome, error) {
 	o, err := t.operation(c.Id)
 	if err != nil {
 		return refused(err)
 	}
-	a := t.m.applications[o.Operation.Application]
-	if o.Operation.State != sluicev1.OperationState_OPERATION_RUNNING || a == nil {
+	s := &stepping{a: t.m.applications[o.Operation.Application], o: o, busy: map[string]bool{}, limit: clamp(c.Limit)}
+	if o.Operation.State != sluicev1.OperationState_OPERATION_RUNNING || s.a == nil {
 		return progress(0, false)
 	}
-	keys, more, err := keysAfter(t, a, o.Cursor, clamp(c.Limit))
+	for _, k := range c.Busy {
+		s.busy[k] = true
+	}
+	t.actor = "operation " + o.Operation.Id
+	more := false
+	if o.Request != nil {
+		more, err = t.stepSet(s)
+	} else {
+		more, err = t.stepAll(s)
+	}
 	if err != nil {
 		return nil, err
 	}
-	done := 0
-	for _, k := range keys {
-		ended, err := t.stepOne(a, k, o, slices.Contains(c.Busy, k))
-		if err != nil {
-			return nil, err
-		}
-		if ended {
-			done++
-		}
-	}
-	if len(keys) > 0 {
-		o.Cursor = keys[len(keys)-1]
-	}
-	if !more {
-		o.Operation.State, o.Operation.EndTime = sluicev1.OperationState_OPERATION_DONE, timestamp(t.now)
+	if op := o.Operation; !more {
+		op.State, op.EndTime = sluicev1.OperationState_OPERATION_DONE, timestamp(t.now)
+		op.Total = op.Done + op.PassedOver + op.Failed
 	}
 	if _, err := t.putOperation(o); err != nil {
 		return nil, err
 	}
-	return progress(done, more)
+	return progress(s.acted, more)
 }
 
-// keysAfter lists the keys of the instances that an operation looks at next.
+// stepAll goes on with the completion of a whole application.
+func (t *txn) stepAll(s *stepping) (more bool, err error) {
+	keys, more, err := keysAfter(t, s.a, s.o.Cursor, max(stepLooks, s.limit))
+	if err != nil {
+		return false, err
+	}
+	for n, k := range keys {
+		if err := t.stepOne(s, k); err != nil {
+			return false, err
+		}
+		s.o.Cursor = k
+		if s.acted == s.limit {
+			return more || n+1 < len(keys), nil
+		}
+	}
+	return more, nil
+}
+
+// keysAfter gives the keys of an application's instances that follow one, at most so many.
 func keysAfter(r queue.Reader, a *application, after string, limit int) (keys []string, more bool, err error) {
 	prefix := named(tableInstance, a.name(), "")
 	it, err := r.NewIter(append(bytes.Clone(prefix), after...), queue.Successor(prefix))
@@ -170,27 +244,45 @@ func keysAfter(r queue.Reader, a *application, after string, limit int) (keys []
 	return keys, false, it.Error()
 }
 
-// concerns tells that an operation is about an instance's present recovery: the application-wide entry began it.
-func concerns(o *logv1.OperationRecord, i *instance) bool {
-	return !i.rec.Terminated && i.rec.Mode == recoveryMode && i.rec.RecoveryGeneration == o.Generation
+// stepOne completes the recovery of one instance if the application-wide entry began it, or passes it over. One that
+// was put into recovery since is left alone, and no part of the total.
+func (t *txn) stepOne(s *stepping, key string) error {
+	i, err := t.find(s.a, key)
+	if err != nil || i == nil || i.rec.Terminated || i.rec.Mode != recoveryMode {
+		return err
+	}
+	op := s.o.Operation
+	if i.rec.RecoveryGeneration != s.o.Generation {
+		if op.Total > op.Done+op.PassedOver {
+			op.Total--
+		}
+		return nil
+	}
+	why, err := t.heldBy(i, s.busy[key])
+	if err != nil {
+		return err
+	}
+	if why != "" {
+		op.PassedOver++
+		return nil
+	}
+	op.Done++
+	s.acted++
+	return t.turnBack(i, &sluicev1.CompleteRecoveryRequest{})
 }
 
-// stepOne completes the recovery of one instance if the application-wide entry began it; it is passed over while
-// something is in doubt or pending, or its recovery handler is at work.
-func (t *txn) stepOne(a *application, key string, o *logv1.OperationRecord, busy bool) (ended bool, err error) {
-	i, err := t.find(a, key)
-	if err != nil || i == nil || !concerns(o, i) {
-		return false, err
-	}
+// heldBy says why an operation does not complete a recovery, or nothing.
+func (t *txn) heldBy(i *instance, busy bool) (string, error) {
 	doubt, err := t.inDoubt(i)
-	if err != nil {
-		return false, err
+	switch {
+	case err != nil:
+		return "", err
+	case doubt:
+		return "messages are in doubt: a recovery handler or an operator must say which took effect", nil
+	case i.rec.Recovery.Messages > 0:
+		return fmt.Sprintf("%d recovery messages are unsettled", i.rec.Recovery.Messages), nil
+	case busy:
+		return "its recovery handler is at work", nil
 	}
-	if doubt || busy || i.rec.Recovery.Messages > 0 {
-		o.Operation.PassedOver++
-		return false, nil
-	}
-	o.Operation.Done++
-	t.actor = "operation " + o.Operation.Id
-	return true, t.turnBack(i, &sluicev1.CompleteRecoveryRequest{})
+	return "", nil
 }

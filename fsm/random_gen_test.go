@@ -35,6 +35,7 @@ type weighted struct {
 var kinds = []weighted{
 	{30, (*generator).send}, {30, (*generator).settle}, {12, (*generator).assign}, {4, (*generator).open}, {2, (*generator).close}, {2, (*generator).expire},
 	{6, (*generator).enter}, {8, (*generator).complete}, {2, (*generator).enterAll}, {2, (*generator).completeAll}, {4, (*generator).step}, {1, (*generator).steer},
+	{2, (*generator).beginSet}, {4, (*generator).addItems},
 	{3, (*generator).resolve}, {2, (*generator).terminate}, {3, (*generator).begin}, {2, (*generator).end}, {2, (*generator).declare}, {12, (*generator).advance},
 	{4, (*generator).forward}, {2, (*generator).digest}, {6, (*generator).again}, {1, (*generator).elect},
 }

@@ -64,6 +64,7 @@ type audit struct {
 	events    []eventAt         // in the order of their keys
 	meta      *logv1.MetaRecord
 	buckets   map[string]bool // application uid, end
+	sets      *setsAudit
 	trouble   []string
 }
 
@@ -86,7 +87,7 @@ func structure(s queue.Reader) []string {
 func auditOf(all []record) *audit {
 	a := &audit{
 		apps: map[string]*logv1.ApplicationRecord{}, instances: map[string]*stored{}, byUID: map[uint64]*stored{}, sessions: map[string]*logv1.SessionRecord{},
-		owned: map[string]string{}, work: map[string]string{}, dues: map[string]bool{}, buckets: map[string]bool{},
+		owned: map[string]string{}, work: map[string]string{}, dues: map[string]bool{}, buckets: map[string]bool{}, sets: newSetsAudit(),
 	}
 	for _, r := range all {
 		if r.key[0] == 'i' {
@@ -116,12 +117,14 @@ func (a *audit) decode(r record, m proto.Message) {
 func (a *audit) read(r record) {
 	k := r.key
 	switch k[0] {
-	case 'i', 'x', 'p':
+	case 'i', 'x':
 	case 'm':
 		a.meta = &logv1.MetaRecord{}
 		a.decode(r, a.meta)
 	case 'e':
 		a.readEvent(r)
+	case 'p', 'j':
+		a.readOperation(r)
 	case 'a':
 		rec := &logv1.ApplicationRecord{}
 		a.decode(r, rec)
@@ -187,6 +190,7 @@ func (a *audit) check() []string {
 		a.checkDue(s)
 	}
 	a.checkIndexes()
+	a.checkSets()
 	for _, name := range sortedKeys(a.apps) {
 		a.checkApplication(a.apps[name])
 	}

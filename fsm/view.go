@@ -357,12 +357,11 @@ func (v *View) Transactions(q *sluicev1.ListTransactionsRequest) (out *sluicev1.
 func (v *View) Operation(id string) (out *sluicev1.Operation, err error) {
 	r := v.begin()
 	defer r.end(&err)
-	rec := &logv1.OperationRecord{}
-	err = queue.Load(r, named(tableOperation, id), rec)
-	if errors.Is(err, queue.ErrNotFound) {
-		return nil, reason.UnknownOperation.Errorf("there is no operation %q", cut(id))
+	rec, err := r.operation(id)
+	if err != nil {
+		return nil, err
 	}
-	return rec.Operation, err
+	return rec.Operation, nil
 }
 
 // Operations lists operations, oldest first; of one application, or of all.
@@ -380,33 +379,4 @@ func (v *View) Operations(application string) (out []*sluicev1.Operation, err er
 		return nil
 	})
 	return out, err
-}
-
-// Recovering shows the instances that an operation may complete with its next step, of at most so many, and that have an
-// owner whose recovery handler may be at work: it does not wait for a backoff. Whether it is at work is the leader's to say.
-func (v *View) Recovering(operation string, limit int) (out []*sluicev1.Instance, err error) {
-	r := v.begin()
-	defer r.end(&err)
-	o := &logv1.OperationRecord{}
-	if err := queue.Load(r, named(tableOperation, operation), o); err != nil {
-		return nil, ignore(err, queue.ErrNotFound)
-	}
-	a, err := r.application(o.Operation.Application)
-	if err != nil {
-		return nil, err
-	}
-	keys, _, err := keysAfter(r, a, o.Cursor, limit)
-	if err != nil {
-		return nil, err
-	}
-	for _, k := range keys {
-		i, err := r.instance(InstanceID{a.name(), k})
-		if err != nil {
-			return nil, err
-		}
-		if concerns(o, i) && i.rec.Owner != "" && i.rec.RecoveryWaitMs == 0 {
-			out = append(out, i.answer())
-		}
-	}
-	return out, nil
 }

@@ -48,6 +48,10 @@ type Config struct {
 	// Join lists gossip addresses of other nodes, tried for ever.
 	Join []string
 
+	// StartHeld has the cluster start held: if this node leads before it has seen the cluster at work since its start, it
+	// puts every application into recovery before anything is delivered or taken.
+	StartHeld bool
+
 	// Logger takes every line of the node, of raft and of gossip; default slog.Default().
 	Logger *slog.Logger
 

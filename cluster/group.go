@@ -30,6 +30,8 @@ type group struct {
 	onEffects func(*fsm.Effects)
 	// onRestore is told, before it happens, that a leader's state of an index takes the place of this node's.
 	onRestore func(index uint64) error
+	// onApplied sees entries once they were applied.
+	onApplied func([]*raft.Log)
 	// onFatal is told why this node must stop.
 	onFatal func(error)
 	broken  error
@@ -146,6 +148,7 @@ func (g *group) apply(logs []*raft.Log) ([]fsm.Result, error) {
 		g.onFatal(g.broken)
 		return nil, g.broken
 	}
+	g.onApplied(logs)
 	g.onEffects(&effects)
 	g.applied.reach(entries[len(entries)-1].Index)
 	return results, nil

@@ -31,6 +31,8 @@ type leadership struct {
 	deadlines, outgoing, operations bell
 	// nextDeadline is the earliest deadline that a View or an effect told of, Unix ms.
 	nextDeadline deadline
+	// inherited: there were sessions when the lead began, of which this leader does not know what they hold.
+	inherited bool
 }
 
 func newLeadership(ctx context.Context, n *Node) *leadership {
@@ -77,6 +79,9 @@ func (l *leadership) run() {
 		l.node.log.Info("lost the lead before it began", "error", err)
 		return
 	}
+	if l.startHeld(); l.ctx.Err() != nil {
+		return
+	}
 	l.node.sink.Store(l.effects)
 	defer l.node.sink.CompareAndSwap(l.effects, nil)
 	if err := l.rebuild(); err != nil {
@@ -87,6 +92,7 @@ func (l *leadership) run() {
 	if l.ctx.Err() != nil {
 		return
 	}
+	l.inherited = l.dispatch.any()
 	l.node.lead.Store(l)
 	defer l.node.lead.CompareAndSwap(l, nil)
 	l.node.leaderNews.tell()
@@ -135,6 +141,13 @@ func (l *leadership) rebuild() error {
 		b.ring()
 	}
 	return nil
+}
+
+// any tells that there is a session.
+func (d *dispatcher) any() bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return len(d.sessions) > 0
 }
 
 // keepOnly ends the sessions that are not open any more.

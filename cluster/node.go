@@ -10,6 +10,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/google/uuid"
 	"github.com/hashicorp/raft"
 	"golang.org/x/sync/errgroup"
 
@@ -51,6 +52,9 @@ type Node struct {
 	awaits   awaits
 	// events is told when this node has applied an event, or its state was replaced.
 	events news
+	held   heldStart
+	// selecting bounds the selections under way.
+	selecting chan struct{}
 
 	// consensus is set once, when Run has started raft.
 	consensus atomic.Pointer[raft.Raft]
@@ -120,9 +124,11 @@ func newNode(cfg Config, p parts) (*Node, error) {
 	}
 	n := &Node{
 		parts: p, cfg: cfg, log: cfg.Logger.With("component", "cluster", "node", cfg.NodeID), metrics: newMetrics(), started: time.Now(),
-		leads: make(chan bool, 16), stopped: make(chan struct{}), halted: make(chan struct{}), parked: make(chan struct{}),
+		leads: make(chan bool, 16), selecting: make(chan struct{}, selectionsMax), stopped: make(chan struct{}), halted: make(chan struct{}), parked: make(chan struct{}),
 		seen: map[string]gossip.Member{}, health: map[string]string{},
 	}
+	n.held.node, n.held.request = n, "start-held-"+uuid.NewString()
+	n.held.pending.Store(cfg.StartHeld)
 	n.ended, n.end = context.WithCancelCause(context.Background())
 	n.disk = newDisk(cfg, n.log)
 	n.proposer, n.reader, n.methods = newProposer(n), newReader(n), n.peerMethods()
@@ -142,7 +148,7 @@ func (n *Node) open() (err error) {
 	if n.group, err = openGroup(n.cfg, dir, n.metrics); err != nil {
 		return err
 	}
-	n.group.onEffects, n.group.onFatal, n.group.onRestore = n.onEffects, n.fatal, n.folder.restored
+	n.group.onEffects, n.group.onFatal, n.group.onRestore, n.group.onApplied = n.onEffects, n.fatal, n.folder.restored, n.held.applied
 	log, err := n.parts.openLog(filepath.Join(dir, "raft"), raftlog.Config{Backend: n.cfg.RaftLog, OnStuck: n.fatal, Logger: n.logger()})
 	if err != nil {
 		return fmt.Errorf("cluster: open the raft log: %w", err)
@@ -226,7 +232,7 @@ func (n *Node) Run(ctx context.Context) error {
 		n.proposer.await()
 	}()
 	for _, part := range []func(context.Context){
-		n.proposer.run, n.runLeadership, n.watchDisk, n.findCluster, n.hurry, func(ctx context.Context) { n.watchLeader(ctx, observer) },
+		n.proposer.run, n.runLeadership, n.held.watch, n.watchDisk, n.findCluster, n.hurry, func(ctx context.Context) { n.watchLeader(ctx, observer) },
 	} {
 		n.goes(part)
 	}

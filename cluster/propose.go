@@ -100,6 +100,8 @@ type proposal struct {
 	sessions []string
 	// forwarded: a peer sent it, so it must not travel on.
 	forwarded bool
+	// opening: it is what a leadership begins with, and goes before all others.
+	opening bool
 	// stage decides between the proposer that takes it and the caller that gives up: whoever moves it first.
 	stage    atomic.Int32
 	outcomes []*logv1.Outcome

@@ -67,7 +67,9 @@ func (p *proposer) run(ctx context.Context) {
 			p.refuseAll()
 			return
 		}
-		if p.node.isLeader() {
+		if p.node.held.keepsBack(first) {
+			first.finish(nil, reason.NoLeader.Errorf("node %s is about to lead, and puts every application into recovery first", p.node.cfg.NodeID))
+		} else if p.node.isLeader() {
 			p.toRaft(ctx, first)
 		} else {
 			p.toLeader(ctx, first)

@@ -38,6 +38,7 @@ func (n *Node) startRaft() error {
 	if err != nil {
 		return fmt.Errorf("cluster: log cache: %w", err)
 	}
+	n.held.remember(n.raftLog)
 	r, err := newRaft(func() (*raft.Raft, error) { return raft.NewRaft(cfg, n.group, cached, watched, n.snaps, trans) })
 	if err != nil {
 		return fmt.Errorf("cluster: start raft: %w", closeCarrier(carrier, err))

@@ -58,7 +58,7 @@ func (t *txn) completeApplication(r *sluicev1.CompleteApplicationRecoveryRequest
 		}
 		t.fx.Operations = true
 		return t.putOperation(&logv1.OperationRecord{Generation: a.generation(), Operation: &sluicev1.Operation{
-			Id: operationID(t.mint()), Kind: kindComplete, Application: a.name(), State: sluicev1.OperationState_OPERATION_RUNNING,
+			Id: operationID(t.mint()), Kind: KindComplete, Application: a.name(), State: sluicev1.OperationState_OPERATION_RUNNING,
 			Total: a.counts.recovery, Rate: r.Rate, StartTime: timestamp(t.now), Actor: t.actor,
 		}})
 	})
@@ -66,9 +66,17 @@ func (t *txn) completeApplication(r *sluicev1.CompleteApplicationRecoveryRequest
 
 // The kinds of operation, as their answers name them.
 const (
-	kindEnter    = "enter-recovery"
-	kindComplete = "complete-recovery"
+	KindEnter    = "enter-recovery"
+	KindComplete = "complete-recovery"
 )
+
+// KindOf names a kind of operation over a set.
+func KindOf(k sluicev1.OperationKind) string {
+	if k == sluicev1.OperationKind_OPERATION_KIND_COMPLETE_RECOVERY {
+		return KindComplete
+	}
+	return KindEnter
+}
 
 // operationID makes ids of which the order is that of the operations' beginnings.
 func operationID(position uint64) string { return fmt.Sprintf("op-%020d", position) }

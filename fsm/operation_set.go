@@ -2,7 +2,6 @@ package fsm
 
 import (
 	"errors"
-	"slices"
 
 	"google.golang.org/protobuf/proto"
 
@@ -63,12 +62,8 @@ func (t *txn) beginOperation(c *logv1.BeginOperation) (*logv1.Outcome, error) {
 func newSetOperation(id string, c *logv1.BeginOperation) *logv1.OperationRecord {
 	r := proto.CloneOf(c.Request)
 	r.Selector.Instances = nil
-	kind := kindEnter
-	if r.Kind == sluicev1.OperationKind_OPERATION_KIND_COMPLETE_RECOVERY {
-		kind = kindComplete
-	}
 	return &logv1.OperationRecord{Request: r, Operation: &sluicev1.Operation{
-		Id: id, Kind: kind, Application: r.Application, State: sluicev1.OperationState_OPERATION_SELECTING,
+		Id: id, Kind: KindOf(r.Kind), Application: r.Application, State: sluicev1.OperationState_OPERATION_SELECTING,
 		Total: c.Total, Rate: r.Rate, Cause: r.Cause, Selector: r.Selector, FrozenIndex: c.FrozenIndex,
 	}}
 }
@@ -258,9 +253,3 @@ func (t *txn) actOn(s *stepping, i *instance) (sluicev1.ItemState, string, error
 	}
 	return done, "", t.turnBack(i, &sluicev1.CompleteRecoveryRequest{})
 }
-
-// shownItems is how many of a set are shown with an answer.
-const shownItems = 100
-
-// FirstOf gives the first of a set, as many as answers show.
-func FirstOf(set []string) []string { return slices.Clip(set[:min(len(set), shownItems)]) }

@@ -38,6 +38,10 @@ type Config struct {
 	// Join lists gossip addresses of other nodes, tried for ever.
 	Join []string
 
+	// StartHeld has the cluster start held: every application is in recovery before anything is delivered, unless the
+	// cluster is at work already.
+	StartHeld bool
+
 	// CertFile, KeyFile and CAFile switch TLS on, mutual between nodes. Without them plain text is spoken, on
 	// loopback addresses alone unless Insecure is set.
 	CertFile, KeyFile, CAFile string
@@ -150,7 +154,7 @@ func (c Config) transport() transport.Config {
 func (c Config) cluster(carrier cluster.Transport) cluster.Config {
 	node := cluster.Config{
 		NodeID: c.NodeID, Cluster: c.Cluster, DataDir: c.DataDir, Version: c.Version, Logger: c.Logger, Transport: carrier,
-		GossipBind: c.Gossip, GossipAdvertise: c.GossipAdvertise, BootstrapExpect: c.BootstrapExpect, Join: c.Join,
+		GossipBind: c.Gossip, GossipAdvertise: c.GossipAdvertise, BootstrapExpect: c.BootstrapExpect, Join: c.Join, StartHeld: c.StartHeld,
 		RaftLog:          raftlog.Backend(c.LogStore),
 		SnapshotInterval: c.SnapshotInterval, SnapshotThreshold: c.SnapshotThreshold, TrailingLogs: c.TrailingLogs,
 	}

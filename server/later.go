@@ -27,13 +27,3 @@ func (*instanceService) GroupDeadLetters(context.Context, *connect.Request[sluic
 func (*instanceService) PutBack(context.Context, *connect.Request[sluicev1.PutBackRequest]) (*connect.Response[sluicev1.PutBackResponse], error) {
 	return nil, notServed("InstanceService.PutBack", "send the message again under another id")
 }
-
-// Start answers that this version does not serve it.
-func (*operationService) Start(context.Context, *connect.Request[sluicev1.StartOperationRequest]) (*connect.Response[sluicev1.StartOperationResponse], error) {
-	return nil, notServed("OperationService.Start", "InstanceService.EnterRecovery takes one instance, ApplicationService.EnterRecovery all")
-}
-
-// ListItems answers that this version does not serve it.
-func (*operationService) ListItems(context.Context, *connect.Request[sluicev1.ListOperationItemsRequest]) (*connect.Response[sluicev1.ListOperationItemsResponse], error) {
-	return nil, notServed("OperationService.ListItems", "OperationService.Get shows how far an operation is")
-}

@@ -22,6 +22,7 @@ type Node interface {
 	Poll(ctx context.Context, req *sluicev1.PollRequest, afresh bool) (*sluicev1.PollResponse, error)
 	PollStream(ctx context.Context, req *sluicev1.PollRequest, stream string, afresh bool) (*sluicev1.PollResponse, error)
 	Settle(ctx context.Context, req *sluicev1.SettleRequest) (*sluicev1.SettleResponse, error)
+	StartOperation(ctx context.Context, req *sluicev1.StartOperationRequest, actor string) (*sluicev1.StartOperationResponse, error)
 	Quiesced(ctx context.Context, id fsm.InstanceID) (bool, error)
 	Await(ctx context.Context, id fsm.InstanceID, messageID string) (*sluicev1.MessageStatus, error)
 	Status(ctx context.Context) (*sluicev1.StatusResponse, error)
@@ -49,6 +50,7 @@ type View interface {
 	Operation(id string) (*sluicev1.Operation, error)
 	Operations(application string) ([]*sluicev1.Operation, error)
 	Events(since fsm.EventPlace, limit int, filter fsm.EventFilter) (*fsm.EventPage, error)
+	OperationItems(req *sluicev1.ListOperationItemsRequest) (*sluicev1.ListOperationItemsResponse, error)
 }
 
 // Staleness tells how old a view is: the index it has reached, and its age. Both are zero of a linearizable one.

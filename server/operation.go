@@ -7,6 +7,8 @@ import (
 
 	logv1 "sluice/api/log/v1"
 	sluicev1 "sluice/api/sluice/v1"
+
+	"sluice/api/reason"
 )
 
 // operationService shows and steers the leader's long work.
@@ -55,4 +57,36 @@ func (s *operationService) steer(ctx context.Context, id string, to sluicev1.Ope
 	}
 	cmd := &logv1.Command{Kind: &logv1.Command_SteerOperation{SteerOperation: &logv1.SteerOperation{Id: id, State: to}}}
 	return change(ctx, s.node, cmd, (*logv1.Outcome).GetOperation)
+}
+
+// Start begins an operation over the instances that a selector chooses now.
+func (s *operationService) Start(ctx context.Context, req *connect.Request[sluicev1.StartOperationRequest]) (*connect.Response[sluicev1.StartOperationResponse], error) {
+	m := req.Msg
+	err := first(checkApplication(m.GetApplication()), checkKind(m.GetKind()), checkRate(m.GetRate()), checkOptional("request_id", m.GetRequestId()),
+		checkEnumValue("selector.mode", m.GetSelector().GetMode()), checkOptional("selector.prefix", m.GetSelector().GetPrefix()), checkOptional("selector.owner", m.GetSelector().GetOwner()),
+		checkCount("selector.instances", len(m.GetSelector().GetInstances()), selectorInstancesMax))
+	if err != nil {
+		return nil, err
+	}
+	started, err := s.node.StartOperation(ctx, m, actorOf(ctx))
+	return answerOr(started, err)
+}
+
+// selectorInstancesMax bounds the instances that a selector names one by one.
+const selectorInstancesMax = 10_000
+
+func checkKind(kind sluicev1.OperationKind) error {
+	if kind == sluicev1.OperationKind_OPERATION_KIND_UNSPECIFIED {
+		return reason.BadField.Errorf("kind is missing: want one of %s", allowedNames(kind.Descriptor()))
+	}
+	return checkEnumValue("kind", kind)
+}
+
+// ListItems tells what became of each instance of an operation's set, page by page.
+func (s *operationService) ListItems(ctx context.Context, req *connect.Request[sluicev1.ListOperationItemsRequest]) (*connect.Response[sluicev1.ListOperationItemsResponse], error) {
+	m := req.Msg
+	if err := first(checkRequired("id", m.GetId()), checkEnumValue("state", m.GetState()), checkPage(m.GetPageSize()), checkOptional("page_token", m.GetPageToken())); err != nil {
+		return nil, err
+	}
+	return read(ctx, s.node, func(v View) (*sluicev1.ListOperationItemsResponse, error) { return v.OperationItems(m) })
 }

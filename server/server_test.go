@@ -2,6 +2,7 @@ package server
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"io"
 	"log/slog"
@@ -299,5 +300,34 @@ func TestConfigurationsThatCannotServe(t *testing.T) {
 	}
 	if err := server.Close(); err != nil {
 		t.Errorf("Close of a server that never ran: %v", err)
+	}
+}
+
+func TestAnOperationOverASetIsServed(t *testing.T) {
+	t.Parallel()
+	s := startReal(t, t.TempDir())
+	s.must(t, "ApplicationService/Apply", `{"name": "a"}`)
+	for _, key := range []string{"eu-1", "eu-2", "us-1"} {
+		s.must(t, "MessageService/Send", `{"messages": [{"application": "a", "instance": "`+key+`", "type": "t"}]}`)
+	}
+	body := `{"application": "a", "kind": "OPERATION_KIND_ENTER_RECOVERY", "selector": {"prefix": "eu-"}, "cause": "fire", "requestId": "q"`
+	if got := s.must(t, "OperationService/Start", body+`, "dryRun": true}`); !strings.Contains(got, `"instances":["eu-1","eu-2"]`) || strings.Contains(got, `"id"`) {
+		t.Errorf("dry run: got %s", got)
+	}
+	var started struct {
+		Operation struct{ ID, State, Actor string }
+	}
+	must(t)(nil, json.Unmarshal([]byte(s.must(t, "OperationService/Start", body+`}`)), &started))
+	if id := started.Operation.ID; id == "" || !strings.HasPrefix(started.Operation.Actor, "anonymous@") {
+		t.Fatalf("started: %+v", started)
+	}
+	if got := s.must(t, "OperationService/Start", body+`}`); !strings.Contains(got, started.Operation.ID) || !strings.Contains(got, `"duplicate":true`) {
+		t.Errorf("repeated: got %s", got)
+	}
+	for !strings.Contains(s.must(t, "OperationService/Get", `{"id": "`+started.Operation.ID+`"}`), "OPERATION_DONE") {
+	}
+	got := s.must(t, "OperationService/ListItems", `{"id": "`+started.Operation.ID+`", "state": "ITEM_DONE"}`)
+	if got != `{"items":[{"instance":"eu-1","state":"ITEM_DONE"},{"instance":"eu-2","state":"ITEM_DONE"}]}` {
+		t.Errorf("items: got %s", got)
 	}
 }

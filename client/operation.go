@@ -17,9 +17,11 @@ const (
 	OperationPaused    OperationState = "paused"
 	OperationDone      OperationState = "done"
 	OperationCancelled OperationState = "cancelled"
+	// OperationSelecting: its set is being written down; it has not begun.
+	OperationSelecting OperationState = "selecting"
 )
 
-var operationStates = []OperationState{"", OperationRunning, OperationPaused, OperationDone, OperationCancelled}
+var operationStates = []OperationState{"", OperationRunning, OperationPaused, OperationDone, OperationCancelled, OperationSelecting}
 
 // Operation is long work of the leader over many instances.
 type Operation struct {
@@ -32,7 +34,16 @@ type Operation struct {
 	Rate               float64
 	StartTime, EndTime time.Time
 	Duplicate          bool
+	// Cause and Actor: why, and who began it.
+	Cause, Actor string
+	// Selector chose the set of an operation over one, at FrozenIndex of the log; instances that it named one by one
+	// are not repeated here. FrozenIndex 0: the operation has no set.
+	Selector    Selector
+	FrozenIndex uint64
 }
+
+// Ended tells that an operation goes no further.
+func (o Operation) Ended() bool { return o.State == OperationDone || o.State == OperationCancelled }
 
 // Operations shows and steers operations.
 type Operations struct{ c *Client }
@@ -86,5 +97,6 @@ func operationOf(o *sluicev1.Operation, err error) (Operation, error) {
 		ID: o.GetId(), Kind: o.GetKind(), Application: o.GetApplication(), State: word(operationStates, o.GetState()),
 		Total: o.GetTotal(), Done: o.GetDone(), PassedOver: o.GetPassedOver(), Failed: o.GetFailed(), Rate: o.GetRate(),
 		StartTime: timeOf(o.GetStartTime()), EndTime: timeOf(o.GetEndTime()), Duplicate: o.GetDuplicate(),
+		Cause: o.GetCause(), Actor: o.GetActor(), Selector: selectorOf(o.GetSelector()), FrozenIndex: o.GetFrozenIndex(),
 	}, nil
 }

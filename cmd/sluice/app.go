@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"time"
 
 	"github.com/spf13/cobra"
 
@@ -16,8 +15,8 @@ import (
 
 func newApp(sh *shell) *cobra.Command {
 	return group("app", "Declare applications, and turn whole applications to recovery and back",
-		"  sluice app apply -f orders.yaml\n  sluice app list",
-		newAppApply(sh), newAppGet(sh), newAppList(sh), newAppRecover(sh), newAppComplete(sh))
+		"  sluice app apply -f orders.yaml\n  sluice app list\n  sluice app recover orders --cause 'the warehouse is down'\n  sluice app hold orders --prefix eu- --cause 'EU stock count' --wait",
+		newAppApply(sh), newAppGet(sh), newAppList(sh), newAppRecover(sh), newAppComplete(sh), newAppHold(sh), newAppRelease(sh))
 }
 
 func newAppApply(sh *shell) *cobra.Command {
@@ -223,73 +222,6 @@ func newAppRecover(sh *shell) *cobra.Command {
 		})
 	}
 	return c
-}
-
-func newAppComplete(sh *shell) *cobra.Command {
-	var (
-		requestID string
-		rate      float64
-		wait      bool
-	)
-	c := &cobra.Command{
-		Use: "complete APP", Short: "Complete the recovery of a whole application, in the background", Args: cobra.ExactArgs(1),
-		Long: `Starts the completion of the recoveries that "app recover" began. The leader works through the instances; those with
-something in doubt, or recovery messages unsettled, are passed over and counted.`,
-		Example: "  sluice app complete orders --rate 500 --wait",
-	}
-	c.Flags().Float64Var(&rate, "rate", 0, "instances a second; 0 is as fast as the cluster allows")
-	c.Flags().BoolVar(&wait, "wait", false, "wait until it is done, showing how far it is")
-	requestIDFlag(c, &requestID)
-	c.RunE = func(cmd *cobra.Command, args []string) error {
-		return sh.withClient(cmd, func(ctx context.Context, c *client.Client) error {
-			req := &sluicev1.CompleteApplicationRecoveryRequest{Application: args[0], RequestId: orNewID(&requestID), Rate: rate}
-			op, err := client.Call[sluicev1.CompleteApplicationRecoveryRequest, sluicev1.Operation](ctx, c, sluicev1connect.ApplicationServiceCompleteRecoveryProcedure, req)
-			if err != nil {
-				return repeatable(err, "request-id", requestID)
-			}
-			if wait {
-				if op, err = sh.follow(cmd.Context(), c, op); err != nil {
-					return err
-				}
-			}
-			return sh.answer(op, func(t *table) { fillOperation(t, op) })
-		})
-	}
-	return c
-}
-
-// follow waits for the end of an operation.
-func (sh *shell) follow(ctx context.Context, c *client.Client, op *sluicev1.Operation) (*sluicev1.Operation, error) {
-	ctx, cancel := sh.patient(ctx)
-	defer cancel()
-	bar := sh.newBar("completing")
-	defer bar.clear()
-	tick := time.NewTicker(pollInterval)
-	defer tick.Stop()
-	for op.GetState() != sluicev1.OperationState_OPERATION_DONE && op.GetState() != sluicev1.OperationState_OPERATION_CANCELLED {
-		bar.show(op.GetDone()+op.GetPassedOver()+op.GetFailed(), op.GetTotal(), "")
-		select {
-		case <-ctx.Done():
-			return nil, hint(fmt.Errorf("the operation %s goes on in the cluster: %w", op.GetId(), ctx.Err()), "see how far it is: sluice app get %s", op.GetApplication())
-		case <-tick.C:
-		}
-		now, err := ask[sluicev1.GetOperationRequest, sluicev1.Operation](ctx, c, sluicev1connect.OperationServiceGetProcedure, &sluicev1.GetOperationRequest{Id: op.GetId()})
-		if err != nil {
-			return nil, err
-		}
-		op = now
-	}
-	return op, nil
-}
-
-func fillOperation(t *table, op *sluicev1.Operation) {
-	t.row("operation", op.GetId())
-	t.row("application", op.GetApplication())
-	t.row("state", op.GetState())
-	t.row("total", op.GetTotal())
-	t.row("done", op.GetDone())
-	t.row("passed over", op.GetPassedOver())
-	t.row("failed", op.GetFailed())
 }
 
 // requestIDFlag lets a change be repeated without a second effect.

@@ -32,6 +32,7 @@ var settings = []setting{
 	{"bootstrap-expect", 0, "found a new cluster when so many nodes without data have found each other; 0 founds none"},
 	{"join", []string(nil), "gossip address of another node, HOST:PORT; may be given more than once; tried for ever"},
 	{"cluster-name", "sluice", "name that all nodes of the cluster share"},
+	{"start-held", false, "put every application into recovery before anything is delivered, unless the cluster is at work already"},
 	{"log-format", "text", "how the log is written: text or json"},
 	{"log-level", "info", "what is logged: debug, info, warn or error"},
 	{"log-store", "", "library that keeps the raft log: wal or bolt (default: the faster one)"},
@@ -50,6 +51,8 @@ func settingFlags(f *pflag.FlagSet) {
 			f.String(s.name, standard, s.help)
 		case int:
 			f.Int(s.name, standard, s.help)
+		case bool:
+			f.Bool(s.name, standard, s.help)
 		case []string:
 			f.StringArray(s.name, standard, s.help)
 		}

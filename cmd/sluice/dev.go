@@ -21,6 +21,7 @@ import (
 type devSettings struct {
 	listen, dataDir, level string
 	nodes                  int
+	startHeld              bool
 }
 
 func newDev(sh *shell) *cobra.Command {
@@ -35,6 +36,7 @@ everything lies in a temporary folder that is removed at the end.`,
 	f.StringVar(&d.listen, "listen", defaultAddress, "where the first node listens, HOST:PORT; further ones take the next ports; port 0 is any free one")
 	f.StringVar(&d.dataDir, "data-dir", "", "folder for the data, which is kept (default: a temporary one, removed at the end)")
 	f.IntVar(&d.nodes, "nodes", 1, "how many nodes, 1 to 7")
+	f.BoolVar(&d.startHeld, "start-held", false, "put every application into recovery before anything is delivered")
 	f.StringVar(&d.level, "log-level", "warn", "what is logged: debug, info, warn or error")
 	c.RunE = func(cmd *cobra.Command, _ []string) error {
 		if d.nodes < 1 || d.nodes > 7 {
@@ -146,7 +148,7 @@ func devConfigs(sh *shell, d devSettings, dir string) ([]server.Config, error) {
 		id := fmt.Sprintf("dev%d", i+1)
 		configs[i] = server.Config{
 			NodeID: id, Cluster: "dev", DataDir: filepath.Join(dir, id), Version: version, Logger: logger, Insecure: sh.insecure,
-			CertFile: sh.tls.cert, KeyFile: sh.tls.key, CAFile: sh.tls.ca, BootstrapExpect: d.nodes, Join: gossip,
+			CertFile: sh.tls.cert, KeyFile: sh.tls.key, CAFile: sh.tls.ca, BootstrapExpect: d.nodes, Join: gossip, StartHeld: d.startHeld,
 			Listen: net.JoinHostPort(host, strconv.Itoa(port+min(port, 1)*i)),
 		}
 		if gossip != nil {

@@ -71,7 +71,7 @@ func serverConfig(sh *shell, k *koanf.Koanf) (server.Config, error) {
 		NodeID: k.String("node-id"), Cluster: k.String("cluster-name"), DataDir: k.String("data-dir"), Version: version, Logger: logger,
 		Listen: k.String("listen"), Advertise: k.String("advertise"), Gossip: k.String("gossip"),
 		BootstrapExpect: k.Int("bootstrap-expect"), Join: k.Strings("join"),
-		CertFile: k.String("tls-cert"), KeyFile: k.String("tls-key"), CAFile: k.String("tls-ca"), Insecure: k.Bool("insecure"),
+		CertFile: k.String("tls-cert"), KeyFile: k.String("tls-key"), CAFile: k.String("tls-ca"), Insecure: k.Bool("insecure"), StartHeld: k.Bool("start-held"),
 		LogStore: k.String("log-store"),
 	}
 	return cfg, cfg.Defaults().Validate()

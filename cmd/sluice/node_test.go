@@ -189,3 +189,30 @@ func TestPlainTextIsForLoopback(t *testing.T) {
 	refused(t, exitError, `next: give --tls-cert FILE(?s:.*)--insecure`, "server", "--node-id", "n1", "--data-dir", t.TempDir(), "--listen", "0.0.0.0:0", "--bootstrap-expect", "1")
 	refused(t, exitError, `next: (?s:.*)--advertise HOST:PORT`, "server", "--node-id", "n1", "--data-dir", t.TempDir(), "--listen", "0.0.0.0:0", "--bootstrap-expect", "1", "--insecure")
 }
+
+func TestStartHeldHoldsEveryApplication(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	ask := func(address string, args ...string) string {
+		t.Helper()
+		sh, out, stderr := testShell()
+		sh.in = strings.NewReader("name: kept")
+		if code := run(context.Background(), append(args, "--addr", address), sh); code != 0 {
+			t.Fatalf("%v: exit %d\n%s%s", args, code, out.String(), stderr.String())
+		}
+		return out.String()
+	}
+	dev := start(t, "dev", "--listen", "127.0.0.1:0", "--data-dir", dir)
+	address := dev.line(t, `^  nodes +(\S+)$`)
+	ask(address, "app", "apply", "-f", "-")
+	ask(address, "send", "kept/i", "--type", "t")
+	dev.end(t)
+	dev = start(t, "dev", "--listen", "127.0.0.1:0", "--data-dir", dir, "--start-held")
+	address = dev.line(t, `^  nodes +(\S+)$`)
+	if got := ask(address, "instance", "get", "kept/i"); !strings.Contains(got, "recovery") || !strings.Contains(got, "started held") {
+		t.Errorf("after a start held:\n%s", got)
+	}
+	dev.end(t)
+	stop := serveUntil(t, []string{"server", "--node-id", "n1", "--data-dir", t.TempDir(), "--listen", "127.0.0.1:0", "--bootstrap-expect", "1", "--start-held"})
+	stop()
+}

@@ -70,6 +70,10 @@ const (
 	ErrStopped Reason = "STOPPED"
 	// ErrClosed: the Sender or the Client was closed; nothing was done.
 	ErrClosed Reason = "CLOSED"
+	// ErrStateNewer: an instance's state is of a newer schema version than this worker knows.
+	ErrStateNewer Reason = "STATE_NEWER"
+	// ErrStateUnreadable: an instance's state cannot be decoded, or not be brought to the schema's version.
+	ErrStateUnreadable Reason = "STATE_UNREADABLE"
 )
 
 // How an awaited message ended, other than completed, for errors.Is.

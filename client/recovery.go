@@ -59,15 +59,21 @@ func recoveryOf(h *host, hd *hosted, w *sluicev1.Delivery) *Recovery {
 // State is the instance's state as of the last settlement, or what SetState has set since. It must not be changed in
 // place. Nil: none.
 func (r *Recovery) State() []byte {
+	r.host.mu.Lock()
+	defer r.host.mu.Unlock()
+	return r.latest()
+}
+
+// latest is State under host.mu. Recovery messages see it, too, so that what they set builds on what was set here.
+func (r *Recovery) latest() []byte {
 	if r.setState {
 		return r.state
 	}
-	r.host.mu.Lock()
-	defer r.host.mu.Unlock()
 	return r.hd.state
 }
 
-// SetState replaces the instance's state when the recovery completes.
+// SetState replaces the instance's state when the recovery completes, or with the completion of the next recovery
+// message whose handler sets the state, which sees this one.
 func (r *Recovery) SetState(state []byte) { r.setState, r.state = true, state }
 
 // ProcessedThrough says that the in-doubt messages of the normal lane up to seq took effect: they are settled as
@@ -126,7 +132,7 @@ func (r *Recovery) tryTake() (*Delivery, error) {
 	}
 	d := r.hd.recovery.begin()
 	delete(r.host.parked, &r.hd.recovery)
-	d.state = r.hd.state
+	d.state = r.latest()
 	return d, nil
 }
 
@@ -167,6 +173,9 @@ func (r *Recovery) settle(ctx context.Context, d *Delivery, err error) error {
 	case refusal := <-s.done:
 		if refusal != nil && fencing(asError(refusal).Reason) {
 			return errors.Join(ErrFenced, refusal)
+		}
+		if refusal == nil && s.wire.GetSetState() {
+			r.setState, r.state = false, nil // the message's state is the later one, and has taken effect
 		}
 		return nil
 	case <-ctx.Done():

@@ -36,14 +36,14 @@ func TestSchemaReadsWhatItMay(t *testing.T) {
 		"sluice-state 3\n{\"items\":[\"tea\"],\"total\":4}": {3, "{[tea] 4}", nil, ""},
 		"sluice-state 2\n{\"items\":[\"tea\"],\"sum\":4}":   {2, "{[tea] 4}", nil, ""},
 		"sluice-state 1\n{\"items\":[\"tea\"]}":             {1, "{[tea] 1}", nil, ""},
-		"tea":                        {0, "{[tea] 1}", nil, ""},
-		"sluice-state 4\n{}":         {4, "", ErrStateNewer, "version 4; this worker knows versions up to 3"},
-		"sluice-state 2\nnever":      {2, "", ErrStateUnreadable, "from version 2: version 2 never was"},
-		"sluice-state 3\n{":          {3, "", ErrStateUnreadable, "decode the state of version 3"},
-		"sluice-state 0\n{}":         {0, "", ErrStateUnreadable, "no version"},
-		"sluice-state 3":             {0, "", ErrStateUnreadable, "no version"},
-		"sluice-state x\n":           {0, "", ErrStateUnreadable, "no version"},
-		"sluice-state 4294967296\n.": {0, "", ErrStateUnreadable, "no version"},
+		"tea":                                               {0, "{[tea] 1}", nil, ""},
+		"sluice-state 4\n{}":                                {4, "", ErrStateNewer, "version 4; this worker knows versions up to 3"},
+		"sluice-state 2\nnever":                             {2, "", ErrStateUnreadable, "from version 2: version 2 never was"},
+		"sluice-state 3\n{":                                 {3, "", ErrStateUnreadable, "decode the state of version 3"},
+		"sluice-state 0\n{}":                                {0, "", ErrStateUnreadable, "no version"},
+		"sluice-state 3":                                    {0, "", ErrStateUnreadable, "no version"},
+		"sluice-state x\n":                                  {0, "", ErrStateUnreadable, "no version"},
+		"sluice-state 4294967296\n.":                        {0, "", ErrStateUnreadable, "no version"},
 	} {
 		state, version, err := third.Decode([]byte(stored))
 		if version != want.version || !errors.Is(err, want.err) || err != nil && !strings.Contains(err.Error(), want.text) {

@@ -1,0 +1,179 @@
+package inbox_test
+
+import (
+	"context"
+	"database/sql"
+	"fmt"
+	"io"
+	"log/slog"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"sluice/client"
+	"sluice/client/inbox"
+	"sluice/client/sluicetest"
+)
+
+var quiet = slog.New(slog.NewTextHandler(io.Discard, nil))
+
+// work runs a worker until the test ends.
+func work(t *testing.T, c *client.Client, cfg client.WorkerConfig) {
+	t.Helper()
+	cfg.Application, cfg.Logger = "app", quiet
+	w, err := c.NewWorker(cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	ended := make(chan error, 1)
+	go func() { ended <- w.Run(ctx) }()
+	t.Cleanup(func() { cancel(); <-ended })
+}
+
+// cutOff is a worker that dies, as far as the cluster can see, between the commit of one message and its settlement.
+type cutOff struct {
+	db     inbox.DB
+	cable  *sluicetest.Cable
+	after  int64 // commits before the cable is cut
+	wake   chan struct{}
+	woken  chan string // how the attempts of those that woke ended
+	count  atomic.Int64
+	handed sync.Map // instances that were in hand when the cable was cut
+}
+
+func (c *cutOff) handle(ctx context.Context, d *client.Delivery) error {
+	if got := do(ctx, c.db, d); got != "done" {
+		return fmt.Errorf("%s %d: %s", d.Instance, d.Seq, got)
+	}
+	if c.count.Add(1) < c.after {
+		return nil
+	}
+	c.handed.Store(d.Instance.Key, true)
+	c.cable.Cut()
+	<-c.wake
+	next := *d // its next effect, with the epoch that it knows
+	next.Seq, next.Message.ID = d.Seq+1, "late"
+	c.woken <- do(context.Background(), c.db, &next)
+	return nil
+}
+
+func TestRealWorkerIsLostBetweenCommitAndSettlement(t *testing.T) {
+	everywhere(t, func(t *testing.T, db *sql.DB) {
+		const instances, each = 4, 6
+		cluster := sluicetest.Start(t)
+		c := cluster.Client(t)
+		if _, err := c.Applications().Apply(t.Context(), client.Application{Name: "app", Delivery: client.DeliveryPolicy{Window: 3}}); err != nil {
+			t.Fatal(err)
+		}
+		for n := range instances * each {
+			if _, err := c.Send(t.Context(), client.Message{Application: "app", Instance: fmt.Sprint("i", n%instances), ID: fmt.Sprint("m", n/instances+1), Type: "t"}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		dead := &cutOff{db: db, cable: sluicetest.NewCable(), after: 2 * instances, wake: make(chan struct{}), woken: make(chan string, instances)}
+		doomed := cluster.Client(t, func(cfg *client.Config) { cfg.WrapTransport = dead.cable.Wrap; cfg.CallTimeout = time.Second })
+		work(t, doomed, client.WorkerConfig{Handler: dead.handle, TTL: time.Second, Grace: time.Second})
+		t.Cleanup(dead.cable.Mend)
+
+		waitRecovery(t, c)
+		var recoveries, repeats atomic.Int64
+		work(t, c, client.WorkerConfig{
+			Handler: func(ctx context.Context, d *client.Delivery) error {
+				repeated, err := inbox.Do(ctx, db, d, effect(ctx, d))
+				if repeated {
+					repeats.Add(1)
+				}
+				return err
+			},
+			OnRecovery: func(ctx context.Context, r *client.Recovery) error {
+				recoveries.Add(1)
+				through, err := inbox.Processed(ctx, db, r)
+				r.ProcessedThrough(through)
+				return err
+			},
+		})
+		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+		defer cancel()
+		for i := range instances {
+			if _, err := c.Await(ctx, client.InstanceID{Application: "app", Key: fmt.Sprint("i", i)}, fmt.Sprint("m", each)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		close(dead.wake)
+		dead.handed.Range(func(any, any) bool {
+			if got := <-dead.woken; got != "fenced" {
+				t.Errorf("a worker that woke: %s", got)
+			}
+			return true
+		})
+		if recoveries.Load() == 0 || repeats.Load() != 0 {
+			t.Errorf("%d recoveries, and %d messages were delivered again though they were processed", recoveries.Load(), repeats.Load())
+		}
+		if n, once := count(t, db, `SELECT count(*) FROM effect`), count(t, db, `SELECT count(*) FROM (SELECT DISTINCT instance, what FROM effect) AS once`); n != instances*each || once != n {
+			t.Errorf("%d effects, %d of them different, of %d messages", n, once, instances*each)
+		}
+		pruneAll(t, c, db, instances, each)
+	})
+}
+
+// waitRecovery waits until the cluster has given a worker up.
+func waitRecovery(t *testing.T, c *client.Client) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	for {
+		app, err := c.Applications().Get(ctx, "app")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if app.Counts.Recovery > 0 {
+			return
+		}
+	}
+}
+
+// pruneAll removes all records, for everything is settled.
+func pruneAll(t *testing.T, c *client.Client, db *sql.DB, instances, each int) {
+	t.Helper()
+	for i := range instances {
+		id := client.InstanceID{Application: "app", Key: fmt.Sprint("i", i)}
+		below, err := inbox.Settled(t.Context(), c, id)
+		if err != nil || below != client.Seq(each+1) {
+			t.Errorf("settled below %d, %v, want %d", below, err, each+1)
+		}
+		if removed, err := inbox.Prune(t.Context(), db, id, below, inbox.MaxPrune); err != nil || removed != int64(each) {
+			t.Errorf("%d records removed, %v, want %d", removed, err, each)
+		}
+	}
+}
+
+func TestRealSettledStopsAtWhatIsUnsettled(t *testing.T) {
+	t.Parallel()
+	c := sluicetest.Start(t).Client(t)
+	if _, err := c.Applications().Apply(t.Context(), client.Application{Name: "app"}); err != nil {
+		t.Fatal(err)
+	}
+	id := client.InstanceID{Application: "app", Key: "i"}
+	if _, err := c.Instances().EnterRecovery(t.Context(), id, client.EnterRecovery{Cause: "test"}); err != nil {
+		t.Fatal(err)
+	}
+	for i, kind := range []string{"recovery.a", "b", "c"} {
+		if below, err := inbox.Settled(t.Context(), c, id); err != nil || i == 0 && below != 1 || i > 0 && below > 2 {
+			t.Errorf("before message %d: settled below %d, %v", i+1, below, err)
+		}
+		if _, err := c.Send(t.Context(), client.Message{Application: "app", Instance: "i", Type: kind}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for i, m := range []client.ResolveMessage{{Seq: 2, Lane: client.LaneNormal}, {Seq: 1, Lane: client.LaneRecovery}} {
+		m.Action = client.ActionSkip
+		if _, err := c.Instances().ResolveMessage(t.Context(), id, m); err != nil {
+			t.Fatal(err)
+		}
+		if below, err := inbox.Settled(t.Context(), c, id); err != nil || below != []client.Seq{1, 3}[i] {
+			t.Errorf("after skipping %d: settled below %d, %v", m.Seq, below, err)
+		}
+	}
+}

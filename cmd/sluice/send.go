@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 	"google.golang.org/protobuf/types/known/durationpb"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
@@ -44,14 +45,7 @@ message. The content is --data TEXT; --data - reads standard input, --data @FILE
 	}
 	at.flags(c)
 	f := c.Flags()
-	f.StringVar(&o.message.Type, "type", "", "type of the message (required)")
-	f.StringVar(&o.message.Id, "id", "", "id, unique within the instance: repeated under the same one it has no second effect (default: a new one)")
-	f.StringVar(&o.message.Transaction, "transaction", "", "transaction (default: the instance's own)")
-	f.StringVar(&o.message.Source, "source", "", "where the message comes from")
-	f.StringVar(&o.message.ContentType, "content-type", "", "type of the content")
-	f.StringArrayVar(&o.headers, "header", nil, "a header, NAME=VALUE; may be given more than once")
-	f.StringVar(&o.data, "data", "", "content: TEXT, - for standard input, or @FILE")
-	f.DurationVar(&o.expire, "expire", 0, "settle the message as expired if it was not delivered after this time; 0 is never")
+	o.flags(f)
 	f.BoolVar(&o.await, "await", false, "wait until the message is settled, and print how it ended and the reply")
 	c.RunE = func(cmd *cobra.Command, args []string) error {
 		if err := at.take(args); err != nil {
@@ -61,13 +55,29 @@ message. The content is --data TEXT; --data - reads standard input, --data @FILE
 			return err
 		}
 		return sh.withClient(cmd, func(ctx context.Context, c *client.Client) error {
-			if err := sh.send(ctx, c, &o); err != nil || !o.await {
+			r, err := sh.send(ctx, c, &o.message)
+			switch {
+			case err != nil:
 				return err
+			case o.await: // its end is printed, not its beginning
+				return sh.await(cmd.Context(), c, at, o.message.Id)
 			}
-			return sh.await(cmd.Context(), c, at, o.message.Id)
+			return sh.answer(r, func(t *table) { fillReceipt(t, r) })
 		})
 	}
 	return c
+}
+
+// flags are those that describe the message.
+func (o *outgoing) flags(f *pflag.FlagSet) {
+	f.StringVar(&o.message.Type, "type", "", "type of the message (required)")
+	f.StringVar(&o.message.Id, "id", "", "id, unique within the instance: repeated under the same one it has no second effect (default: a new one)")
+	f.StringVar(&o.message.Transaction, "transaction", "", "transaction (default: the instance's own)")
+	f.StringVar(&o.message.Source, "source", "", "where the message comes from")
+	f.StringVar(&o.message.ContentType, "content-type", "", "type of the content")
+	f.StringArrayVar(&o.headers, "header", nil, "a header, NAME=VALUE; may be given more than once")
+	f.StringVar(&o.data, "data", "", "content: TEXT, - for standard input, or @FILE")
+	f.DurationVar(&o.expire, "expire", 0, "settle the message as expired if it was not delivered after this time; 0 is never")
 }
 
 // complete fills the message in from the flags.
@@ -136,24 +146,20 @@ func (sh *shell) content(data string) ([]byte, error) {
 	return all, nil
 }
 
-func (sh *shell) send(ctx context.Context, c *client.Client, o *outgoing) error {
-	m := &o.message
+// send sends one message and gives its receipt.
+func (sh *shell) send(ctx context.Context, c *client.Client, m *sluicev1.Message) (*sluicev1.Receipt, error) {
 	answer, err := client.Call[sluicev1.SendRequest, sluicev1.SendResponse](ctx, c, sluicev1connect.MessageServiceSendProcedure, &sluicev1.SendRequest{Messages: []*sluicev1.Message{m}})
 	if err != nil {
-		return repeatable(err, "id", m.Id)
+		return nil, repeatable(err, "id", m.Id)
 	}
 	if len(answer.GetResults()) != 1 {
-		return fmt.Errorf("the node answered %d results for one message", len(answer.GetResults()))
+		return nil, fmt.Errorf("the node answered %d results for one message", len(answer.GetResults()))
 	}
 	result := answer.GetResults()[0]
 	if err := faultError(result.GetError()); err != nil {
-		return repeatable(err, "id", m.Id)
+		return nil, repeatable(err, "id", m.Id)
 	}
-	if o.await {
-		return nil // its end is printed, not its beginning
-	}
-	r := result.GetReceipt()
-	return sh.answer(r, func(t *table) { fillReceipt(t, r) })
+	return result.GetReceipt(), nil
 }
 
 func fillReceipt(t *table, r *sluicev1.Receipt) {
@@ -178,39 +184,58 @@ func newAwait(sh *shell) *cobra.Command {
 // awaitStep is how long one Await call waits at the node: well below the time that one attempt of a call has.
 const awaitStep = 5 * time.Second
 
-// await waits for the end of a message until --timeout; the status so far is always known when the time is over.
-// A message that did not complete is an error after its status was printed.
+// await waits for the end of a message until --timeout, and prints it.
 func (sh *shell) await(ctx context.Context, c *client.Client, at target, id string) error {
-	until := sh.now().Add(sh.timeout)
+	status, err := sh.awaitEnd(ctx, c, at, id, sh.timeout)
+	if err != nil {
+		return err
+	}
+	return sh.ended(at, status)
+}
+
+// awaitEnd waits for the end of a message for a time, 0 is without end; the status so far is always known when the
+// time is over. That no node answers for a while, as during an election, does not end the wait.
+func (sh *shell) awaitEnd(ctx context.Context, c *client.Client, at target, id string, wait time.Duration) (*sluicev1.MessageStatus, error) {
+	until := sh.now().Add(wait)
 	for {
 		step := awaitStep
-		if sh.timeout > 0 {
+		if wait > 0 {
 			step = max(min(step, until.Sub(sh.now())), time.Millisecond)
 		}
 		status, err := ask[sluicev1.AwaitRequest, sluicev1.MessageStatus](ctx, c, sluicev1connect.MessageServiceAwaitProcedure,
 			&sluicev1.AwaitRequest{Application: at.app, Instance: at.key, Id: id, Timeout: durationpb.New(step)})
-		if err != nil {
-			return err
-		}
-		if status.GetStatus() == sluicev1.Status_MESSAGE_STATUS_SETTLED {
-			return sh.ended(at, status)
-		}
-		if sh.timeout > 0 && !sh.now().Before(until) {
+		over := wait > 0 && !sh.now().Before(until) || ctx.Err() != nil
+		switch {
+		case err != nil && (over || connectCode(err) != client.ErrNoLeader.Code()):
+			return nil, err
+		case err != nil:
+		case status.GetStatus() == sluicev1.Status_MESSAGE_STATUS_SETTLED:
+			return status, nil
+		case over:
 			late := &client.Error{Code: client.ErrNoLeader.Code(), Message: fmt.Sprintf("message %s is not settled yet: %s", id, word(status.GetStatus()))}
-			return hint(late, "it is safe in the inbox; see the instance's mode: sluice instance get %s; wait on: sluice await %s --id %s --timeout 5m", at.String(), at.String(), id)
+			return nil, hint(late, "it is safe in the inbox; see the instance's mode: sluice instance get %s; wait on: sluice await %s --id %s --timeout 5m", at.String(), at.String(), id)
 		}
 	}
 }
 
-// ended prints how a message ended.
+// ended prints how a message ended. One that did not complete is an error after its status was printed.
 func (sh *shell) ended(at target, status *sluicev1.MessageStatus) error {
 	if err := sh.answer(status, func(t *table) { fillStatus(t, status) }); err != nil {
 		return err
 	}
+	return completed(at, status)
+}
+
+// completed is an error if a message ended otherwise.
+func completed(at target, status *sluicev1.MessageStatus) error {
 	if status.GetSettlement() == sluicev1.SettlementKind_SETTLEMENT_COMPLETED {
 		return nil
 	}
-	return hint(fmt.Errorf("message %s was not completed: %s", status.GetMessageId(), word(status.GetSettlement())), "see the dead letters: sluice instance messages %s --dead", at.String())
+	why := word(status.GetSettlement())
+	if d := status.GetDeadLetter(); d.GetLastError() != "" {
+		why += ": " + d.GetLastError()
+	}
+	return hint(fmt.Errorf("message %s was not completed: %s", status.GetMessageId(), why), "see the dead letters: sluice instance messages %s --dead", at.String())
 }
 
 func fillStatus(t *table, s *sluicev1.MessageStatus) {

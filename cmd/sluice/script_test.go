@@ -17,7 +17,7 @@ import (
 )
 
 func TestMain(m *testing.M) {
-	testscript.Main(m, map[string]func(){"sluice": main})
+	testscript.Main(m, map[string]func(){"sluice": main, "pausedworker": pausedWorker})
 }
 
 // TestScripts runs the transcripts in testdata/script against one node in this process. Each has an application of its

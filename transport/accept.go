@@ -3,6 +3,7 @@ package transport
 import (
 	"context"
 	"crypto/tls"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
@@ -98,7 +99,7 @@ func (t *Transport) welcomePlain(conn *trackedConn) (func(), error) {
 	case kindRaft, kindPeer:
 		return t.welcomeNode(conn, conn, k, nil)
 	case tlsRecord:
-		return nil, errors.New("a TLS client on a port that speaks plain text")
+		return nil, tellSecureClient(conn)
 	}
 	return t.welcomeClient(conn, &replayConn{Conn: conn, first: first})
 }
@@ -118,6 +119,21 @@ func (t *Transport) welcomeSecure(conn *trackedConn, deadline time.Time) (func()
 		return t.welcomeNode(conn, secured, kindPeer, &state)
 	}
 	return t.welcomeClient(conn, secured)
+}
+
+// tellSecureClient answers somebody who speaks TLS to a plain text port with what is no TLS, so that they do not take it
+// for a connection that broke. What they sent is read first: closing over it would take the answer back.
+func tellSecureClient(conn net.Conn) error {
+	refusal := errors.New("a TLS client on a port that speaks plain text")
+	header := make([]byte, 4) // what is left of the record's: version and length
+	if _, err := io.ReadFull(conn, header); err != nil {
+		return errors.Join(refusal, err)
+	}
+	if _, err := io.CopyN(io.Discard, conn, int64(binary.BigEndian.Uint16(header[2:]))); err != nil {
+		return errors.Join(refusal, err)
+	}
+	_, err := io.WriteString(conn, "HTTP/1.0 400 Bad Request\r\n\r\nThis port speaks plain text: use http.\n")
+	return errors.Join(refusal, err)
 }
 
 // tellPlainClient answers somebody who speaks HTTP to a TLS port, so that curl shows what is wrong.

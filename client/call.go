@@ -3,13 +3,10 @@ package client
 import (
 	"context"
 	"math/rand/v2"
-	"net"
 	"time"
 
 	"connectrpc.com/connect"
 )
-
-var dialer = net.Dialer{Timeout: 3 * time.Second, KeepAlive: 15 * time.Second}
 
 // how is the manner of one call.
 type how struct {
@@ -64,7 +61,7 @@ func call[Req, Res any](ctx context.Context, c *Client, procedure string, req *R
 func unknownIf(e *Error) *Error {
 	if e.Uncertain && e.Code == "unavailable" {
 		e.Message = "an earlier attempt may have taken effect; the last: [" + string(e.Reason) + "] " + e.Message
-		e.Code, e.Reason = ErrOutcomeUnknown.Code(), ErrOutcomeUnknown
+		e.Code, e.Reason, e.lasting = ErrOutcomeUnknown.Code(), ErrOutcomeUnknown, false
 	}
 	return e
 }
@@ -93,7 +90,7 @@ func attempt[Req, Res any](ctx context.Context, c *Client, n *node, procedure st
 	}
 	e := attemptError(ctx, err, n.address)
 	if ctx.Err() == nil {
-		c.nodes.note(n, e.Temporary(), time.Now())
+		c.nodes.judge(n, e, time.Now())
 	}
 	return nil, e
 }

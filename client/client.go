@@ -82,11 +82,10 @@ func newTransport(cfg Config) (*http.Transport, error) {
 	protocols.SetHTTP2(true)
 	protocols.SetUnencryptedHTTP2(true)
 	return &http.Transport{
-		Protocols:           protocols,
-		TLSClientConfig:     tlsConfig,
-		TLSHandshakeTimeout: 5 * time.Second,
-		DialContext:         dialer.DialContext,
-		IdleConnTimeout:     90 * time.Second,
+		Protocols:       protocols,
+		DialContext:     dialPlain,
+		DialTLSContext:  dialSecure(tlsConfig), // which speaks HTTP/2 without being asked again
+		IdleConnTimeout: 90 * time.Second,
 		HTTP2: &http.HTTP2Config{
 			SendPingTimeout:               5 * time.Second,
 			PingTimeout:                   5 * time.Second,

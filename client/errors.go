@@ -60,7 +60,9 @@ const (
 
 // The client's own reasons, for errors.Is.
 const (
-	// ErrUnreachable: no connection to a node could be made; nothing was done.
+	// ErrUnreachable: no connection to a node could be made, or what answers there is no node, or one of the two refused
+	// the other's certificate; nothing was done. The last two will not pass: Temporary is false if they hold for every
+	// address.
 	ErrUnreachable Reason = "UNREACHABLE"
 	// ErrLeaseLost is the cause of a handler's cancelled context when its worker could not renew its lease in time.
 	ErrLeaseLost Reason = "LEASE_LOST"
@@ -98,7 +100,8 @@ type Error struct {
 	// Uncertain: this or an earlier attempt of the same call may have taken effect, or may still do so.
 	Uncertain bool
 
-	cause error
+	cause   error
+	lasting bool // no node can be reached, and trying again does not mend it
 }
 
 // Error begins with the reason in brackets.
@@ -127,7 +130,11 @@ func (e *Error) Unwrap() []error {
 }
 
 // Temporary says that the same call with the same ids is worth repeating: it was not done, or its outcome is unknown.
-func (e *Error) Temporary() bool { return e.Code == "unavailable" || e.Code == "unknown" }
+func (e *Error) Temporary() bool { return !e.lasting && (e.Code == "unavailable" || e.Code == "unknown") }
+
+// unsettled says that no node has judged the call. A worker that has a session goes on then for as long as the lease
+// stands, also if the failure looks as if it would last: certificates are replaced.
+func (e *Error) unsettled() bool { return e.lasting || e.Temporary() }
 
 // refuse is the client's own refusal, before anything is sent.
 func refuse(r Reason, format string, args ...any) *Error {
@@ -153,7 +160,10 @@ func attemptError(ctx context.Context, err error, node string) *Error {
 		e.Message = ce.Message()
 		e.Reason, e.Message = reasonOf(ce)
 	}
+	var way *wayError
 	switch {
+	case errors.As(err, &way):
+		e.Code, e.Reason, e.Message, e.cause, e.lasting = "unavailable", ErrUnreachable, way.Error(), way.err, way.lasting
 	case ctx.Err() != nil:
 		e.Code, e.Reason, e.cause = "unknown", ErrOutcomeUnknown, ctx.Err()
 	case e.Reason != "" || connect.IsWireError(err) && !transient(ce):

@@ -95,7 +95,11 @@ func (s *tenure) stream(ctx context.Context) (alive bool, failure *Error) {
 	}
 	alive = alive || time.Since(begun) > s.ttl/3
 	e := attemptError(context.Background(), written, n.address)
-	s.client.nodes.note(n, e.Temporary() && !alive, time.Now())
+	if alive {
+		s.client.nodes.note(n, false, time.Now())
+	} else {
+		s.client.nodes.judge(n, e, time.Now())
+	}
 	return alive, e
 }
 
@@ -268,7 +272,7 @@ func (s *tenure) settleByCall(ctx context.Context, room chan struct{}) {
 			&sluicev1.SettleRequest{SessionId: s.id, Settlements: batch})
 		switch {
 		case err == nil && s.answered(id, res.GetResults(), ""):
-		case err == nil || asError(err).Temporary() || ctx.Err() != nil:
+		case err == nil || asError(err).unsettled() || ctx.Err() != nil:
 			s.broken()
 			sleep(ctx, nil, jitter(s.client.cfg.Retry.Initial))
 		default:

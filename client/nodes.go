@@ -15,6 +15,8 @@ type node struct {
 	// failures in a row and the time until which other nodes are preferred; guarded by nodes.mu.
 	failures int
 	until    time.Time
+	// misfit: the last attempt failed in a way that will last. Guarded by nodes.mu.
+	misfit bool
 }
 
 // A node that failed is passed over for this long, doubling with each failure in a row, while another one is well.
@@ -78,10 +80,23 @@ func (ns *nodes) find(address string, now time.Time) *node {
 	return nil
 }
 
+// judge remembers an attempt at a node that came to an error. A failure lasts only if it does so at every node: one of
+// several may be set up wrongly while the others start.
+func (ns *nodes) judge(n *node, e *Error, now time.Time) {
+	ns.note(n, e.unsettled(), now)
+	ns.mu.Lock()
+	defer ns.mu.Unlock()
+	n.misfit = e.lasting
+	for _, other := range ns.all {
+		e.lasting = e.lasting && other.misfit
+	}
+}
+
 // note remembers how an attempt at a node went. A refusal is an answer: the node is well.
 func (ns *nodes) note(n *node, failed bool, now time.Time) {
 	ns.mu.Lock()
 	defer ns.mu.Unlock()
+	n.misfit = false
 	if !failed {
 		n.failures, n.until = 0, time.Time{}
 		return

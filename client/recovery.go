@@ -214,7 +214,7 @@ func (r *Recovery) complete(ctx context.Context) error {
 			return err
 		}
 		err := r.tryComplete(ctx)
-		if err == nil || !errors.Is(err, ErrPendingRecoveryMessages) && !asError(err).Temporary() {
+		if err == nil || !errors.Is(err, ErrPendingRecoveryMessages) && !asError(err).unsettled() {
 			return err
 		}
 		timer := time.NewTimer(pause)

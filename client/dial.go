@@ -1,0 +1,188 @@
+package client
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"strings"
+	"sync"
+	"time"
+)
+
+const (
+	// handshakeTimeout bounds the TLS handshake, and then the node's first frame.
+	handshakeTimeout = 5 * time.Second
+	// http2Header is the length of a frame's header in HTTP/2.
+	http2Header = 9
+	// excerptMost is how much of an answer that is no HTTP/2 is read, to be shown.
+	excerptMost = 200
+	// excerptWait is how long is waited for it.
+	excerptWait = 200 * time.Millisecond
+)
+
+var dialer = net.Dialer{Timeout: 3 * time.Second, KeepAlive: 15 * time.Second}
+
+// wayError is a connection that came to nothing before a call was put on it: nothing was done. What it came from is
+// not unwrapped: on the way through the HTTP and RPC libraries an end of file would be taken for one in an answer.
+type wayError struct {
+	text string
+	err  error
+	// lasting: the same again will fail in the same way, as with a certificate or a protocol that does not fit.
+	lasting bool
+}
+
+func (e *wayError) Error() string { return e.text + ": " + e.err.Error() }
+
+// dialPlain opens a connection without TLS.
+func dialPlain(ctx context.Context, network, address string) (net.Conn, error) {
+	raw, err := dialer.DialContext(ctx, network, address)
+	if err != nil {
+		return nil, err
+	}
+	return &greeting{Conn: raw}, nil
+}
+
+// dialSecure opens connections with TLS.
+func dialSecure(cfg *tls.Config) func(ctx context.Context, network, address string) (net.Conn, error) {
+	return func(ctx context.Context, network, address string) (net.Conn, error) {
+		host, _, err := net.SplitHostPort(address)
+		if err != nil {
+			return nil, err
+		}
+		raw, err := dialer.DialContext(ctx, network, address)
+		if err != nil {
+			return nil, err
+		}
+		own := cfg.Clone()
+		own.ServerName = orDefault(own.ServerName, host)
+		secured := tls.Client(raw, own)
+		ctx, cancel := context.WithTimeout(ctx, handshakeTimeout)
+		defer cancel()
+		if err := secured.HandshakeContext(ctx); err != nil {
+			_ = raw.Close() // what went wrong is the handshake
+			return nil, handshakeError(err)
+		}
+		if p := secured.ConnectionState().NegotiatedProtocol; p != "h2" {
+			_ = raw.Close()
+			return nil, &wayError{"the peer does not speak HTTP/2", fmt.Errorf("it chose %q in the TLS handshake", p), true}
+		}
+		return &greeting{Conn: secured}, nil
+	}
+}
+
+// handshakeError judges why there is no TLS. What a connection or a clock did may pass; what the two sides think of
+// each other does not.
+func handshakeError(err error) error {
+	var record tls.RecordHeaderError
+	switch {
+	case errors.As(err, &record):
+		return &wayError{"the peer does not speak TLS", err, true}
+	case refusal(err):
+		return &wayError{"the node refuses the TLS handshake", err, true}
+	}
+	return &wayError{"no TLS connection", err, !passing(err)}
+}
+
+// refusal says that the error is a TLS alert of the other side.
+func refusal(err error) bool {
+	var op *net.OpError
+	return errors.As(err, &op) && op.Op == "remote error"
+}
+
+// passing says that a connection broke or time ran out, which another attempt may mend.
+func passing(err error) bool {
+	var op *net.OpError
+	return errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, net.ErrClosed) ||
+		errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) ||
+		errors.As(err, &op) && op.Op != "local error" && op.Op != "remote error"
+}
+
+// greeting is a connection whose other side must show that it speaks HTTP/2 before a call is put on it: until its
+// first frame is there, only the client's own greeting is written, which is the first Write. So what goes wrong before
+// was surely not done. With TLS 1.3 it is here that a node refuses the client's certificate.
+type greeting struct {
+	net.Conn
+	written bool // by the first Write; writes do not overlap
+
+	hearing sync.Once
+	err     error  // why the first frame did not come; set within hearing
+	first   []byte // what was read of it and not given yet; after hearing the reader's alone
+}
+
+// Read gives the first frame, then what the connection has. Only one goroutine reads at a time.
+func (g *greeting) Read(p []byte) (int, error) {
+	if err := g.hear(); err != nil {
+		return 0, err
+	}
+	if len(g.first) == 0 {
+		return g.Conn.Read(p)
+	}
+	n := copy(p, g.first)
+	g.first = g.first[n:]
+	return n, nil
+}
+
+// Write writes the greeting; all that follows waits for the other side's. Only one goroutine writes at a time.
+func (g *greeting) Write(p []byte) (int, error) {
+	if g.written {
+		if err := g.hear(); err != nil {
+			return 0, err
+		}
+		return g.Conn.Write(p)
+	}
+	g.written = true
+	n, err := g.Conn.Write(p)
+	if err != nil { // the other side may have said why
+		if why := g.hear(); why != nil {
+			err = why
+		}
+	}
+	return n, err
+}
+
+// hear waits for the other side's first frame, once.
+func (g *greeting) hear() error {
+	g.hearing.Do(func() { g.err = g.listen() })
+	return g.err
+}
+
+func (g *greeting) listen() error {
+	if err := g.SetReadDeadline(time.Now().Add(handshakeTimeout)); err != nil {
+		return &wayError{"the connection ended before the node spoke", err, false}
+	}
+	header := make([]byte, http2Header)
+	n, err := io.ReadFull(g.Conn, header)
+	switch {
+	case n > 0 && !settings(header[:n]):
+		return &wayError{"the peer does not speak HTTP/2 as it is spoken here", fmt.Errorf("it says %q", g.excerpt(header[:n])), true}
+	case err != nil && refusal(err):
+		return &wayError{"the node refuses the certificate that this side shows, or the lack of one", err, true}
+	case err != nil:
+		return &wayError{"the connection ended before the node spoke", err, false}
+	}
+	g.first = header
+	return g.SetReadDeadline(time.Time{})
+}
+
+// settings says that the bytes are, or begin, the header of a SETTINGS frame: the first of each side in HTTP/2.
+func settings(header []byte) bool {
+	pattern := [http2Header]byte{0, 0, 0, 4, 0, 0, 0, 0, 0}
+	for i, b := range header {
+		if i != 1 && i != 2 && b != pattern[i] { // these two are the length
+			return false
+		}
+	}
+	return true
+}
+
+// excerpt is the start of what a peer says that is no node, on one line.
+func (g *greeting) excerpt(start []byte) string {
+	if g.SetReadDeadline(time.Now().Add(excerptWait)) != nil {
+		return string(start)
+	}
+	more, _ := io.ReadAll(io.LimitReader(g.Conn, excerptMost)) // as much as there is
+	return strings.Join(strings.Fields(string(start)+string(more)), " ")
+}

@@ -1,0 +1,126 @@
+package client
+
+import (
+	"context"
+	"errors"
+	"io"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+	"time"
+)
+
+// peer answers every connection with answer, after it has read the client's greeting, and closes it.
+func peer(t *testing.T, answer string) (address string) {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		for {
+			conn, err := l.Accept()
+			if err != nil {
+				return
+			}
+			_, _ = conn.Read(make([]byte, 4096)) // all of it: a client's greeting is one write
+			_, _ = io.WriteString(conn, answer)
+			_ = conn.Close()
+		}
+	}()
+	t.Cleanup(func() {
+		_ = l.Close()
+		<-done
+	})
+	return l.Addr().String()
+}
+
+// secureServer speaks HTTP/2 over TLS, with a certificate that no system knows.
+func secureServer(t *testing.T) *httptest.Server {
+	s := httptest.NewUnstartedServer(http.NotFoundHandler())
+	s.EnableHTTP2 = true
+	s.StartTLS()
+	t.Cleanup(s.Close)
+	return s
+}
+
+func TestWhatIsNoNodeIsUnreachableAndNothingWasDone(t *testing.T) {
+	t.Parallel()
+	plain := httptest.NewServer(http.NotFoundHandler())
+	t.Cleanup(plain.Close)
+	old := httptest.NewTLSServer(http.NotFoundHandler())
+	t.Cleanup(old.Close)
+	secure := secureServer(t)
+	for _, c := range []struct {
+		name, address, words string
+		temporary            bool
+	}{
+		{"a web server", plain.URL, "does not speak HTTP/2", false},
+		{"a certificate of an authority that is not known", secure.URL, "failed to verify certificate", false},
+		{"a web server with TLS that knows no HTTP/2", old.URL, "no application protocol", false},
+		{"a web server, with TLS", strings.Replace(plain.URL, "http", "https", 1), "does not speak TLS", false},
+		{"another protocol", peer(t, "SSH-2.0-OpenSSH_9.6\r\n"), `it says "SSH-2.0-OpenSSH_9.6"`, false},
+		{"somebody who hangs up", peer(t, ""), "before the node spoke", true},
+		{"somebody who hangs up in TLS", "https://" + peer(t, ""), "no TLS connection", true},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			client := newFake(t).client(func(cfg *Config) {
+				cfg.Addresses, cfg.Retry.Attempts = []string{c.address}, 2
+			})
+			_, err := client.Send(t.Context(), message("m"))
+			var e *Error
+			if !errors.As(err, &e) || e.Reason != ErrUnreachable || e.Code != "unavailable" || e.Uncertain || e.Temporary() != c.temporary || !strings.Contains(e.Message, c.words) {
+				t.Fatalf("want UNREACHABLE with %q, temporary %t, got %#v", c.words, c.temporary, err)
+			}
+		})
+	}
+}
+
+func TestANodeSetUpWronglyIsPassedOver(t *testing.T) {
+	t.Parallel()
+	f := newFake(t)
+	client := f.client(func(cfg *Config) {
+		cfg.Addresses = []string{"https://" + f.client().Addresses()[0], peer(t, "HTTP/1.0 400 Bad Request\r\n\r\n"), f.url}
+	})
+	for range 4 {
+		if _, err := client.Send(t.Context(), message("")); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+func TestAFailureThatLastsAtOneNodeAloneIsRepeated(t *testing.T) {
+	t.Parallel()
+	client := newFake(t).client(func(cfg *Config) {
+		cfg.Addresses, cfg.Retry.Attempts = []string{peer(t, "HTTP/1.0 400 Bad Request\r\n\r\n"), peer(t, "")}, 6
+	})
+	_, err := client.Send(t.Context(), message("m"))
+	if e := asError(err); e.Reason != ErrUnreachable || !e.Temporary() {
+		t.Fatalf("want UNREACHABLE for now, got %#v", err)
+	}
+}
+
+func TestAWorkerEndsIfNoNodeWillEverTakeIt(t *testing.T) {
+	t.Parallel()
+	secure := secureServer(t)
+	client := newFake(t).client(func(cfg *Config) { cfg.Addresses = []string{secure.URL} })
+	w, err := client.NewWorker(WorkerConfig{Application: "app", Handler: func(ctx context.Context, _ *Delivery) error { return nil }})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ended := make(chan error, 1)
+	go func() { ended <- w.Run(t.Context()) }()
+	select {
+	case err := <-ended:
+		if !errors.Is(err, ErrUnreachable) || !strings.Contains(err.Error(), "failed to verify certificate") {
+			t.Errorf("want UNREACHABLE for the certificate, got %v", err)
+		}
+	case <-time.After(time.Minute):
+		t.Error("the worker goes on trying")
+	}
+}

@@ -153,12 +153,21 @@ func nextStep(err error) string {
 	if errors.As(err, &h) {
 		return h.hint
 	}
+	if misfit(err) {
+		return "for nodes that speak TLS give --tls-ca FILE, and a certificate that they accept with --tls-cert FILE --tls-key FILE; for plain text none of them; --addr is a node's --listen address"
+	}
 	for _, s := range steps {
 		if errors.Is(err, s.reason) {
 			return s.next
 		}
 	}
 	return ""
+}
+
+// misfit says that no node can be reached, and that trying again does not mend it.
+func misfit(err error) bool {
+	var refusal *client.Error
+	return errors.As(err, &refusal) && refusal.Reason == client.ErrUnreachable && !refusal.Temporary()
 }
 
 // faultError makes the refusal of one part of a call an error.

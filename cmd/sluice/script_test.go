@@ -63,11 +63,15 @@ var commands = map[string]func(*testscript.TestScript, bool, []string){
 }
 
 // startNode runs a node in this process until the test is over, and gives its address.
-func startNode(t *testing.T) string {
+func startNode(t *testing.T, change ...func(*server.Config)) string {
 	t.Helper()
-	node, err := server.New(server.Config{
+	cfg := server.Config{
 		NodeID: "n1", DataDir: t.TempDir(), Listen: "127.0.0.1:0", BootstrapExpect: 1, Version: "test", Logger: slog.New(slog.NewTextHandler(io.Discard, nil)),
-	})
+	}
+	for _, c := range change {
+		c(&cfg)
+	}
+	node, err := server.New(cfg)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -111,7 +111,7 @@ func (sh *shell) waitNormal(ctx context.Context, c *client.Client, at target) er
 		if ctx.Err() != nil {
 			return sh.watchOver(ctx, at, last, ctx.Err())
 		}
-		if err != nil && connectCode(err) != "unavailable" {
+		if err != nil && (connectCode(err) != "unavailable" || misfit(err)) {
 			return err
 		}
 		if err == nil {

@@ -130,7 +130,9 @@ func (e *Error) Unwrap() []error {
 }
 
 // Temporary says that the same call with the same ids is worth repeating: it was not done, or its outcome is unknown.
-func (e *Error) Temporary() bool { return !e.lasting && (e.Code == "unavailable" || e.Code == "unknown") }
+func (e *Error) Temporary() bool {
+	return !e.lasting && (e.Code == "unavailable" || e.Code == "unknown")
+}
 
 // unsettled says that no node has judged the call. A worker that has a session goes on then for as long as the lease
 // stands, also if the failure looks as if it would last: certificates are replaced.

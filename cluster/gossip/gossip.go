@@ -140,9 +140,22 @@ func Listen(cfg Config) (*Gossip, error) {
 		return nil, err
 	}
 	if g.list, err = memberlist.Create(conf); err != nil {
-		return nil, fmt.Errorf("gossip: listen on %s: %w", cfg.Bind, err)
+		return nil, fmt.Errorf("gossip: listen on %s: %w", cfg.Bind, cmp.Or(bindTrouble(cfg.Bind), err))
 	}
 	return g, nil
+}
+
+// bindTrouble is why an address cannot be bound, as the system says it: memberlist makes a text of it. Nil: it can.
+func bindTrouble(bind string) error {
+	l, err := net.Listen("tcp", bind)
+	if err != nil {
+		return err
+	}
+	u, err := net.ListenPacket("udp", bind)
+	if err == nil {
+		err = u.Close()
+	}
+	return cmp.Or(err, l.Close())
 }
 
 func (g *Gossip) memberlistConfig() (*memberlist.Config, error) {
@@ -228,15 +241,18 @@ func (g *Gossip) join(ctx context.Context) {
 		return
 	}
 	wait := g.cfg.JoinRetryMin
+	var alone loneliness
 	for {
-		if _, err := g.list.Join(g.cfg.Join); err != nil {
-			g.log.Debug("not every seed answers", "seeds", g.cfg.Join, "err", strings.ReplaceAll(err.Error(), "\n", " "))
-		}
+		reached, err := g.list.Join(g.cfg.Join)
 		pause := wait
 		if g.list.NumMembers() > 1 {
 			wait, pause = g.cfg.JoinRetryMin, g.cfg.Rejoin
+			alone = loneliness{}
 		} else {
 			wait = min(2*wait, g.cfg.JoinRetryMax)
+			if reached < len(g.cfg.Join) && alone.tell(time.Now()) {
+				g.tellAlone(err)
+			}
 		}
 		select {
 		case <-time.After(pause):
@@ -244,6 +260,42 @@ func (g *Gossip) join(ctx context.Context) {
 			return
 		}
 	}
+}
+
+const (
+	// aloneTries is how many tries to find another node come to nothing before that is said.
+	aloneTries = 6
+	// aloneEvery is how often it is said again.
+	aloneEvery = time.Minute
+)
+
+// loneliness counts the tries since another node was last known.
+type loneliness struct {
+	tries int
+	told  time.Time
+}
+
+// tell counts one more and says whether it is to be told of.
+func (l *loneliness) tell(now time.Time) bool {
+	l.tries++
+	if l.tries < aloneTries || now.Sub(l.told) < aloneEvery {
+		return false
+	}
+	l.told = now
+	return true
+}
+
+// tellAlone says that the seeds lead nowhere, and what may be wrong. A node of another cluster hangs up without a word:
+// only its own log says why.
+func (g *Gossip) tellAlone(err error) {
+	text, next := "", "is --join the --gossip address of another node, does that node run, and is the way there open for TCP and UDP?"
+	if err != nil {
+		text = strings.Join(strings.Fields(err.Error()), " ")
+	}
+	if strings.Contains(text, "EOF") || strings.Contains(text, "reset by peer") {
+		next = "a seed takes the connection and hangs up: it may belong to a cluster of another --cluster-name, or not be a --gossip address"
+	}
+	g.log.Warn("no other node has been found yet; trying on", "seeds", g.cfg.Join, "cluster", g.cfg.Cluster, "error", text, "next", next)
 }
 
 // Close stops without a good-bye.

@@ -2,8 +2,13 @@ package gossip
 
 import (
 	"context"
+	"errors"
 	"log/slog"
+	"net"
+	"strings"
+	"syscall"
 	"testing"
+	"time"
 
 	"go.uber.org/goleak"
 )
@@ -84,6 +89,77 @@ func TestAnotherClusterIsNotHeard(t *testing.T) {
 	}
 	if m := a.Members(); len(m) != 1 {
 		t.Fatalf("members: %+v", m)
+	}
+}
+
+// warnings passes on what is logged, and drops it when nobody takes it.
+type warnings chan string
+
+func (w warnings) Write(p []byte) (int, error) {
+	select {
+	case w <- string(p):
+	default:
+	}
+	return len(p), nil
+}
+
+func TestANodeThatFindsNobodyIsToldWhatMayBeWrong(t *testing.T) {
+	t.Parallel()
+	other, _, _ := node(t, "a", "x")
+	for name, c := range map[string]struct{ seed, words string }{
+		"another cluster": {other.Addr(), "another --cluster-name"},
+		"nobody there":    {"127.0.0.1:1", "does that node run"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			said := make(warnings, 100)
+			g, err := Listen(Config{
+				NodeID: "s", Cluster: "y", Bind: "127.0.0.1:0", Join: []string{c.seed}, Timings: Local, Meta: Meta{NodeID: "s"},
+				JoinRetryMin: time.Millisecond, JoinRetryMax: 10 * time.Millisecond,
+				Logger: slog.New(slog.NewTextHandler(said, &slog.HandlerOptions{Level: slog.LevelWarn})),
+			})
+			if err != nil {
+				t.Fatal(err)
+			}
+			ctx, cancel := context.WithCancel(t.Context())
+			done := make(chan error, 1)
+			go func() { done <- g.Run(ctx) }()
+			for line := range said {
+				if strings.Contains(line, "no other node has been found yet") {
+					if !strings.Contains(line, c.words) || !strings.Contains(line, "cluster=y") || !strings.Contains(line, c.seed) {
+						t.Errorf("want %q, got %s", c.words, line)
+					}
+					break
+				}
+			}
+			cancel()
+			if err := <-done; err != nil {
+				t.Error(err)
+			}
+		})
+	}
+}
+
+func TestAnAddressInUseIsTheSystemsError(t *testing.T) {
+	t.Parallel()
+	tcp, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = tcp.Close() })
+	udp, err := net.ListenPacket("udp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = udp.Close() })
+	for _, busy := range []string{tcp.Addr().String(), udp.LocalAddr().String()} {
+		g, err := Listen(Config{NodeID: "a", Bind: busy, Logger: slog.New(slog.DiscardHandler)})
+		if !errors.Is(err, syscall.EADDRINUSE) || !strings.Contains(err.Error(), busy) {
+			t.Errorf("got %v, want that %s is in use", err, busy)
+		}
+		if g != nil {
+			_ = g.Close()
+		}
 	}
 }
 

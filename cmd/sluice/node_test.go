@@ -131,6 +131,7 @@ func TestAPortInUseIsSaid(t *testing.T) {
 	words := `cannot listen on ` + busy + `: another process uses that port(?s:.*)next: stop it, or choose another`
 	refused(t, exitError, words, "server", "--node-id", "n1", "--data-dir", t.TempDir(), "--listen", busy, "--bootstrap-expect", "1")
 	refused(t, exitError, words, "dev", "--listen", busy)
+	refused(t, exitError, words, "server", "--node-id", "n1", "--data-dir", t.TempDir(), "--listen", "127.0.0.1:0", "--gossip", busy, "--bootstrap-expect", "1")
 }
 
 func TestADataFolderIsForOneNodeOfOneCluster(t *testing.T) {

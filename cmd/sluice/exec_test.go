@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bufio"
 	"context"
 	"errors"
 	"io"
@@ -85,5 +86,38 @@ func TestWhatARecoveryProgramSays(t *testing.T) {
 	}
 	if _, err := processedThrough([]byte("all of them")); err == nil {
 		t.Error("a text was taken for a number")
+	}
+}
+
+func TestAWorkerWhoseClusterIsGoneSaysThatNothingWasHandedBack(t *testing.T) {
+	t.Parallel()
+	node := start(t, "dev", "--listen", "127.0.0.1:0")
+	address := node.line(t, `^  nodes +(\S+)$`)
+	node.line(t, `^  stop`)
+	sh, _, stderr := testShell()
+	sh.in = strings.NewReader("name: gone")
+	if code := run(t.Context(), []string{"app", "apply", "-f", "-", "--addr", address}, sh); code != 0 {
+		t.Fatal(stderr.String())
+	}
+	sh, _, _ = testShell()
+	from, to := io.Pipe()
+	sh.err = to
+	ctx, stop := context.WithCancel(t.Context())
+	code := make(chan int, 1)
+	go func() {
+		code <- run(ctx, []string{"worker", "exec", "--app", "gone", "--addr", address, "--lease", "1s", "--", "true"}, sh)
+		to.Close()
+	}()
+	lines := bufio.NewScanner(from)
+	for lines.Scan() && !strings.Contains(lines.Text(), "worker: ready") {
+	}
+	node.end(t)
+	stop()
+	var rest strings.Builder
+	for lines.Scan() {
+		rest.WriteString(lines.Text() + "\n")
+	}
+	if got := <-code; got == 0 || !strings.Contains(rest.String(), "could not be handed back: they are recovered when its lease of 1s ends") {
+		t.Errorf("exit %d, said %s", got, rest.String())
 	}
 }

@@ -14,7 +14,11 @@ import (
 // link makes the client that a command talks through. That no node is there at all is said at once, and not after the
 // time that a restart or an election is given.
 func (sh *shell) link(ctx context.Context) (*client.Client, error) {
-	cfg := sh.clientConfig()
+	return sh.linkBy(ctx, sh.clientConfig())
+}
+
+// linkBy is link with a configuration of the command's own.
+func (sh *shell) linkBy(ctx context.Context, cfg client.Config) (*client.Client, error) {
 	c, err := client.New(cfg)
 	if err != nil {
 		wrong := usagef("%s", strings.TrimPrefix(err.Error(), "client: "))

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os/exec"
 	"strconv"
 	"strings"
 	"time"
@@ -36,7 +37,7 @@ func newWorkerExec(sh *shell) *cobra.Command {
 		Long: `Runs COMMAND once for each message, one instance's messages one after the other. The content is on its standard input;
 what it writes to standard output is the reply. Exit 0 completes the message, 75 asks for it again after --retry-after,
 anything else is a failure: it comes again after the application's backoff. Either counts as an attempt; after the last
-one the instance goes into recovery, or as the application says.
+one the instance goes into recovery, or as the application says. What fails is told on standard error.
 
 Variables: SLUICE_APPLICATION, SLUICE_INSTANCE, SLUICE_MESSAGE_ID, SLUICE_TYPE, SLUICE_TRANSACTION, SLUICE_SEQ,
 SLUICE_EPOCH, SLUICE_LANE, SLUICE_ATTEMPT, SLUICE_DEFERRED, SLUICE_IN_DOUBT, SLUICE_CONTENT_TYPE, and SLUICE_HEADER_NAME
@@ -96,12 +97,17 @@ func (e *execution) check() error {
 
 // execWorker runs a worker until ctx ends; then it hands its instances back.
 func (sh *shell) execWorker(ctx context.Context, e execution, argv []string) error {
-	c, err := sh.link(ctx)
+	if _, err := exec.LookPath(argv[0]); err != nil {
+		return hint(fmt.Errorf("there is no command %s to run: %w", argv[0], errors.Unwrap(err)), "give the path of an executable file, as in ./handle.sh, or the name of a command in PATH")
+	}
+	dialing := sh.clientConfig()
+	dialing.Retry.Total = min(dialing.Retry.Total, e.lease) // after the lease there is nothing left to hand back
+	c, err := sh.linkBy(ctx, dialing)
 	if err != nil {
 		return err
 	}
 	defer c.Close()
-	x := &executor{execution: e, handler: sh.program(argv...)}
+	x := &executor{execution: e, handler: sh.program(argv...), say: sh.say}
 	cfg := client.WorkerConfig{
 		Application: e.app, Name: e.name, TTL: e.lease, Capacity: max(64, 2*e.concurrency), Concurrency: e.concurrency,
 		Handler: x.handle, OnRecoveryMessage: x.handle, Logger: sh.logger(), OnEvent: sh.tellEvent,
@@ -117,10 +123,12 @@ func (sh *shell) execWorker(ctx context.Context, e execution, argv []string) err
 	if err != nil {
 		return err
 	}
-	if err := w.Run(ctx); err != nil && ctx.Err() == nil {
-		return err
+	err = w.Run(ctx)
+	if err != nil && ctx.Err() != nil {
+		return hint(fmt.Errorf("the worker stopped and its instances could not be handed back: they are recovered when its lease of %v ends: %w", e.lease, err),
+			"see what they wait for: sluice instance list --app %s --mode recovery", e.app)
 	}
-	return nil
+	return err
 }
 
 // tellEvent says on standard error what the worker's people should know.
@@ -143,6 +151,7 @@ func (sh *shell) program(argv ...string) *program {
 type executor struct {
 	execution
 	handler, reconciler *program
+	say                 func(format string, args ...any)
 }
 
 // limited gives a program its time.
@@ -153,7 +162,16 @@ func (x *executor) limited(ctx context.Context) (context.Context, context.Cancel
 	return context.WithTimeoutCause(ctx, x.limit, fmt.Errorf("it ran longer than %v", x.limit))
 }
 
+// handle handles a message by a program, and says on standard error what fails.
 func (x *executor) handle(ctx context.Context, d *client.Delivery) error {
+	err := x.try(ctx, d)
+	if err != nil {
+		x.say("worker: %s seq %d, attempt %d failed: %s", d.Instance, d.Seq, d.Attempt, oneLine(err.Error()))
+	}
+	return err
+}
+
+func (x *executor) try(ctx context.Context, d *client.Delivery) error {
 	ctx, cancel := x.limited(ctx)
 	defer cancel()
 	result, err := x.handler.run(ctx, messageVariables(d), d.Message.Data)

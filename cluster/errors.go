@@ -8,6 +8,8 @@ import (
 	"github.com/hashicorp/raft"
 
 	"sluice/api/reason"
+	"sluice/cluster/raftlog"
+	"sluice/queue"
 	"sluice/transport"
 )
 
@@ -53,6 +55,21 @@ func readRefusal(err error) error {
 		return reason.NoLeader.Errorf("the leader did not answer in time: %v", err)
 	}
 	return reason.NoLeader.Errorf("the leader was not reached: %v", err)
+}
+
+// Damaged tells whether an error of a node, from New or Run, says that files in its data folder are not as they were
+// written. The node cannot go on with that folder.
+func Damaged(err error) bool {
+	return errors.Is(err, queue.ErrCorrupt) || errors.Is(err, raftlog.ErrCorrupt) || errors.Is(err, raftlog.ErrDamaged)
+}
+
+// alsoFailed adds what failed afterwards to why something failed, unless it is the same again: a store that has failed
+// tells of it once more when it is closed.
+func alsoFailed(first, then error) error {
+	if then == nil || strings.Contains(first.Error(), then.Error()) {
+		return first
+	}
+	return errors.Join(first, then)
 }
 
 // notDone tells whether a call was refused because there was no leader, so that it may be tried again.

@@ -106,7 +106,7 @@ func (g *group) open(dir string) (*state, error) {
 	guarded := guard(store)
 	machine, err := fsm.Open(guarded, fsm.Options{CacheInstances: g.cfg.CacheInstances})
 	if err != nil {
-		return nil, fmt.Errorf("cluster: open state %s: %w", dir, errors.Join(err, guarded.Close()))
+		return nil, fmt.Errorf("cluster: open state %s: %w", dir, alsoFailed(err, guarded.Close()))
 	}
 	return &state{store: guarded, machine: machine}, nil
 }

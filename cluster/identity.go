@@ -104,7 +104,7 @@ func (f *folder) take(nodeID, cluster string) error {
 	data, err := os.ReadFile(path)
 	if errors.Is(err, fs.ErrNotExist) {
 		if _, err := os.Stat(filepath.Join(f.dir, "groups")); err == nil {
-			return fmt.Errorf("cluster: %s holds data, but no node.json that says whose: restore the file, or give the node an empty folder", f.dir)
+			return fmt.Errorf("cluster: %s holds data, but no node.json that says whose: restore the file, or give the node an empty folder and a new node id", f.dir)
 		}
 		return f.update(func(i *Identity) error {
 			*i = Identity{Format: identityFormat, NodeID: nodeID, Cluster: cluster}
@@ -116,7 +116,7 @@ func (f *folder) take(nodeID, cluster string) error {
 	}
 	var i Identity
 	if err := json.Unmarshal(data, &i); err != nil {
-		return fmt.Errorf("cluster: %s cannot be read (%w): restore it, or give the node an empty folder", path, err)
+		return fmt.Errorf("cluster: %s cannot be read (%w): restore it, or give the node an empty folder and a new node id", path, err)
 	}
 	switch {
 	case i.Format != identityFormat:

@@ -134,7 +134,7 @@ func newNode(cfg Config, p parts) (*Node, error) {
 	n.proposer, n.reader, n.methods = newProposer(n), newReader(n), n.peerMethods()
 	librarySink()
 	if err := n.open(); err != nil {
-		return nil, errors.Join(err, n.giveUp())
+		return nil, alsoFailed(err, n.giveUp())
 	}
 	return n, nil
 }
@@ -299,7 +299,7 @@ func (n *Node) stop(awaited, gossiping <-chan struct{}) error {
 	defer timer.Stop()
 	select {
 	case err := <-closed:
-		return errors.Join(cause, err)
+		return alsoFailed(cause, err)
 	case <-n.parked:
 		return cause
 	case <-timer.C: // a disk that hangs must not keep the process from ending

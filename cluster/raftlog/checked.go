@@ -16,6 +16,8 @@ import (
 var (
 	// ErrCorrupt is an entry that is not as it was written.
 	ErrCorrupt = errors.New("raftlog: corrupt entry")
+	// ErrDamaged is a file that cannot be opened, because it is not as it was written.
+	ErrDamaged = errors.New("raftlog: damaged file")
 	// ErrStuck is an append that took longer than the deadline.
 	ErrStuck = errors.New("raftlog: the disk hangs")
 	// ErrFailed is what a store answers after an append failed: what a disk says after a failed fsync is not to be

@@ -18,6 +18,7 @@ import (
 	wal "github.com/hashicorp/raft-wal"
 	"github.com/hashicorp/raft-wal/metadb"
 	"go.etcd.io/bbolt"
+	boltErrors "go.etcd.io/bbolt/errors"
 
 	"sluice/internal/obs"
 )
@@ -95,11 +96,11 @@ func Open(dir string, cfg Config) (*Store, error) {
 	}
 	stable, err := openBolt(filepath.Join(dir, stableFile))
 	if err != nil {
-		return nil, fmt.Errorf("raftlog: open %s: %w", filepath.Join(dir, stableFile), err)
+		return nil, openError(filepath.Join(dir, stableFile), err)
 	}
 	log, err := openLog(dir, cfg)
 	if err != nil {
-		return nil, errors.Join(fmt.Errorf("raftlog: open the %s log in %s: %w", cfg.Backend, dir, err), stable.Close())
+		return nil, errors.Join(openError(logPath(dir, cfg.Backend), err), stable.Close())
 	}
 	if !marked {
 		if err := mark(dir, cfg.Backend); err != nil {
@@ -107,6 +108,25 @@ func Open(dir string, cfg Config) (*Store, error) {
 		}
 	}
 	return &Store{checked: check(log, dir, cfg), StableStore: stable, closers: []io.Closer{log, stable}}, nil
+}
+
+// openError names the file or folder and tells damage from trouble that passes. The libraries' words for damage
+// mislead: a file full of noise has "another version" to them.
+func openError(path string, err error) error {
+	for _, damage := range []error{boltErrors.ErrInvalid, boltErrors.ErrVersionMismatch, boltErrors.ErrChecksum, wal.ErrCorrupt} {
+		if errors.Is(err, damage) {
+			return fmt.Errorf("%w: %s: %w", ErrDamaged, path, err)
+		}
+	}
+	return fmt.Errorf("raftlog: open %s: %w", path, err)
+}
+
+// logPath is where a backend keeps its entries.
+func logPath(dir string, b Backend) string {
+	if b == Bolt {
+		return filepath.Join(dir, logFile)
+	}
+	return filepath.Join(dir, walDir)
 }
 
 // ErrMissing is a store of which a part is gone: what was acknowledged may have gone with it.
@@ -172,10 +192,10 @@ type backend interface {
 }
 
 func openLog(dir string, cfg Config) (backend, error) {
+	path := logPath(dir, cfg.Backend)
 	if cfg.Backend == Bolt {
-		return openBolt(filepath.Join(dir, logFile))
+		return openBolt(path)
 	}
-	path := filepath.Join(dir, walDir)
 	if err := os.MkdirAll(path, 0o700); err != nil {
 		return nil, err
 	}

@@ -289,3 +289,31 @@ func BenchmarkAppend(b *testing.B) {
 		}
 	}
 }
+
+func TestADamagedFileIsNamed(t *testing.T) {
+	t.Parallel()
+	noise := bytes.Repeat([]byte{0xa5}, 16<<10)
+	for name, b := range map[string]Backend{"stable.db": WAL, "wal": WAL, "log.db": Bolt} {
+		dir := t.TempDir()
+		s := open(t, dir, b)
+		fill(t, s, 1, 40)
+		if err := s.Close(); err != nil {
+			t.Fatal(err)
+		}
+		file := filepath.Join(dir, name)
+		if name == "wal" {
+			file = filepath.Join(file, "wal-meta.db")
+		}
+		f, err := os.OpenFile(file, os.O_WRONLY, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err = f.WriteAt(noise, 0); err != nil || f.Close() != nil {
+			t.Fatal(err)
+		}
+		_, err = Open(dir, Config{Backend: b, Logger: slog.New(slog.DiscardHandler)})
+		if !errors.Is(err, ErrDamaged) || !strings.Contains(err.Error(), filepath.Join(dir, name)) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}

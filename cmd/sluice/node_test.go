@@ -148,6 +148,48 @@ func TestADataFolderIsForOneNodeOfOneCluster(t *testing.T) {
 	serveUntil(t, node("n1", "sluice"))() // and the right one still starts
 }
 
+// TestADamagedFolderIsSaidOnceWithWhatToDo spoils one file of a folder after the other.
+func TestADamagedFolderIsSaidOnceWithWhatToDo(t *testing.T) {
+	t.Parallel()
+	for _, pattern := range []string{"groups/0001/state/*.sst", "groups/0001/raft/stable.db", "groups/0001/raft/wal/wal-meta.db"} {
+		dir := t.TempDir()
+		dev := start(t, "dev", "--listen", "127.0.0.1:0", "--data-dir", dir)
+		dev.line(t, `^  stop`)
+		dev.end(t)
+		dir = filepath.Join(dir, "dev1")
+		args := []string{"server", "--node-id", "dev1", "--cluster-name", "dev", "--data-dir", dir, "--listen", "127.0.0.1:0"}
+		files, err := filepath.Glob(filepath.Join(dir, pattern))
+		if err != nil || len(files) == 0 {
+			t.Fatalf("%s: no file, %v", pattern, err)
+		}
+		for _, name := range files {
+			f, err := os.OpenFile(name, os.O_WRONLY, 0)
+			if err != nil {
+				t.Fatal(err)
+			}
+			info, err := f.Stat()
+			if err != nil {
+				t.Fatal(err)
+			}
+			if _, err := f.WriteAt(bytes.Repeat([]byte{0xa5}, int(info.Size()/2)), 0); err != nil || f.Close() != nil {
+				t.Fatal(err)
+			}
+		}
+		sh, _, stderr := testShell()
+		if code := run(t.Context(), args, sh); code != exitError {
+			t.Errorf("%s: exit %d", pattern, code)
+		}
+		for line := range strings.Lines(stderr.String()) {
+			if strings.HasPrefix(line, "sluice: ") && (strings.Count(line, "corrupt data") > 1 || !strings.Contains(line, filepath.Base(filepath.Dir(files[0])))) {
+				t.Errorf("%s: %s", pattern, line)
+			}
+		}
+		if !strings.Contains(stderr.String(), "next: keep "+dir+" aside") || !strings.Contains(stderr.String(), "under a new id") {
+			t.Errorf("%s: no next step:\n%s", pattern, stderr.String())
+		}
+	}
+}
+
 // serveUntil runs a server in this process until stop, which fails the test if it did not end in good order.
 func serveUntil(t *testing.T, args []string) (stop func()) {
 	t.Helper()

@@ -12,6 +12,7 @@ import (
 	"github.com/knadh/koanf/v2"
 	"github.com/spf13/cobra"
 
+	"sluice/cluster"
 	"sluice/internal/obs"
 	"sluice/server"
 )
@@ -91,7 +92,16 @@ func serve(ctx context.Context, cfg server.Config) error {
 	if err != nil {
 		return startTrouble(cfg, err)
 	}
-	return node.Run(ctx)
+	return damageTrouble(cfg, node.Run(ctx))
+}
+
+// damageTrouble says what to do about a data folder that is not as it was written. The same id must not come back on an
+// empty folder: the node would have forgotten what it has promised.
+func damageTrouble(cfg server.Config, err error) error {
+	if !cluster.Damaged(err) {
+		return err
+	}
+	return hint(err, "keep %s aside for examination; start the node with an empty folder under a new id (--data-dir, --node-id, --join) and let it join; then: sluice cluster remove %s --yes", cfg.DataDir, cfg.NodeID)
 }
 
 // startTrouble says what to do when a node cannot start.
@@ -106,7 +116,7 @@ func startTrouble(cfg server.Config, err error) error {
 	case errors.Is(err, syscall.ENOSPC):
 		return hint(err, "free space where --data-dir %s lies; a fresh folder needs about 70 MB", cfg.DataDir)
 	}
-	return addressTrouble(cfg, err)
+	return damageTrouble(cfg, addressTrouble(cfg, err))
 }
 
 // addressTrouble names the flags that an address asks for.

@@ -96,9 +96,19 @@ type greetedConn struct {
 func (c *greetedConn) Read(p []byte) (int, error) {
 	c.once.Do(func() { c.err = c.check() })
 	if c.err != nil {
-		return 0, c.err
+		return 0, ended(c.err)
 	}
-	return c.Conn.Read(p)
+	n, err := c.Conn.Read(p)
+	return n, ended(err)
+}
+
+// ended makes the end that this side gave a stream, as when the node stops, an end like any other. Raft would take it
+// for a message that it cannot read.
+func ended(err error) error {
+	if errors.Is(err, net.ErrClosed) {
+		return io.EOF
+	}
+	return err
 }
 
 func (c *greetedConn) check() error {

@@ -19,7 +19,7 @@ const (
 
 // startRaft starts raft over the node's stores and streams.
 func (n *Node) startRaft() error {
-	logger := obs.Hclog(n.logger(), "raft")
+	logger := obs.Hclog(obs.Lower(n.logger(), n.raftLevel), "raft")
 	layer := &streamLayer{Listener: n.cfg.Transport.RaftListener(uint32(firstGroup)), node: n, group: uint32(firstGroup)}
 	carrier := raft.NewNetworkTransportWithConfig(&raft.NetworkTransportConfig{
 		Stream: layer, MaxPool: raftPool, Timeout: raftTimeout, Logger: logger, ServerAddressProvider: n,
@@ -185,11 +185,15 @@ func (n *Node) onGossip(e gossip.Event) {
 	case gossip.Joined, gossip.Updated:
 		n.seen[id], n.health[id] = e.Member, "alive"
 	case gossip.Left:
-		n.unseen(e.Member, "left")
+		n.unseen(e.Member, left)
+		n.log.Info("a node said good-bye", "peer", id)
 	case gossip.Failed:
 		n.unseen(e.Member, "dead")
 	}
 }
+
+// left is the health of a node that said good-bye.
+const left = "left"
 
 func (n *Node) unseen(m gossip.Member, health string) {
 	m.Alive = false

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"net"
 	"time"
 )
@@ -184,7 +185,11 @@ func (t *Transport) welcomeNode(tracked *trackedConn, conn net.Conn, k kind, sta
 
 // refuse answers a hello with why not.
 func (t *Transport) refuse(conn net.Conn, h hello, why byte) error {
-	t.log.Warn("a node's connection was refused", "node", h.nodeID, "from", conn.RemoteAddr().String(), "error", refusals[why])
+	level := slog.LevelWarn
+	if why == refusedGroup { // as at the start and the end of a node; the other side tells of it if it goes on
+		level = slog.LevelDebug
+	}
+	t.log.Log(context.Background(), level, "a node's connection was refused", "node", h.nodeID, "from", conn.RemoteAddr().String(), "error", refusals[why])
 	_, err := conn.Write([]byte{why})
 	return errors.Join(refusals[why], err)
 }

@@ -119,6 +119,8 @@ type Gossip struct {
 	log  *slog.Logger
 	list *memberlist.Memberlist
 	meta atomic.Pointer[[]byte]
+	// leaving is set before the good-bye.
+	leaving atomic.Bool
 	// bell is rung when pending holds something.
 	bell chan struct{}
 	// mu guards pending, the events that memberlist told of and OnEvent has not seen, and table, who is alive. They
@@ -175,8 +177,20 @@ func (g *Gossip) memberlistConfig() (*memberlist.Config, error) {
 	}
 	conf.Name, conf.Label = g.cfg.NodeID, g.cfg.Cluster
 	conf.Delegate, conf.Events = (*delegate)(g), (*events)(g)
-	conf.Logger = log.New(obs.LineWriter(g.log, "memberlist"), "", 0)
+	conf.Logger = log.New(obs.LineWriter(obs.Lower(g.cfg.Logger, g.level), "memberlist"), "", 0)
 	return conf, nil
+}
+
+// level is the level of a line of memberlist. What its sockets say while they are closed is no news, nor is it that a
+// node which comes back is still taken for dead at first.
+func (g *Gossip) level(r slog.Record) slog.Level {
+	switch {
+	case g.leaving.Load():
+		return slog.LevelDebug
+	case strings.HasPrefix(r.Message, "Refuting a dead message"):
+		return slog.LevelInfo
+	}
+	return r.Level
 }
 
 func address(what, s string) (host string, port int, err error) {
@@ -216,6 +230,7 @@ func (g *Gossip) Run(ctx context.Context) error {
 				g.cfg.OnEvent(e)
 			}
 		case <-ctx.Done():
+			g.leaving.Store(true)
 			<-joined
 			return g.leave()
 		}
@@ -299,7 +314,10 @@ func (g *Gossip) tellAlone(err error) {
 }
 
 // Close stops without a good-bye.
-func (g *Gossip) Close() error { return g.list.Shutdown() }
+func (g *Gossip) Close() error {
+	g.leaving.Store(true)
+	return g.list.Shutdown()
+}
 
 // Addr is the HOST:PORT that others are told.
 func (g *Gossip) Addr() string { return g.list.LocalNode().Address() }

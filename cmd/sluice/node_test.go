@@ -97,6 +97,9 @@ func TestDevSaysWhereItIsAndCleansUp(t *testing.T) {
 				t.Error(err)
 			}
 			dev.end(t)
+			if noise := regexp.MustCompile(`failed to decode|use of closed|transport shutdown|does not serve this raft group|aborting election|starting election`).FindString(dev.err.String()); noise != "" {
+				t.Errorf("a start and a stop in good order are told as trouble (%s):\n%s", noise, dev.err.String())
+			}
 			if _, err := os.Stat(dir); !os.IsNotExist(err) {
 				t.Errorf("the temporary folder is still there: %v", err)
 			}

@@ -31,14 +31,14 @@ type settings struct {
 	repeat             int
 	seconds, warm      time.Duration
 	instances, payload int
-	deferred           int
+	deferred, held     int
 	backlogs           []backlog
 	// declaration is that of the applications under load, but for their names.
 	declaration client.Application
 }
 
 // parts are what can be measured.
-var parts = []string{"send", "job", "bare", "figures", "drain", "isolation"}
+var parts = []string{"send", "job", "bare", "figures", "drain", "isolation", "recovery"}
 
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
@@ -81,6 +81,7 @@ func parse(args []string) (*settings, error) {
 	flags.IntVar(&s.payload, "payload", 256, "bytes of a message's data")
 	flags.IntVar(&s.deferred, "deferred", 1_000_000, "messages to defer for the figures")
 	drain := flags.String("drain", "1x1000,1x10000,1x100000,1x1000000,1000x1000", "what to hold and drain, INSTANCESxMESSAGES each")
+	flags.IntVar(&s.held, "held", 1_000_000, "instances of the application that enters recovery as a whole")
 	if err := flags.Parse(args); err != nil {
 		return nil, err
 	}
@@ -102,8 +103,8 @@ func parse(args []string) (*settings, error) {
 		}
 		s.senders = append(s.senders, n)
 	}
-	if s.repeat < 1 || s.seconds <= 0 || s.instances < 1 || s.payload < slotBytes || s.deferred < 1 {
-		return nil, fmt.Errorf("-repeat, -seconds, -instances and -deferred must be above zero, -payload at least %d", slotBytes)
+	if s.repeat < 1 || s.seconds <= 0 || s.instances < 1 || s.payload < slotBytes || s.deferred < 1 || s.held < 1 {
+		return nil, fmt.Errorf("-repeat, -seconds, -instances, -deferred and -held must be above zero, -payload at least %d", slotBytes)
 	}
 	return s, nil
 }
@@ -157,7 +158,7 @@ func (s *settings) measure(ctx context.Context, private bool) error {
 	for _, part := range []struct {
 		name    string
 		measure func(context.Context) error
-	}{{"figures", s.figures}, {"drain", s.drains}, {"isolation", s.isolation}} {
+	}{{"figures", s.figures}, {"drain", s.drains}, {"isolation", s.isolation}, {"recovery", s.recovery}} {
 		if !s.wants(part.name) {
 			continue
 		}

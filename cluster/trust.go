@@ -46,7 +46,7 @@ func (n *Node) whole() error {
 }
 
 func lost(what string) error {
-	return fmt.Errorf("%w: %s: put the folder aside, start the node with an empty one under a new node id, and remove the old id from the cluster", ErrLost, what)
+	return fmt.Errorf("%w: %s", ErrLost, what)
 }
 
 // establish notes that raft has written in this folder, once it has.

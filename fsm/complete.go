@@ -131,8 +131,11 @@ func (t *txn) turnBack(i *instance, r *sluicev1.CompleteRecoveryRequest) error {
 	return t.queueUp(i)
 }
 
-func cutCause(s string) string {
-	const most = 512
+// cutCause bounds a cause that is made of other texts.
+func cutCause(s string) string { return cutText(s, 512) }
+
+// cutText cuts a text to so many bytes, between two characters, and marks the cut.
+func cutText(s string, most int) string {
 	if len(s) <= most {
 		return s
 	}

@@ -1,7 +1,7 @@
 package fsm
 
 import (
-	"errors"
+	"google.golang.org/protobuf/proto"
 
 	logv1 "sluice/api/log/v1"
 	sluicev1 "sluice/api/sluice/v1"
@@ -41,7 +41,7 @@ func (t *txn) end(i *instance, m *logv1.MessageRecord, e ending) error {
 	}
 	s := settled(m, e, failure, t.now)
 	if e.kind == deadLettered {
-		if err := t.bury(i, m, s); err != nil {
+		if err := t.bury(i, m, s, t.attemptsOf(i, e, failure)); err != nil {
 			return err
 		}
 	}
@@ -130,14 +130,8 @@ func (t *txn) countDeferred(a *application, messages int, bytes uint64) {
 
 // takeFailure takes what is on record of a message's failures off the record; nil when there is nothing.
 func (t *txn) takeFailure(i *instance, m *logv1.MessageRecord) (*logv1.FailureRecord, error) {
-	if i.rec.Failures == 0 {
-		return nil, nil
-	}
-	f, err := queue.Failure(t, i.rec.Uid, m.Lane, m.Seq)
-	if errors.Is(err, queue.ErrNotFound) {
-		return nil, nil
-	}
-	if err != nil {
+	f, err := failureOf(t, i.rec, m)
+	if err != nil || f == nil {
 		return nil, err
 	}
 	i.rec.Failures--
@@ -150,9 +144,18 @@ func (t *txn) dropFailureOfRecovery(i *instance) error {
 	return err
 }
 
-// bury keeps a dead letter.
-func (t *txn) bury(i *instance, m *logv1.MessageRecord, s *logv1.SettledRecord) error {
-	m.DeadLetter, m.Attempts, m.DeadIndex = s.DeadLetter, s.Attempts, t.index
+// attemptsOf is the history of a dead letter: the failed attempts on record, and the one that the worker rejected.
+func (t *txn) attemptsOf(i *instance, e ending, f *logv1.FailureRecord) []*sluicev1.Attempt {
+	if e.by == nil || e.by.Outcome != sluicev1.Outcome_OUTCOME_REJECTED {
+		return f.GetHistory()
+	}
+	return withAttempt(f.GetHistory(), t.attemptOf(i, e.attempt, e.by.ErrorText))
+}
+
+// bury keeps a dead letter, with its last attempts. What is remembered of the message beyond that goes without them.
+func (t *txn) bury(i *instance, m *logv1.MessageRecord, s *logv1.SettledRecord, attempts []*sluicev1.Attempt) error {
+	m.DeadLetter, m.Attempts, m.DeadIndex = proto.CloneOf(s.DeadLetter), s.Attempts, t.index
+	m.DeadLetter.Attempts = attempts
 	if err := queue.PutDeadLetter(t, i.rec.Uid, m); err != nil {
 		return err
 	}

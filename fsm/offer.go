@@ -138,15 +138,11 @@ func (o *offering) announce() error {
 		if d.doubt == 0 {
 			continue
 		}
-		err := queue.Messages(o.r, rec.Uid, d.lane, o.i.lane(d.lane).Front, func(m *logv1.MessageRecord) bool {
-			if m.Seq <= d.doubt {
-				work.InDoubt = append(work.InDoubt, inDoubt(m, &room))
-			}
-			return m.Seq < d.doubt
-		})
+		doubts, err := o.doubts(d.lane, d.doubt, &room)
 		if err != nil {
 			return err
 		}
+		work.InDoubt = append(work.InDoubt, doubts...)
 	}
 	o.Deliveries = append(o.Deliveries, &sluicev1.Delivery{
 		Application: rec.Application, Instance: rec.Key, Epoch: rec.Epoch, Kind: sluicev1.DeliveryKind_DELIVERY_RECOVERY, Lane: recoveryLane, Attempt: attempt, Recovery: work,
@@ -154,6 +150,23 @@ func (o *offering) announce() error {
 	o.Given = Given{epoch: rec.Epoch, announced: attempt}
 	o.RecoveryTaken, o.fresh = true, true
 	return nil
+}
+
+// doubts lists the messages of a lane that are in doubt, with the attempts that failed.
+func (o *offering) doubts(l sluicev1.Lane, last uint64, room *int) (out []*sluicev1.InDoubt, err error) {
+	var inner error
+	err = queue.Messages(o.r, o.i.rec.Uid, l, o.i.lane(l).Front, func(m *logv1.MessageRecord) bool {
+		if m.Seq > last {
+			return false
+		}
+		var f *logv1.FailureRecord
+		f, inner = failureOf(o.r, o.i.rec, m)
+		d := inDoubt(m, room)
+		d.Attempts = f.GetHistory()
+		out = append(out, d)
+		return m.Seq < last && inner == nil
+	})
+	return out, errors.Join(err, inner)
 }
 
 // messages offers what is out in the lane that the mode offers, beyond what was given. A head that is at another

@@ -95,7 +95,7 @@ func (t *txn) arrive(o *logv1.OutgoingRecord) error {
 	m := &logv1.MessageRecord{Message: o.Message, Seq: i.rec.OutgoingSeq, Lane: outgoingLane, TimeMs: t.now, Index: t.index}
 	text := fmt.Sprintf("[%s] %s", f.Reason, f.Message)
 	dead := &sluicev1.DeadLetter{Reason: "REFUSED_AT_TARGET: " + f.Reason, FirstError: text, LastError: text}
-	if err := t.bury(i, m, &logv1.SettledRecord{DeadLetter: dead}); err != nil {
+	if err := t.bury(i, m, &logv1.SettledRecord{DeadLetter: dead}, nil); err != nil {
 		return err
 	}
 	return t.deadLetterEvent(i, m, dead)

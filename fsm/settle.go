@@ -286,22 +286,6 @@ func (t *txn) failed(w *settlement, m *logv1.MessageRecord, e ending) error {
 	return t.attemptEnded(w.i, m, e, wait, w.ErrorText)
 }
 
-// recordFailure puts a failed attempt of the head of a lane on record.
-func (t *txn) recordFailure(i *instance, m *logv1.MessageRecord, attempt uint32, text string, digest []byte) error {
-	f, err := queue.Failure(t, i.rec.Uid, m.Lane, m.Seq)
-	if errors.Is(err, queue.ErrNotFound) {
-		f, err = &logv1.FailureRecord{FirstError: text}, nil
-		i.rec.Failures++
-	}
-	if err != nil {
-		return err
-	}
-	f.Attempts++
-	f.LastError, f.Epoch, f.Attempt, f.Digest = text, i.rec.Epoch, attempt, digest
-	t.change(i)
-	return queue.PutFailure(t, i.rec.Uid, m.Lane, m.Seq, f)
-}
-
 // attemptEnded draws the consequence of an attempt that ended without settlement: again after a backoff, or, at the
 // last attempt, what the application's policy says. A recovery message that keeps failing is dead-lettered.
 func (t *txn) attemptEnded(i *instance, m *logv1.MessageRecord, e ending, wait int64, text string) error {

@@ -105,14 +105,7 @@ func (o *lookout) doubtful(m *logv1.MessageRecord) bool {
 }
 
 func (o *lookout) failure(m *logv1.MessageRecord) (*logv1.FailureRecord, error) {
-	if o.i.rec.Failures == 0 {
-		return nil, nil
-	}
-	f, err := queue.Failure(o.r, o.i.rec.Uid, m.Lane, m.Seq)
-	if errors.Is(err, queue.ErrNotFound) {
-		return nil, nil
-	}
-	return f, err
+	return failureOf(o.r, o.i.rec, m)
 }
 
 // Messages lists the unsettled messages of an instance, or its dead letters: lane by lane, in order.
@@ -218,10 +211,12 @@ func (o *lookout) listed(m *logv1.MessageRecord, dead bool) (*sluicev1.ListedMes
 		return &sluicev1.ListedMessage{
 			Message: m.Message, Seq: m.Seq, Lane: m.Lane, Status: sluicev1.Status_MESSAGE_STATUS_SETTLED,
 			Attempts: m.Attempts, LastError: m.DeadLetter.GetLastError(), DeadLetter: m.DeadLetter,
+			AttemptHistory: m.DeadLetter.GetAttempts(), Time: timestamp(m.TimeMs),
 		}, nil
 	}
 	f, err := o.failure(m)
 	return &sluicev1.ListedMessage{
 		Message: m.Message, Seq: m.Seq, Lane: m.Lane, Status: o.status(m), InDoubt: o.doubtful(m), Attempts: f.GetAttempts(), LastError: f.GetLastError(),
+		AttemptHistory: f.GetHistory(), Time: timestamp(m.TimeMs),
 	}, err
 }

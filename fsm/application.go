@@ -43,8 +43,9 @@ type application struct {
 	version     uint64
 	generations []*logv1.Generation
 	counts      counts
-	memory      []int64 // ends of its memory buckets, ascending
-	heldDueMS   int64   // when its recovery as a whole is told of as held too long; 0: not
+	memory      []int64                 // ends of its memory buckets, ascending
+	heldDueMS   int64                   // when its recovery as a whole is told of as held too long; 0: not
+	failures    []*logv1.FailurePattern // alike, of late; the one last seen is the last
 	settings    settings
 	patterns    []*pattern
 	seen        *atomic.Pointer[application] // what readers see
@@ -55,7 +56,7 @@ type application struct {
 func loadApplication(rec *logv1.ApplicationRecord) *application {
 	c := rec.Counts
 	a := &application{
-		uid: rec.Uid, version: rec.Version, generations: rec.Generations, memory: rec.Memory, heldDueMS: rec.HeldDueMs, seen: &atomic.Pointer[application]{}, waiting: &low{},
+		uid: rec.Uid, version: rec.Version, generations: rec.Generations, memory: rec.Memory, heldDueMS: rec.HeldDueMs, failures: rec.Failures, seen: &atomic.Pointer[application]{}, waiting: &low{},
 		counts: counts{c.GetNormal(), c.GetRecovery(), c.GetDraining(), c.GetDeferredMessages(), c.GetDeferredBytes()},
 	}
 	a.declare(rec.Spec)
@@ -81,7 +82,7 @@ func (a *application) modeCounts() *sluicev1.ModeCounts {
 }
 
 func (a *application) record() *logv1.ApplicationRecord {
-	return &logv1.ApplicationRecord{Uid: a.uid, Spec: a.spec, Version: a.version, Generations: a.generations, Counts: a.modeCounts(), Memory: a.memory, HeldDueMs: a.heldDueMS}
+	return &logv1.ApplicationRecord{Uid: a.uid, Spec: a.spec, Version: a.version, Generations: a.generations, Counts: a.modeCounts(), Memory: a.memory, HeldDueMs: a.heldDueMS, Failures: a.failures}
 }
 
 // generation is the position of the last application-wide entry into recovery; 0: none.
@@ -95,7 +96,7 @@ func (a *application) generation() uint64 {
 // answer is the application as the public contract shows it.
 func (a *application) answer() *sluicev1.Application {
 	out := proto.Clone(a.spec).(*sluicev1.Application)
-	out.Version, out.RecoveryGeneration, out.Counts = a.version, a.generation(), a.modeCounts()
+	out.Version, out.RecoveryGeneration, out.Counts, out.Recovery = a.version, a.generation(), a.modeCounts(), a.recovery()
 	return out
 }
 
@@ -110,6 +111,9 @@ type settings struct {
 	history                    uint32
 	freeze                     bool
 	heldAfter                  int64 // ms; 0: never
+
+	outageInstances uint32
+	outageWindow    int64 // ms
 }
 
 func orDefault[V any](v *V, def V) V {
@@ -128,7 +132,7 @@ func millis(d *durationpb.Duration, def time.Duration) int64 {
 
 // resolve fills in the defaults of the public contract.
 func resolve(spec *sluicev1.Application) settings {
-	l, d, r := spec.Limits, spec.Delivery, spec.Retention
+	l, d, r, sup := spec.Limits, spec.Delivery, spec.Retention, spec.Supervision
 	if l == nil {
 		l = &sluicev1.Limits{}
 	}
@@ -137,6 +141,9 @@ func resolve(spec *sluicev1.Application) settings {
 	}
 	if r == nil {
 		r = &sluicev1.Retention{}
+	}
+	if sup == nil {
+		sup = &sluicev1.Supervision{}
 	}
 	return settings{
 		messageBytes: orDefault(l.MaxMessageBytes, 1<<20), inboxMessages: orDefault(l.MaxInboxMessages, 100_000), inboxBytes: orDefault(l.MaxInboxBytes, 256<<20),
@@ -147,6 +154,7 @@ func resolve(spec *sluicev1.Application) settings {
 		deadLetterAtMax: d.OnMaxAttempts == sluicev1.Policy_POLICY_DEAD_LETTER, redeliver: d.OnOwnerLost == sluicev1.Policy_POLICY_REDELIVER,
 		dedupWindow: millis(r.DedupWindow, 24*time.Hour), history: orDefault(r.HistoryLimit, 100),
 		freeze: spec.ExpiryClock == sluicev1.ExpiryClock_EXPIRY_CLOCK_FREEZE, heldAfter: heldAfter(spec.Supervision),
+		outageInstances: orDefault(sup.OutageInstances, defaultOutageInstances), outageWindow: millis(sup.OutageWindow, defaultOutageWindow),
 	}
 }
 
@@ -176,7 +184,7 @@ func unknownApplication(name string) error {
 
 func (t *txn) applyApplication(spec *sluicev1.Application) (*logv1.Outcome, error) {
 	spec = proto.Clone(spec).(*sluicev1.Application)
-	spec.Version, spec.RecoveryGeneration, spec.Counts, spec.Duplicate = 0, 0, nil, false
+	spec.Version, spec.RecoveryGeneration, spec.Counts, spec.Duplicate, spec.Recovery = 0, 0, nil, false, nil
 	if err := checkApplication(spec); err != nil {
 		return refused(err)
 	}
@@ -229,17 +237,7 @@ func (t *txn) enterApplication(r *sluicev1.EnterApplicationRecoveryRequest) (*lo
 		return refused(err)
 	}
 	return t.once(call{a: a, method: "EnterApplicationRecovery", request: r.RequestId, content: r}, func() (*logv1.Outcome, error) {
-		g := &logv1.Generation{Position: t.mint(), Index: t.index, TimeMs: t.now, Cause: r.Cause, Actor: t.actor, Window: a.settings.window}
-		a.generations = append(slices.Clone(a.generations), g)
-		if n := len(a.generations); n > maxGenerations {
-			a.generations = a.generations[n-maxGenerations:]
-		}
-		c := &a.counts
-		c.normal, c.recovery, c.draining = 0, c.normal+c.recovery+c.draining, 0
-		t.changeApplication(a)
-		t.fx.Entered = append(t.fx.Entered, a.name())
-		t.fx.Counters.Transitions[recoveryMode]++
-		if err := t.applicationEntered(a, g); err != nil {
+		if err := t.enterWhole(a, &logv1.Generation{Cause: r.Cause, Actor: t.actor}); err != nil {
 			return nil, err
 		}
 		return &logv1.Outcome{Result: &logv1.Outcome_Application{Application: a.answer()}}, nil
@@ -251,7 +249,7 @@ func checkApplication(s *sluicev1.Application) error {
 	if err := checkApplicationName(s.Name); err != nil {
 		return err
 	}
-	if err := checkPatterns(s.Patterns); err != nil {
+	if err := errors.Join(checkPatterns(s.Patterns), checkOutage(s.Supervision)); err != nil {
 		return err
 	}
 	if err := checkHeldAfter(s.GetSupervision().GetHeldAfter()); err != nil {

@@ -101,7 +101,7 @@ func (t *txn) turnBack(i *instance, r *sluicev1.CompleteRecoveryRequest) error {
 	}
 	rec, old := i.rec, i.rec.Epoch
 	rec.Epoch, rec.Window = t.mint(), i.app.settings.window
-	rec.ModeTimeMs, rec.ModeIndex = t.now, t.index
+	rec.ModeTimeMs, rec.ModeIndex, rec.ModeActor, rec.PoisonFingerprint = t.now, t.index, t.actor, ""
 	rec.NormalDoubt, rec.RecoveryDoubt, rec.RecoveryGeneration, rec.UntilMs = 0, 0, 0, 0
 	rec.RecoveryAttempts, rec.RecoveryWaitMs = 0, 0
 	rec.Normal.HeadAttempts, rec.Normal.HeadWaitMs = 0, 0
@@ -214,7 +214,7 @@ func (t *txn) drained(i *instance) error {
 		}
 	}
 	i.rec.Mode, i.rec.DrainMark = normalMode, 0
-	i.rec.ModeTimeMs, i.rec.ModeIndex = t.now, t.index
+	i.rec.ModeTimeMs, i.rec.ModeIndex, i.rec.ModeActor = t.now, t.index, t.actor
 	t.count(i.app, drainingMode, normalMode)
 	if err := t.transition(i, drainingMode, entry{cause: "drained", actor: t.actor, index: t.index, timeMS: t.now}); err != nil {
 		return err

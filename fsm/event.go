@@ -32,7 +32,10 @@ func (t *txn) event(e *sluicev1.Event) error {
 	t.place++
 	t.fx.Events = true
 	t.fx.Counters.Events[e.Type]++
-	e.Time, e.Actor, e.Detail = timestamp(t.now), t.actor, cutCause(e.Detail)
+	e.Time, e.Detail = timestamp(t.now), cutCause(e.Detail)
+	if e.Actor == "" {
+		e.Actor = t.actor
+	}
 	return queue.Put(t, at.key(), &logv1.EventRecord{Event: e})
 }
 

@@ -120,7 +120,7 @@ func (t *txn) applicationHeldDue(a *application, at int64) error {
 func (t *txn) applicationEntered(a *application, g *logv1.Generation) error {
 	err := t.event(&sluicev1.Event{
 		Type: sluicev1.EventType_EVENT_APPLICATION_RECOVERY_ENTERED, Application: a.name(), Epoch: g.Position, Mode: recoveryMode,
-		Detail: g.Cause, DeferredMessages: a.counts.deferredMessages,
+		Detail: g.Cause, Actor: g.Actor, DeferredMessages: a.counts.deferredMessages,
 	})
 	if err != nil {
 		return err

@@ -33,10 +33,10 @@ func enter(r *logv1.InstanceRecord, e entry, lastOut uint64) {
 	if r.Mode == recoveryMode {
 		r.RecoveryDoubt = max(r.RecoveryDoubt, lastOut)
 	} else {
-		r.NormalDoubt, r.RecoveryDoubt = lastOut, 0
+		r.NormalDoubt, r.RecoveryDoubt, r.PoisonFingerprint = lastOut, 0, ""
 	}
 	r.Mode, r.Epoch, r.Window = recoveryMode, e.epoch, e.window
-	r.Cause, r.ModeTimeMs, r.ModeIndex = e.cause, e.timeMS, e.index
+	r.Cause, r.ModeTimeMs, r.ModeIndex, r.ModeActor = e.cause, e.timeMS, e.index, e.actor
 	r.RecoveryGeneration, r.UntilMs, r.DrainMark, r.HeldDueMs = e.generation, 0, 0, 0
 	r.RecoveryAttempts, r.RecoveryWaitMs = 0, 0
 	r.Normal.HeadWaitMs, r.Recovery.HeadWaitMs = 0, 0

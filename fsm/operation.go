@@ -266,7 +266,7 @@ func (t *txn) stepOne(s *stepping, key string) error {
 		}
 		return nil
 	}
-	why, err := t.heldBy(i, s.busy[key])
+	why, err := t.heldBy(i, s)
 	if err != nil {
 		return err
 	}
@@ -279,17 +279,18 @@ func (t *txn) stepOne(s *stepping, key string) error {
 	return t.turnBack(i, &sluicev1.CompleteRecoveryRequest{})
 }
 
-// heldBy says why an operation does not complete a recovery, or nothing.
-func (t *txn) heldBy(i *instance, busy bool) (string, error) {
+// heldBy says why an operation does not complete a recovery, or nothing. What is in doubt only because it failed as the
+// others did in the outage that is over with this operation is tried again: its handler has said that it failed.
+func (t *txn) heldBy(i *instance, s *stepping) (string, error) {
 	doubt, err := t.inDoubt(i)
 	switch {
 	case err != nil:
 		return "", err
-	case doubt:
+	case doubt && !i.app.poisonOf(s.o.Generation, i.rec):
 		return "messages are in doubt: a recovery handler or an operator must say which took effect", nil
 	case i.rec.Recovery.Messages > 0:
 		return fmt.Sprintf("%d recovery messages are unsettled", i.rec.Recovery.Messages), nil
-	case busy:
+	case s.busy[i.rec.Key]:
 		return "its recovery handler is at work", nil
 	}
 	return "", nil

@@ -247,7 +247,7 @@ func (t *txn) actOn(s *stepping, i *instance) (sluicev1.ItemState, string, error
 	case i.rec.Mode != recoveryMode:
 		return passed, "it is not in recovery: it is in " + modeName(i.rec.Mode) + " mode", nil
 	}
-	why, err := t.heldBy(i, s.busy[i.rec.Key])
+	why, err := t.heldBy(i, s)
 	if err != nil || why != "" {
 		return passed, why, err
 	}

@@ -171,7 +171,7 @@ func (g *generator) settlement(d *sluicev1.Delivery) *sluicev1.Settlement {
 	}
 	switch n := g.r.IntN(100); {
 	case d.Seq == 0 || n < 25:
-		s.Outcome, s.ErrorText = outFailed, g.pick("", "no", "never")
+		s.Outcome, s.ErrorText = outFailed, g.pick("no", "no 1", "no 2", "never")
 		if g.chance(30) {
 			s.RetryAfter = durationpb.New(time.Duration(g.r.IntN(3000)) * time.Millisecond)
 		}
@@ -339,6 +339,7 @@ func (g *generator) declare() *logv1.Command {
 	backoff(time.Duration(g.r.IntN(2))*time.Second, time.Duration(g.r.IntN(5))*time.Second)(a)
 	dedup(time.Duration(1+g.r.IntN(20)) * time.Second)(a)
 	historyLimit(uint32(1 + g.r.IntN(5)))(a)
+	outage([]uint32{0, 2, 3, 100}[g.r.IntN(4)], time.Duration(1+g.r.IntN(20))*time.Second)(a)
 	if g.chance(50) {
 		freeze(a)
 	}

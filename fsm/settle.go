@@ -283,6 +283,9 @@ func (t *txn) failed(w *settlement, m *logv1.MessageRecord, e ending) error {
 	if w.RetryAfter != nil {
 		wait = max(w.RetryAfter.AsDuration().Milliseconds(), 1)
 	}
+	if o := t.countFailure(w.i, w.ErrorText); o != nil {
+		return t.declareOutage(w.i, m.Lane, wait, o)
+	}
 	return t.attemptEnded(w.i, m, e, wait, w.ErrorText)
 }
 
@@ -299,7 +302,11 @@ func (t *txn) attemptEnded(i *instance, m *logv1.MessageRecord, e ending, wait i
 		e.kind, e.reason = deadLettered, fmt.Sprintf("MAX_ATTEMPTS: %d attempts failed", l.HeadAttempts)
 		return t.end(i, m, e)
 	}
-	return t.turnToRecovery(i, t.here(i, poisonCause(m, l.HeadAttempts, text)))
+	if err := t.turnToRecovery(i, t.here(i, poisonCause(m, l.HeadAttempts, text))); err != nil {
+		return err
+	}
+	i.rec.PoisonFingerprint = fingerprint(text)
+	return nil
 }
 
 func poisonCause(m *logv1.MessageRecord, attempts uint32, text string) string {

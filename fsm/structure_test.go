@@ -306,7 +306,7 @@ func (a *audit) checkMode(s *stored) {
 	default:
 		a.say("%s: in mode %v", r.Key, r.Mode)
 	}
-	if r.GetRecovery().GetMessages() != 0 || r.NormalDoubt != 0 || r.RecoveryDoubt != 0 || r.FrozenSinceMs != 0 || r.UntilMs != 0 || r.RecoveryWaitMs != 0 || r.RecoveryAttempts != 0 || r.RecoveryGeneration != 0 {
+	if r.GetRecovery().GetMessages() != 0 || r.NormalDoubt != 0 || r.RecoveryDoubt != 0 || r.FrozenSinceMs != 0 || r.UntilMs != 0 || r.RecoveryWaitMs != 0 || r.RecoveryAttempts != 0 || r.RecoveryGeneration != 0 || r.PoisonFingerprint != "" {
 		a.say("%s: not in recovery, with what belongs to one: %v", r.Key, r)
 	}
 }
@@ -443,6 +443,7 @@ func (a *audit) checkApplication(app *logv1.ApplicationRecord) {
 	if app.HeldDueMs != 0 && !a.dues[dueKey(app.HeldDueMs, 9, app.Uid, 0)] {
 		a.say("%s: nothing comes due for its long recovery at %d", app.Spec.Name, app.HeldDueMs)
 	}
+	a.checkFailures(app)
 	if !slices.IsSorted(app.Memory) {
 		a.say("%s: memory buckets %v", app.Spec.Name, app.Memory)
 	}
@@ -459,5 +460,19 @@ func (a *audit) checkApplication(app *logv1.ApplicationRecord) {
 		if !found {
 			a.say("%s: nothing will forget the bucket that ends at %d", app.Spec.Name, end)
 		}
+	}
+}
+
+// checkFailures wants an application to count few patterns of failures, each once, and each of some instance.
+func (a *audit) checkFailures(app *logv1.ApplicationRecord) {
+	seen := map[string]bool{}
+	for _, p := range app.Failures {
+		if seen[p.Fingerprint] || p.Instances == 0 || p.LastTimeMs < p.FirstTimeMs {
+			a.say("%s: the failures %v", app.Spec.Name, p)
+		}
+		seen[p.Fingerprint] = true
+	}
+	if len(seen) > 16 {
+		a.say("%s: counts %d patterns of failures", app.Spec.Name, len(seen))
 	}
 }

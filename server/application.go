@@ -25,7 +25,7 @@ func (s *applicationService) Apply(ctx context.Context, req *connect.Request[slu
 	if size := proto.Size(m); size > declarationBytesMax {
 		return nil, reason.BadField.Errorf("the declaration has %d bytes: want at most %d", size, declarationBytesMax)
 	}
-	m.Version, m.RecoveryGeneration, m.Counts, m.Duplicate = 0, 0, nil, false
+	m.Version, m.RecoveryGeneration, m.Counts, m.Duplicate, m.Recovery = 0, 0, nil, false, nil
 	return change(ctx, s.node, &logv1.Command{Kind: &logv1.Command_ApplyApplication{ApplyApplication: m}}, (*logv1.Outcome).GetApplication)
 }
 

@@ -578,9 +578,11 @@ type InstanceRecord struct {
 	// Who began the present mode.
 	ModeActor string `protobuf:"bytes,48,opt,name=mode_actor,json=modeActor,proto3" json:"mode_actor,omitempty"`
 	// When it is told of as held too long; 0: not.
-	HeldDueMs     int64 `protobuf:"varint,49,opt,name=held_due_ms,json=heldDueMs,proto3" json:"held_due_ms,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	HeldDueMs int64 `protobuf:"varint,49,opt,name=held_due_ms,json=heldDueMs,proto3" json:"held_due_ms,omitempty"`
+	// Fingerprint of the failure that made a message poison and so began the present recovery; empty: it began otherwise.
+	PoisonFingerprint string `protobuf:"bytes,100,opt,name=poison_fingerprint,json=poisonFingerprint,proto3" json:"poison_fingerprint,omitempty"`
+	unknownFields     protoimpl.UnknownFields
+	sizeCache         protoimpl.SizeCache
 }
 
 func (x *InstanceRecord) Reset() {
@@ -954,6 +956,13 @@ func (x *InstanceRecord) GetHeldDueMs() int64 {
 		return x.HeldDueMs
 	}
 	return 0
+}
+
+func (x *InstanceRecord) GetPoisonFingerprint() string {
+	if x != nil {
+		return x.PoisonFingerprint
+	}
+	return ""
 }
 
 // LaneRecord is one lane of an inbox.
@@ -2105,7 +2114,7 @@ const file_log_v1_record_proto_rawDesc = "" +
 	"\x05cause\x18\x04 \x01(\tR\x05cause\x12\x14\n" +
 	"\x05actor\x18\x05 \x01(\tR\x05actor\x12\x16\n" +
 	"\x06window\x18\x06 \x01(\rR\x06window\x12)\n" +
-	"\x06outage\x18\a \x01(\v2\x11.sluice.v1.OutageR\x06outage\"\xf6\r\n" +
+	"\x06outage\x18\a \x01(\v2\x11.sluice.v1.OutageR\x06outage\"\xa5\x0e\n" +
 	"\x0eInstanceRecord\x12\x10\n" +
 	"\x03uid\x18\x01 \x01(\x04R\x03uid\x12 \n" +
 	"\vapplication\x18\x02 \x01(\tR\vapplication\x12\x10\n" +
@@ -2166,7 +2175,8 @@ const file_log_v1_record_proto_rawDesc = "" +
 	"\x10failure_since_ms\x18/ \x01(\x03R\x0efailureSinceMs\x12\x1d\n" +
 	"\n" +
 	"mode_actor\x180 \x01(\tR\tmodeActor\x12\x1e\n" +
-	"\vheld_due_ms\x181 \x01(\x03R\theldDueMs\"\xaf\x01\n" +
+	"\vheld_due_ms\x181 \x01(\x03R\theldDueMs\x12-\n" +
+	"\x12poison_fingerprint\x18d \x01(\tR\x11poisonFingerprint\"\xaf\x01\n" +
 	"\n" +
 	"LaneRecord\x12\x1a\n" +
 	"\bmessages\x18\x01 \x01(\x04R\bmessages\x12\x14\n" +

@@ -32,7 +32,9 @@ type Application struct {
 	Version uint64
 	// RecoveryGeneration is the position in the log of the last application-wide entry into recovery.
 	RecoveryGeneration uint64
-	Counts             ModeCounts
+	// Recovery is that entry; nil: there was none. It stays when the recovery has been completed.
+	Recovery *ApplicationRecovery
+	Counts   ModeCounts
 	// Duplicate: the same request was carried out before.
 	Duplicate bool
 }
@@ -118,6 +120,27 @@ type Retention struct {
 	DedupWindow time.Duration
 	// HistoryLimit is how many transitions are kept of an instance. Default 100.
 	HistoryLimit int
+}
+
+// ApplicationRecovery is an entry of a whole application into recovery.
+type ApplicationRecovery struct {
+	// Generation is its position in the log.
+	Generation uint64
+	Time       time.Time
+	Cause      string
+	Actor      string
+	// Outage is set when failures that are alike brought it about.
+	Outage *Outage
+}
+
+// Outage is many instances that failed alike within a short time.
+type Outage struct {
+	// Fingerprint is the same for error texts that differ only in numbers, ids and quoted strings.
+	Fingerprint string
+	// Error is the text of one of them, at most 512 bytes.
+	Error     string
+	Instances uint64
+	FirstTime time.Time
 }
 
 // ModeCounts counts an application's instances by effective mode.

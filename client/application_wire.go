@@ -108,6 +108,7 @@ func applicationOf(a *sluicev1.Application, err error) (Application, error) {
 	if r := a.GetRetention(); r != nil {
 		out.Retention = Retention{DedupWindow: r.GetDedupWindow().AsDuration(), HistoryLimit: limit[int](r.HistoryLimit)}
 	}
+	out.Recovery = applicationRecoveryOf(a.GetRecovery())
 	if n := a.GetCounts(); n != nil {
 		out.Counts = ModeCounts{
 			Normal: n.GetNormal(), Recovery: n.GetRecovery(), Draining: n.GetDraining(),
@@ -115,6 +116,17 @@ func applicationOf(a *sluicev1.Application, err error) (Application, error) {
 		}
 	}
 	return out, nil
+}
+
+func applicationRecoveryOf(r *sluicev1.ApplicationRecovery) *ApplicationRecovery {
+	if r == nil {
+		return nil
+	}
+	out := &ApplicationRecovery{Generation: r.GetGeneration(), Time: timeOf(r.GetTime()), Cause: r.GetCause(), Actor: r.GetActor()}
+	if o := r.GetOutage(); o != nil {
+		out.Outage = &Outage{Fingerprint: o.GetFingerprint(), Error: o.GetError(), Instances: o.GetInstances(), FirstTime: timeOf(o.GetFirstTime())}
+	}
+	return out
 }
 
 func patternOf(p *sluicev1.Pattern) Pattern {

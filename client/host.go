@@ -116,6 +116,7 @@ func (h *host) take(w *sluicev1.Delivery) bool {
 		h.rest(hd)
 		return false
 	}
+	h.park(hd, hd.lane(d.Lane))
 	if d.Lane == LaneRecovery {
 		hd.wake()
 		return false

@@ -45,6 +45,19 @@ type ListedMessage struct {
 	InDoubt   bool
 	// DeadLetter is set for dead letters.
 	DeadLetter *DeadLetter
+	// AttemptHistory are the last attempts that failed, oldest first, at most 10.
+	AttemptHistory []Attempt
+	// Time of acceptance.
+	Time time.Time
+}
+
+func listedMessageOf(m *sluicev1.ListedMessage) ListedMessage {
+	return ListedMessage{
+		Message: messageOf(m.GetMessage()), Seq: Seq(m.GetSeq()), Lane: word(lanes, m.GetLane()),
+		Status: word(statuses, m.GetStatus()), Attempts: int(m.GetAttempts()), LastError: m.GetLastError(),
+		InDoubt: m.GetInDoubt(), DeadLetter: deadLetterOf(m.GetDeadLetter()),
+		AttemptHistory: attemptsOf(m.GetAttemptHistory()), Time: timeOf(m.GetTime()),
+	}
 }
 
 // Transition is one change of an instance's mode.
@@ -188,11 +201,7 @@ func (i Instances) ListMessages(ctx context.Context, id InstanceID, l ListMessag
 		res, err := Call[sluicev1.ListMessagesRequest, sluicev1.ListMessagesResponse](ctx, i.c, sluicev1connect.InstanceServiceListMessagesProcedure, req)
 		out := make([]ListedMessage, len(res.GetMessages()))
 		for k, m := range res.GetMessages() {
-			out[k] = ListedMessage{
-				Message: messageOf(m.GetMessage()), Seq: Seq(m.GetSeq()), Lane: word(lanes, m.GetLane()),
-				Status: word(statuses, m.GetStatus()), Attempts: int(m.GetAttempts()), LastError: m.GetLastError(),
-				InDoubt: m.GetInDoubt(), DeadLetter: deadLetterOf(m.GetDeadLetter()),
-			}
+			out[k] = listedMessageOf(m)
 		}
 		return out, res.GetNextPageToken(), err
 	})

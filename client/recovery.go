@@ -15,6 +15,9 @@ type InDoubt struct {
 	Message Message
 	// DataOmitted: Message comes without its data, because those before it hold 8 MiB already. Instances.ListMessages has it.
 	DataOmitted bool
+	// Attempts are the last that failed, oldest first, at most 10. A poison message has them; one whose worker was
+	// lost may have none.
+	Attempts []Attempt
 }
 
 // Recovery is the recovery of one instance in the hands of a recovery handler. When the handler returns nil, the
@@ -51,7 +54,7 @@ func recoveryOf(h *host, hd *hosted, w *sluicev1.Delivery) *Recovery {
 		DeferredMessages: w.GetRecovery().GetDeferredMessages(), host: h, hd: hd,
 	}
 	for _, d := range w.GetRecovery().GetInDoubt() {
-		r.InDoubt = append(r.InDoubt, InDoubt{Lane: word(lanes, d.GetLane()), Seq: Seq(d.GetSeq()), Message: messageOf(d.GetMessage()), DataOmitted: d.GetDataOmitted()})
+		r.InDoubt = append(r.InDoubt, InDoubt{Lane: word(lanes, d.GetLane()), Seq: Seq(d.GetSeq()), Message: messageOf(d.GetMessage()), DataOmitted: d.GetDataOmitted(), Attempts: attemptsOf(d.GetAttempts())})
 	}
 	return r
 }

@@ -217,13 +217,35 @@ type DeadLetter struct {
 	Reason     string
 	FirstError string
 	LastError  string
+	// Attempts are the last that failed, oldest first, at most 10: of dead letters that are listed.
+	Attempts []Attempt
+}
+
+// Attempt is one attempt to handle a message that ended without settlement.
+type Attempt struct {
+	// Number counts from 1 in its series; a completed recovery begins a new one.
+	Number int
+	Time   time.Time
+	// Error is at most 1 KiB of the error's text.
+	Error string
+	Epoch Epoch
+	// Session that had it.
+	Session string
+}
+
+func attemptsOf(all []*sluicev1.Attempt) []Attempt {
+	var out []Attempt
+	for _, a := range all {
+		out = append(out, Attempt{Number: int(a.GetNumber()), Time: timeOf(a.GetTime()), Error: a.GetError(), Epoch: Epoch(a.GetEpoch()), Session: a.GetSessionId()})
+	}
+	return out
 }
 
 func deadLetterOf(d *sluicev1.DeadLetter) *DeadLetter {
 	if d == nil {
 		return nil
 	}
-	return &DeadLetter{Reason: d.GetReason(), FirstError: d.GetFirstError(), LastError: d.GetLastError()}
+	return &DeadLetter{Reason: d.GetReason(), FirstError: d.GetFirstError(), LastError: d.GetLastError(), Attempts: attemptsOf(d.GetAttempts())}
 }
 
 // MessageStatus is what is known of one message.

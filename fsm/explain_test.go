@@ -70,13 +70,27 @@ func TestWhatHoldsAnInstance(t *testing.T) {
 		"queued, a worker that has not asked": {func(r *rig) { r.open("s", 1); r.send("i", "a", "b") }, []hold{
 			{holdNoCapacity, "of 1 worker 1 could own more", "start another worker", 0},
 		}},
-		"queued, workers are full": {func(r *rig) { r.send("j", "x"); r.open("s", 1); r.assign("j", "s"); r.open("u", 1); r.send("k", "x"); r.assign("k", "u"); r.send("i", "a") }, []hold{
+		"queued, workers are full": {func(r *rig) {
+			r.send("j", "x")
+			r.open("s", 1)
+			r.assign("j", "s")
+			r.open("u", 1)
+			r.send("k", "x")
+			r.assign("k", "u")
+			r.send("i", "a")
+		}, []hold{
 			{holdNoCapacity, "2 workers of application app, and none may own more", "greater capacity", 0},
 		}},
 		"in flight": {func(r *rig) { r.send("i", "a"); r.own("i", "s") }, []hold{
 			{holdInFlight, "seq 1 (step, a) is with worker worker s", "end of its lease", 0},
 		}},
-		"backoff": {func(r *rig) { r.send("i", "a"); r.own("i", "s"); r.failAs("i", "no luck"); r.tick(200 * time.Millisecond); r.send("j", "x") }, []hold{
+		"backoff": {func(r *rig) {
+			r.send("i", "a")
+			r.own("i", "s")
+			r.failAs("i", "no luck")
+			r.tick(200 * time.Millisecond)
+			r.send("j", "x")
+		}, []hold{
 			{holdBackoff, "seq 1 (step, a) failed 1 of 10 times: no luck", "sluice instance resolve app/i --lane normal --seq 1 --action skip", 300 * time.Millisecond},
 		}},
 		"recovery, nothing else": {func(r *rig) { r.enter("i") }, []hold{
@@ -100,7 +114,9 @@ func TestWhatHoldsAnInstance(t *testing.T) {
 			{holdBackoff, "its recovery handler failed 1 time: not yet", "the recovery is delivered again", 500 * time.Millisecond},
 			{holdRecovery, "because", "worker s", 0},
 		}},
-		"recovery, until": {func(r *rig) { r.ok(enterRequest(&sluicev1.EnterRecoveryRequest{Instance: "i", Cause: "because", Until: r.at(time.Minute)})) }, []hold{
+		"recovery, until": {func(r *rig) {
+			r.ok(enterRequest(&sluicev1.EnterRecoveryRequest{Instance: "i", Cause: "because", Until: r.at(time.Minute)}))
+		}, []hold{
 			{holdRecovery, "because", "sluice instance complete app/i", time.Minute},
 		}},
 		"recovery, until, and in doubt": {func(r *rig) {
@@ -121,7 +137,11 @@ func TestWhatHoldsAnInstance(t *testing.T) {
 			{holdInFlight, "seq 1 (step, a)", "", 0},
 			{holdDraining, "2 deferred messages to go, up to seq 2", "in order", 0},
 		}},
-		"terminated": {func(r *rig) { r.send("i", "a"); r.own("i", "s"); r.ok(terminateRequest(&sluicev1.TerminateRequest{Instance: "i", Reason: "test data"})) }, []hold{
+		"terminated": {func(r *rig) {
+			r.send("i", "a")
+			r.own("i", "s")
+			r.ok(terminateRequest(&sluicev1.TerminateRequest{Instance: "i", Reason: "test data"}))
+		}, []hold{
 			{holdTerminated, "it was terminated: test data", "free again", 24 * time.Hour},
 		}},
 	} {

@@ -36,8 +36,12 @@ func (v *View) Explain(id InstanceID, quiesced bool) (out *sluicev1.Explanation,
 		return nil, err
 	}
 	shown.Quiesced = quiesced && i.rec.Mode == recoveryMode
+	meta, err := r.moment()
+	if err != nil {
+		return nil, err
+	}
 	rec := i.rec
-	e := &explaining{i: i, rec: rec, now: r.clock, Explanation: &sluicev1.Explanation{
+	e := &explaining{i: i, rec: rec, now: meta.ClockMs, Explanation: &sluicev1.Explanation{
 		Instance: shown, Actor: rec.ModeActor, RecoveryAttempts: rec.RecoveryAttempts, DeadLetters: rec.DeadLetters,
 	}}
 	if rec.UntilMs != 0 {

@@ -20,24 +20,46 @@ type instanceService struct{ node Node }
 
 // Get shows an instance: as of now, or as this node knows it.
 func (s *instanceService) Get(ctx context.Context, req *connect.Request[sluicev1.GetInstanceRequest]) (*connect.Response[sluicev1.Instance], error) {
-	m := req.Msg
-	if err := checkInstance(m.GetApplication(), m.GetInstance()); err != nil {
+	_, instance, err := s.look(ctx, req.Msg)
+	if err != nil {
 		return nil, err
+	}
+	return connect.NewResponse(instance), nil
+}
+
+// look reads an instance, and gives the view in which it was found.
+func (s *instanceService) look(ctx context.Context, m *sluicev1.GetInstanceRequest) (View, *sluicev1.Instance, error) {
+	if err := checkInstance(m.GetApplication(), m.GetInstance()); err != nil {
+		return nil, nil, err
 	}
 	view, old, err := s.node.Read(ctx, m.GetStale())
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	instance, err := view.Instance(fsm.InstanceID{Application: m.GetApplication(), Key: m.GetInstance()})
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	if m.GetStale() {
 		instance.StaleIndex, instance.StaleAgeMs = old.Index, uint64(max(old.Age.Milliseconds(), 0))
 	} else {
 		s.tellQuiesced(ctx, instance)
 	}
-	return connect.NewResponse(instance), nil
+	return view, instance, nil
+}
+
+// Explain tells what holds an instance: as of now, or as this node knows it.
+func (s *instanceService) Explain(ctx context.Context, req *connect.Request[sluicev1.GetInstanceRequest]) (*connect.Response[sluicev1.Explanation], error) {
+	view, instance, err := s.look(ctx, req.Msg)
+	if err != nil {
+		return nil, err
+	}
+	explained, err := view.Explain(fsm.InstanceID{Application: instance.GetApplication(), Key: instance.GetKey()}, instance.GetQuiesced())
+	if err != nil {
+		return nil, err
+	}
+	explained.Instance.StaleIndex, explained.Instance.StaleAgeMs = instance.GetStaleIndex(), instance.GetStaleAgeMs()
+	return connect.NewResponse(explained), nil
 }
 
 // tellQuiesced asks the leader whether an instance in recovery is quiesced. Without an owner nobody can be at work,

@@ -8,11 +8,6 @@ import (
 	sluicev1 "sluice/api/sluice/v1"
 )
 
-// Explain answers that this version does not serve it.
-func (*instanceService) Explain(context.Context, *connect.Request[sluicev1.GetInstanceRequest]) (*connect.Response[sluicev1.Explanation], error) {
-	return nil, notServed("InstanceService.Explain", "InstanceService.Get shows the mode, its cause and the backlog")
-}
-
 // ListDeadLetters answers that this version does not serve it.
 func (*instanceService) ListDeadLetters(context.Context, *connect.Request[sluicev1.ListDeadLettersRequest]) (*connect.Response[sluicev1.ListDeadLettersResponse], error) {
 	return nil, notServed("InstanceService.ListDeadLetters", "InstanceService.ListMessages lists the dead letters of one instance")

@@ -42,6 +42,7 @@ type View interface {
 	Applications() ([]*sluicev1.Application, error)
 	Instance(id fsm.InstanceID) (*sluicev1.Instance, error)
 	Instances(req *sluicev1.ListInstancesRequest) (*sluicev1.ListInstancesResponse, error)
+	Explain(id fsm.InstanceID, quiesced bool) (*sluicev1.Explanation, error)
 	Message(id fsm.InstanceID, messageID string) (*sluicev1.MessageStatus, error)
 	Messages(req *sluicev1.ListMessagesRequest) (*sluicev1.ListMessagesResponse, error)
 	History(id fsm.InstanceID) (*sluicev1.HistoryResponse, error)

@@ -143,6 +143,8 @@ func fillApplication(t *table, a *sluicev1.Application) {
 	t.row("window", orDefaultText(d.GetWindow() > 0, d.GetWindow(), "1 (default)"))
 	t.row("max attempts", orDefaultText(d != nil && d.MaxAttempts != nil, d.GetMaxAttempts(), "10 (default)"))
 	t.row("held after", heldAfter(a))
+	t.row("outage", outageText(a.GetSupervision()))
+	fillApplicationRecovery(t, a.GetRecovery())
 	for _, p := range a.GetPatterns() {
 		for _, m := range p.GetTypes() {
 			t.row("type", fmt.Sprintf("%s of %s: suitable %s%s", m.GetName(), p.GetName(), firstOf(word(m.GetSuitable()), "normal"), whereInTransaction(m)))
@@ -159,6 +161,29 @@ func heldAfter(a *sluicev1.Application) string {
 		return "never"
 	default:
 		return d.AsDuration().String()
+	}
+}
+
+// outageText says when failures are an outage.
+func outageText(s *sluicev1.Supervision) string {
+	if s != nil && s.OutageInstances != nil && s.GetOutageInstances() == 0 {
+		return "never declared"
+	}
+	return fmt.Sprintf("declared at %s instances that fail alike within %s",
+		orDefaultText(s.GetOutageInstances() > 0, s.GetOutageInstances(), "100 (default)"), orDefaultText(s.GetOutageWindow() != nil, s.GetOutageWindow().AsDuration(), "1m0s (default)"))
+}
+
+// fillApplicationRecovery shows the last entry of the whole application into recovery; it may be over.
+func fillApplicationRecovery(t *table, r *sluicev1.ApplicationRecovery) {
+	if r == nil {
+		return
+	}
+	t.row("entered recovery", r.GetTime())
+	t.row("cause", r.GetCause())
+	t.row("by", r.GetActor())
+	if o := r.GetOutage(); o != nil {
+		t.row("failed alike", fmt.Sprintf("%d instances since %s, fingerprint %s", o.GetInstances(), cell(o.GetFirstTime()), o.GetFingerprint()))
+		t.row("error", o.GetError())
 	}
 }
 

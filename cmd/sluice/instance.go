@@ -16,7 +16,7 @@ import (
 func newInstance(sh *shell) *cobra.Command {
 	return group("instance", "See and change single instances: mode, inbox, history",
 		"  sluice instance get orders/4711\n  sluice instance recover orders/4711 --cause 'stock count'\n  sluice instance complete orders/4711 --wait",
-		newInstanceGet(sh), newInstanceList(sh), newInstanceRecover(sh), newInstanceComplete(sh),
+		newInstanceGet(sh), newInstanceExplain(sh), newInstanceList(sh), newInstanceRecover(sh), newInstanceComplete(sh),
 		newInstanceMessages(sh), newInstanceResolve(sh), newInstanceHistory(sh), newInstanceWatch(sh), newInstanceTerminate(sh))
 }
 
@@ -28,9 +28,16 @@ func getInstance(ctx context.Context, c *client.Client, at target, stale bool) (
 func newInstanceGet(sh *shell) *cobra.Command {
 	var stale bool
 	c := onInstance("get", "Show an instance: its mode, epoch, owner, and what it holds",
-		"  sluice instance get orders/4711\n  sluice instance get orders/4711 -o json\n  sluice instance get orders/4711 --stale    # the asked node's own knowledge, also without a majority",
+		"  sluice instance get orders/4711\n  sluice instance get orders/4711 -o json\n  sluice instance get orders/4711 -o wide    # and what holds it\n  sluice instance get orders/4711 --stale    # the asked node's own knowledge, also without a majority",
 		func(cmd *cobra.Command, at target) error {
 			return sh.withClient(cmd, func(ctx context.Context, c *client.Client) error {
+				if sh.output == "wide" {
+					e, err := explainInstance(ctx, c, at, stale)
+					if err != nil {
+						return err
+					}
+					return sh.printExplained(e)
+				}
 				i, err := getInstance(ctx, c, at, stale)
 				if err != nil {
 					return err
@@ -38,6 +45,7 @@ func newInstanceGet(sh *shell) *cobra.Command {
 				return sh.printInstance(i)
 			})
 		})
+	c.Annotations = map[string]string{wideOutput: ""}
 	c.Flags().BoolVar(&stale, "stale", false, "read what the asked node knows by itself, and say how old it is")
 	return c
 }

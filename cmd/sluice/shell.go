@@ -65,7 +65,7 @@ messages are deferred; they are drained in order when the recovery is completed.
 	sh.globals(root)
 	root.PersistentPreRunE = func(cmd *cobra.Command, _ []string) error {
 		sh.timed = cmd.Flags().Changed("timeout")
-		if err := sh.check(); err != nil {
+		if err := sh.check(cmd); err != nil {
 			return err
 		}
 		sh.started = true
@@ -97,10 +97,15 @@ func (sh *shell) globals(root *cobra.Command) {
 	f.StringVar(&sh.tls.key, "tls-key", "", "file of the certificate's key, PEM (SLUICE_TLS_KEY)")
 }
 
+// wideOutput is the annotation of commands that know -o wide: a table of all that is known.
+const wideOutput = "wide"
+
 // check judges the global flags and fills in what the environment says.
-func (sh *shell) check() error {
-	switch sh.output {
-	case "table", "json", "jsonl":
+func (sh *shell) check(cmd *cobra.Command) error {
+	switch _, wide := cmd.Annotations[wideOutput]; {
+	case sh.output == "table", sh.output == "json", sh.output == "jsonl", sh.output == "wide" && wide:
+	case wide:
+		return usagef("-o %s: the output is table, wide, json or jsonl", sh.output)
 	default:
 		return usagef("-o %s: the output is table, json or jsonl", sh.output)
 	}

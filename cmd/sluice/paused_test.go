@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"os"
 	"os/exec"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -80,7 +81,7 @@ func settleLate(c *client.Client, d *client.Delivery, session string) string {
 type paused struct {
 	cmd   *exec.Cmd
 	in    io.WriteCloser
-	lines *bufio.Scanner
+	lines chan string
 }
 
 func startPaused(t *testing.T, address string) *paused {
@@ -99,10 +100,16 @@ func startPaused(t *testing.T, address string) *paused {
 	if err != nil {
 		t.Fatal(err)
 	}
-	p.lines = bufio.NewScanner(out)
 	if err := p.cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
+	p.lines = make(chan string, 100)
+	go func() {
+		defer close(p.lines)
+		for lines := bufio.NewScanner(out); lines.Scan(); {
+			p.lines <- lines.Text()
+		}
+	}()
 	t.Cleanup(func() {
 		_ = p.cmd.Process.Kill() // it runs until then
 		_ = p.cmd.Wait()         // killed: that it did not end well is known
@@ -110,17 +117,27 @@ func startPaused(t *testing.T, address string) *paused {
 	return p
 }
 
-// says waits for a line that begins so, and tells the rest of it.
-func (p *paused) says(t *testing.T, word string) string {
+// says waits until lines were said that begin so, in any order, and tells the rest of the first one's.
+func (p *paused) says(ctx context.Context, t *testing.T, words ...string) (rest string) {
 	t.Helper()
-	for p.lines.Scan() {
-		if rest, ok := strings.CutPrefix(p.lines.Text(), word); ok {
-			return strings.TrimSpace(rest)
+	for missing := slices.Clone(words); len(missing) > 0; {
+		select {
+		case line, more := <-p.lines:
+			if !more {
+				t.Fatalf("the paused worker ended before it said %q", missing)
+			}
+			missing = slices.DeleteFunc(missing, func(word string) bool {
+				after, said := strings.CutPrefix(line, word)
+				if said && word == words[0] {
+					rest = strings.TrimSpace(after)
+				}
+				return said
+			})
+		case <-ctx.Done():
+			t.Fatalf("the paused worker never said %q", missing)
 		}
-		t.Logf("the paused worker says: %s", p.lines.Text())
 	}
-	t.Fatalf("the paused worker ended before it said %q", word)
-	return ""
+	return rest
 }
 
 func (p *paused) signal(t *testing.T, s syscall.Signal) {
@@ -150,7 +167,7 @@ func TestAPausedWorkerIsFenced(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	p.says(t, "begun")
+	p.says(ctx, t, "begun")
 	p.signal(t, syscall.SIGSTOP)
 	stop := handleAgain(t, c)
 	defer stop()
@@ -161,10 +178,9 @@ func TestAPausedWorkerIsFenced(t *testing.T) {
 		t.Fatal(err)
 	}
 	p.signal(t, syscall.SIGCONT)
-	if refusal := p.says(t, "settled"); refusal != string(client.ErrUnknownSession) {
+	if refusal := p.says(ctx, t, "settled", string(client.EventSessionLost)); refusal != string(client.ErrUnknownSession) {
 		t.Errorf("the late settlement: %s", refusal)
 	}
-	p.says(t, string(client.EventSessionLost))
 
 	next, err := c.Request(ctx, client.Message{Application: "app", Instance: "i", ID: "n", Type: "t"})
 	if err != nil {

@@ -78,6 +78,9 @@ func TestRealOutageAndBack(t *testing.T) {
 		}
 	}
 	down.Store(false)
+	for _, key := range keys { // the workers have no recovery handler, and have said so
+		untilHeld(t, c, key, client.HoldBackoff, client.HoldApplicationRecovery)
+	}
 	if op := completeWhole(t, c); op.Done != instances || op.PassedOver != 0 {
 		t.Errorf("%+v", op)
 	}

@@ -247,12 +247,25 @@ func (h *host) announce(hd *hosted, w *sluicev1.Delivery) {
 	}
 	hd.work = recoveryOf(h, hd, w)
 	if h.cfg.OnRecovery == nil {
-		h.log.Error("an instance is in recovery and this worker has no recovery handler (OnRecovery): it stays in recovery until an operator completes it",
-			"instance", hd.id.String(), "epoch", hd.epoch, "cause", hd.work.Cause, "in_doubt", len(hd.work.InDoubt), "deferred", hd.work.DeferredMessages)
-		h.tell(Event{Kind: EventRecoveryUnhandled, Instance: hd.id, Epoch: hd.epoch})
+		h.unhandled(hd)
 		return
 	}
 	h.kickRecovery(hd)
+}
+
+// errNoRecoveryHandler is what a worker without a recovery handler reports of each recovery.
+var errNoRecoveryHandler = errors.New("this worker has no recovery handler (OnRecovery)")
+
+// unhandled reports a recovery as failed, so that it does not pass for one that a handler is at work on, which the
+// completion of a whole application leaves alone. It comes again after the application's backoff, to a worker that may
+// know what to do; the log tells of it once.
+func (h *host) unhandled(hd *hosted) {
+	if hd.work.Attempt <= 1 {
+		h.log.Error("an instance is in recovery and this worker has no recovery handler (OnRecovery): it stays in recovery until an operator completes it",
+			"instance", hd.id.String(), "epoch", hd.epoch, "cause", hd.work.Cause, "in_doubt", len(hd.work.InDoubt), "deferred", hd.work.DeferredMessages)
+		h.tell(Event{Kind: EventRecoveryUnhandled, Instance: hd.id, Epoch: hd.epoch})
+	}
+	h.reportFailed(hd.work, errNoRecoveryHandler)
 }
 
 // kickRecovery begins an instance's recovery as soon as a recovery handler is free.

@@ -42,8 +42,8 @@ type WorkerConfig struct {
 	// (ErrFenced), the lease lapsed (ErrLeaseLost) or the grace time ended (ErrStopped): context.Cause tells.
 	Handler func(context.Context, *Delivery) error
 	// OnRecovery handles the recovery of an instance. Nil completes it; an error reports it as failed, and it comes
-	// again after a backoff. Without OnRecovery the worker says so in the log, once per instance and epoch, and leaves
-	// the instance in recovery, in its hands, for an operator to complete.
+	// again after a backoff. Without OnRecovery the worker says so in the log, once per instance and epoch, reports each
+	// attempt as failed, and the instance stays in recovery until an operator completes it.
 	OnRecovery func(context.Context, *Recovery) error
 	// OnRecoveryMessage handles a message of the recovery lane that OnRecovery did not ask for. Default Handler.
 	OnRecoveryMessage func(context.Context, *Delivery) error

@@ -222,7 +222,7 @@ func TestPenaltyGrowsAndEndsWithSuccess(t *testing.T) {
 		t.Errorf("the penalty ends %v, and the node was found", bad.until)
 	}
 	ns.note(bad, false, now)
-	if ns.pick(now) == ns.pick(now) {
+	if one, other := ns.pick(now), ns.pick(now); one == other {
 		t.Errorf("both are well, and one was picked twice")
 	}
 	ns.note(good, true, now)

@@ -59,7 +59,6 @@ type fakeInstance struct {
 	given       map[string]bool                        // identities handed out to the owner's present link
 	waiting     bool                                   // the head is in its backoff
 	state       []byte
-	next        uint64
 	attempt     uint32 // of the recovery
 	settled     map[uint64]*sluicev1.Settlement
 	inDoubt     []*sluicev1.InDoubt
@@ -160,25 +159,6 @@ func (f *fake) change(do func()) {
 	f.changed = make(chan struct{})
 }
 
-// until waits until a condition under the lock holds.
-func (f *fake) until(what string, holds func() bool) {
-	f.t.Helper()
-	limit := time.After(20 * time.Second)
-	for {
-		f.mu.Lock()
-		ok, changed := holds(), f.changed
-		f.mu.Unlock()
-		if ok {
-			return
-		}
-		select {
-		case <-changed:
-		case <-limit:
-			f.t.Fatalf("waited too long until %s; log %q", what, f.log)
-		}
-	}
-}
-
 // instance is made at first use. Under the lock.
 func (f *fake) instance(key string) *fakeInstance {
 	i := f.instances[key]
@@ -194,25 +174,6 @@ func (f *fake) epoch() uint64 {
 	return f.epochs
 }
 
-// put puts a message in a lane.
-func (f *fake) put(key string, lane sluicev1.Lane, data string) (seq uint64) {
-	f.change(func() {
-		i := f.instance(key)
-		i.next++
-		seq = i.next
-		i.lanes[lane] = append(i.lanes[lane], &sluicev1.Delivery{
-			Application: "app", Instance: key, Kind: sluicev1.DeliveryKind_DELIVERY_MESSAGE, Lane: lane, Seq: seq, Attempt: 1,
-			Message: &sluicev1.Message{Application: "app", Instance: key, Id: fmt.Sprintf("m%d", seq), Type: "t", Data: []byte(data)},
-		})
-	})
-	return seq
-}
-
-// recover puts an instance into recovery; what was given away is in doubt.
-func (f *fake) recover(key, cause string) {
-	f.change(func() { f.enter(f.instance(key), cause) })
-}
-
 func (f *fake) enter(i *fakeInstance, cause string) {
 	i.inDoubt = nil
 	for _, d := range i.lanes[sluicev1.Lane_LANE_NORMAL] {
@@ -221,28 +182,6 @@ func (f *fake) enter(i *fakeInstance, cause string) {
 		}
 	}
 	i.epoch, i.inRecovery, i.cause, i.attempt, i.given, i.waiting = f.epoch(), true, cause, 1, map[string]bool{}, false
-}
-
-// expire ends a session without its consent: what it owned enters recovery.
-func (f *fake) expire(session string) {
-	f.change(func() {
-		delete(f.sessions, session)
-		for _, i := range f.instances {
-			if i.owner == session {
-				i.owner = ""
-				f.enter(i, "owner lost")
-			}
-		}
-		f.breakStreams(fail(reason.UnknownSession))
-	})
-}
-
-// breakStreams ends the streams that stand, with an error.
-func (f *fake) breakStreams(err error) {
-	for _, b := range f.breakers {
-		b(err)
-	}
-	f.breakers = nil
 }
 
 func identity(d *sluicev1.Delivery) string {
@@ -328,29 +267,6 @@ func (f *fake) settle(session string, s *sluicev1.Settlement) *sluicev1.SettleRe
 		f.replies = append(f.replies, s.Reply)
 	}
 	return &sluicev1.SettleResult{}
-}
-
-// retry ends the backoff of an instance's head.
-func (f *fake) retry(key string) {
-	f.change(func() {
-		i := f.instance(key)
-		i.waiting = false
-		for _, lane := range []sluicev1.Lane{sluicev1.Lane_LANE_NORMAL, sluicev1.Lane_LANE_RECOVERY} {
-			if q := i.lanes[lane]; len(q) > 0 {
-				q[0].Attempt++
-			}
-		}
-	})
-}
-
-// waits says that the head of an instance is in its backoff.
-func (f *fake) waits(key string) func() bool {
-	return func() bool { return f.instances[key] != nil && f.instances[key].waiting }
-}
-
-// empty says that so many settlements took effect and nothing is left.
-func (f *fake) settledCount(n int) func() bool {
-	return func() bool { return len(f.log) >= n }
 }
 
 type fakeCluster struct {

@@ -115,16 +115,15 @@ type hand struct {
 }
 
 type ghost struct {
-	inst       [2]ginst
-	msgs       [3]gmsg
-	open       [2]bool
-	hands      [2]hand
-	wides      int
-	index      uint64
-	now        int64
-	highest    uint64 // epoch seen
-	outbox     goutbox
-	operations int
+	inst    [2]ginst
+	msgs    [3]gmsg
+	open    [2]bool
+	hands   [2]hand
+	wides   int
+	index   uint64
+	now     int64
+	highest uint64 // epoch seen
+	outbox  goutbox
 }
 
 func newGhost() ghost {

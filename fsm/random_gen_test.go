@@ -17,13 +17,12 @@ import (
 
 // generator makes commands of every kind, most of them sensible, for it may look at a replica, some of them not.
 type generator struct {
-	r     *rand.Rand
-	v     *fsm.View
-	now   int64
-	held  []*sluicev1.Delivery // what workers hold, and held
-	said  []*logv1.Command     // commands to be repeated
-	sent  int
-	calls int
+	r    *rand.Rand
+	v    *fsm.View
+	now  int64
+	held []*sluicev1.Delivery // what workers hold, and held
+	said []*logv1.Command     // commands to be repeated
+	sent int
 }
 
 // weighted is a kind of command and how often it comes.

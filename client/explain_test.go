@@ -125,17 +125,18 @@ func (l *life) works() (stop func() error) {
 func (l *life) recovers(stop func() error) {
 	t, c, id := l.T, l.c, l.id
 	l.enter(client.EnterRecovery{Cause: "stock count"})
+	untilHeld(t, c, "i", client.HoldInDoubt, client.HoldBackoff, client.HoldRecovery) // its worker has no recovery handler
 	if err := stop(); err != nil {
 		t.Fatal(err)
 	}
-	e := wantHeld(t, c, "i", client.HoldNoWorker, client.HoldInDoubt, client.HoldRecovery)
+	e := wantHeld(t, c, "i", client.HoldNoWorker, client.HoldInDoubt, client.HoldBackoff, client.HoldRecovery)
 	if e.InDoubtMessages != 1 || !e.Instance.Quiesced || e.Holds[1].Release == "" {
 		t.Errorf("%+v", e)
 	}
 	if _, err := c.Send(t.Context(), client.Message{Application: "app", Instance: "i", Type: "recovery.t"}); err != nil {
 		t.Fatal(err)
 	}
-	wantHeld(t, c, "i", client.HoldNoWorker, client.HoldInDoubt, client.HoldRecoveryMessages, client.HoldRecovery)
+	wantHeld(t, c, "i", client.HoldNoWorker, client.HoldInDoubt, client.HoldRecoveryMessages, client.HoldBackoff, client.HoldRecovery)
 	l.complete(client.CompleteRecovery{ProcessedThrough: 2, DiscardRecoveryMessages: true})
 
 	l.enter(client.EnterRecovery{Cause: "stock count", Until: time.Now().Add(time.Hour)})

@@ -59,6 +59,7 @@ type fakeInstance struct {
 	given       map[string]bool                        // identities handed out to the owner's present link
 	waiting     bool                                   // the head is in its backoff
 	state       []byte
+	next        uint64
 	attempt     uint32 // of the recovery
 	settled     map[uint64]*sluicev1.Settlement
 	inDoubt     []*sluicev1.InDoubt
@@ -172,6 +173,20 @@ func (f *fake) instance(key string) *fakeInstance {
 func (f *fake) epoch() uint64 {
 	f.epochs++
 	return f.epochs
+}
+
+// put puts a message in a lane.
+func (f *fake) put(key string, lane sluicev1.Lane, data string) (seq uint64) {
+	f.change(func() {
+		i := f.instance(key)
+		i.next++
+		seq = i.next
+		i.lanes[lane] = append(i.lanes[lane], &sluicev1.Delivery{
+			Application: "app", Instance: key, Kind: sluicev1.DeliveryKind_DELIVERY_MESSAGE, Lane: lane, Seq: seq, Attempt: 1,
+			Message: &sluicev1.Message{Application: "app", Instance: key, Id: fmt.Sprintf("m%d", seq), Type: "t", Data: []byte(data)},
+		})
+	})
+	return seq
 }
 
 func (f *fake) enter(i *fakeInstance, cause string) {

@@ -272,7 +272,10 @@ func (s *tenure) settleByCall(ctx context.Context, room chan struct{}) {
 			&sluicev1.SettleRequest{SessionId: s.id, Settlements: batch})
 		switch {
 		case err == nil && s.answered(id, res.GetResults(), ""):
-		case err == nil || asError(err).unsettled() || ctx.Err() != nil:
+		case ctx.Err() != nil: // what waits is for nobody any more
+			s.broken()
+			return
+		case err == nil || asError(err).unsettled() || asError(err).Reason == ErrClosed:
 			s.broken()
 			sleep(ctx, nil, jitter(s.client.cfg.Retry.Initial))
 		default:

@@ -14,7 +14,7 @@ import (
 type Client struct {
 	cfg       Config
 	nodes     *nodes
-	transport *http.Transport
+	transport *ways
 	http      *http.Client
 	closed    chan struct{}
 	closeOnce sync.Once
@@ -73,7 +73,7 @@ func (c *Client) Addresses() []string {
 }
 
 // newTransport speaks HTTP/2 only, with or without TLS, and notices a dead connection by pings.
-func newTransport(cfg Config) (*http.Transport, error) {
+func newTransport(cfg Config) (*ways, error) {
 	tlsConfig, err := cfg.TLS.config()
 	if err != nil {
 		return nil, err
@@ -81,10 +81,11 @@ func newTransport(cfg Config) (*http.Transport, error) {
 	protocols := new(http.Protocols)
 	protocols.SetHTTP2(true)
 	protocols.SetUnencryptedHTTP2(true)
-	return &http.Transport{
+	w := &ways{}
+	w.Transport = &http.Transport{
 		Protocols:       protocols,
-		DialContext:     dialPlain,
-		DialTLSContext:  dialSecure(tlsConfig), // which speaks HTTP/2 without being asked again
+		DialContext:     w.dialPlain,
+		DialTLSContext:  w.dialSecure(tlsConfig), // which speaks HTTP/2 without being asked again
 		IdleConnTimeout: 90 * time.Second,
 		HTTP2: &http.HTTP2Config{
 			SendPingTimeout:               5 * time.Second,
@@ -93,7 +94,8 @@ func newTransport(cfg Config) (*http.Transport, error) {
 			MaxReceiveBufferPerConnection: 8 << 20,
 			MaxReceiveBufferPerStream:     4 << 20,
 		},
-	}, nil
+	}
+	return w, nil
 }
 
 // NewID makes an id for a message or a request: a UUID of version 7, which sorts by time.

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"net/http"
 	"strings"
 	"sync"
 	"time"
@@ -36,17 +37,46 @@ type wayError struct {
 
 func (e *wayError) Error() string { return e.text + ": " + e.err.Error() }
 
+// notEstablished is what the HTTP library says, without an error of its own to compare with, of a connection that ended
+// before a request could be put on it: the request was not sent.
+const notEstablished = "http2: client conn could not be established"
+
+// ways is the transport that remembers, by address, why the last connection came to nothing: a call that waited for that
+// connection is told only that there is none.
+type ways struct {
+	*http.Transport
+	lost sync.Map // address → *wayError
+}
+
+// RoundTrip is the transport's, with the reason that it leaves out.
+func (w *ways) RoundTrip(req *http.Request) (*http.Response, error) {
+	res, err := w.Transport.RoundTrip(req)
+	if err == nil || !strings.Contains(err.Error(), notEstablished) {
+		return res, err
+	}
+	if why, ok := w.lost.Load(req.URL.Host); ok {
+		return nil, why.(*wayError)
+	}
+	return nil, err
+}
+
+// note gives a way's error, and remembers it.
+func (w *ways) note(address string, e *wayError) error {
+	w.lost.Store(address, e)
+	return e
+}
+
 // dialPlain opens a connection without TLS.
-func dialPlain(ctx context.Context, network, address string) (net.Conn, error) {
+func (w *ways) dialPlain(ctx context.Context, network, address string) (net.Conn, error) {
 	raw, err := dialer.DialContext(ctx, network, address)
 	if err != nil {
 		return nil, err
 	}
-	return &greeting{Conn: raw}, nil
+	return &greeting{Conn: raw, ways: w, address: address}, nil
 }
 
 // dialSecure opens connections with TLS.
-func dialSecure(cfg *tls.Config) func(ctx context.Context, network, address string) (net.Conn, error) {
+func (w *ways) dialSecure(cfg *tls.Config) func(ctx context.Context, network, address string) (net.Conn, error) {
 	return func(ctx context.Context, network, address string) (net.Conn, error) {
 		host, _, err := net.SplitHostPort(address)
 		if err != nil {
@@ -69,7 +99,7 @@ func dialSecure(cfg *tls.Config) func(ctx context.Context, network, address stri
 			_ = raw.Close()
 			return nil, &wayError{"the peer does not speak HTTP/2", fmt.Errorf("it chose %q in the TLS handshake", p), true}
 		}
-		return &greeting{Conn: secured}, nil
+		return &greeting{Conn: secured, ways: w, address: address}, nil
 	}
 }
 
@@ -105,6 +135,8 @@ func passing(err error) bool {
 // was surely not done. With TLS 1.3 it is here that a node refuses the client's certificate.
 type greeting struct {
 	net.Conn
+	ways    *ways
+	address string
 	written bool // by the first Write; writes do not overlap
 
 	hearing sync.Once
@@ -151,17 +183,17 @@ func (g *greeting) hear() error {
 
 func (g *greeting) listen() error {
 	if err := g.SetReadDeadline(time.Now().Add(handshakeTimeout)); err != nil {
-		return &wayError{"the connection ended before the node spoke", err, false}
+		return g.ways.note(g.address, &wayError{"the connection ended before the node spoke", err, false})
 	}
 	header := make([]byte, http2Header)
 	n, err := io.ReadFull(g.Conn, header)
 	switch {
 	case n > 0 && !settings(header[:n]):
-		return &wayError{"the peer does not speak HTTP/2 as it is spoken here", fmt.Errorf("it says %q", g.excerpt(header[:n])), true}
+		return g.ways.note(g.address, &wayError{"the peer does not speak HTTP/2 as it is spoken here", fmt.Errorf("it says %q", g.excerpt(header[:n])), true})
 	case err != nil && refusal(err):
-		return &wayError{"the node refuses the certificate that this side shows, or the lack of one", err, true}
+		return g.ways.note(g.address, &wayError{"the node refuses the certificate that this side shows, or the lack of one", err, true})
 	case err != nil:
-		return &wayError{"the connection ended before the node spoke", err, false}
+		return g.ways.note(g.address, &wayError{"the connection ended before the node spoke", err, false})
 	}
 	g.first = header
 	return g.SetReadDeadline(time.Time{})

@@ -208,7 +208,7 @@ func reasonOf(ce *connect.Error) (Reason, string) {
 // notConnected says that no connection was made, so that nothing can have been done.
 func notConnected(err error) bool {
 	var op *net.OpError
-	return errors.As(err, &op) && op.Op == "dial"
+	return errors.As(err, &op) && op.Op == "dial" || strings.Contains(err.Error(), notEstablished)
 }
 
 // asError is any error of this package as an *Error.

@@ -8,8 +8,9 @@ import (
 
 // skips are the tests that may be skipped, with the reason: "path/file_test.go Function".
 var skips = map[string]string{
-	"client/inbox/postgres_test.go postgres": "PostgreSQL is not installed everywhere; where CI=true the test fails without it",
-	"internal/xes/xes_test.go TestRealLogs":  "the logs of real companies are not in the repository",
+	"cluster/cluster_test.go TestNodesMoveToOtherAddresses": "the race detector finds a read within hashicorp/raft without its lock, of a value that does not change; without it the test runs",
+	"client/inbox/postgres_test.go postgres":                "PostgreSQL is not installed everywhere; where CI=true the test fails without it",
+	"internal/xes/xes_test.go TestRealLogs":                 "the logs of real companies are not in the repository",
 }
 
 // sleeps are the functions that may call time.Sleep, with the reason. Tests and what serves them are never here.

@@ -21,9 +21,10 @@ import (
 	"sluice/cluster/raftlog"
 )
 
-// A probe of memberlist that is under way when gossip ends takes its time to find out.
+// A probe of memberlist that is under way when gossip ends takes its time to find out. Raft leaves what it was asked in
+// the moment in which it stopped without an answer: settled waits no longer then, the future's own wait stays.
 func TestMain(m *testing.M) {
-	goleak.VerifyTestMain(m, goleak.IgnoreAnyFunction("github.com/hashicorp/memberlist.(*Memberlist).probe"))
+	goleak.VerifyTestMain(m, goleak.IgnoreAnyFunction("github.com/hashicorp/memberlist.(*Memberlist).probe"), goleak.IgnoreAnyFunction("github.com/hashicorp/raft.(*deferError).Error"))
 }
 
 // patience bounds every wait of these tests; they wait for signals and never sleep it out.

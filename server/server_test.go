@@ -1,6 +1,7 @@
 package server
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -68,13 +69,18 @@ func (s *realServer) halt(t *testing.T) {
 	s.ended = nil
 }
 
+// must wants a call to succeed, and gives its answer without the spaces that protojson puts in at random.
 func (s *realServer) must(t *testing.T, method, body string) string {
 	t.Helper()
 	got := post(t, s.h1, s.url, method, body)
 	if got.status != http.StatusOK {
 		t.Fatalf("%s %s: got %d %s", method, body, got.status, got.body)
 	}
-	return got.body
+	var compact bytes.Buffer
+	if err := json.Compact(&compact, []byte(got.body)); err != nil {
+		t.Fatal(err)
+	}
+	return compact.String()
 }
 
 // protocols are the ways to speak to the services.

@@ -44,6 +44,8 @@ func (t *txn) command(c *logv1.Command) (*logv1.Outcome, error) {
 		return t.completeRecovery(k.CompleteRecovery)
 	case *logv1.Command_ResolveMessage:
 		return t.resolveMessage(k.ResolveMessage)
+	case *logv1.Command_PutBack:
+		return t.putBack(k.PutBack)
 	case *logv1.Command_Terminate:
 		return t.terminate(k.Terminate)
 	case *logv1.Command_OpenSession:

@@ -147,26 +147,36 @@ func cutText(s string, most int) string {
 	return ""
 }
 
-// settleDoubt settles the in-doubt messages of the normal lane up to a sequence number as completed.
+// settleDoubt settles the in-doubt messages of the normal lane up to a sequence number as completed. What was put back
+// among them stays.
 func (t *txn) settleDoubt(i *instance, through uint64) error {
 	if through == 0 {
 		return nil
 	}
-	for i.rec.Normal.Messages > 0 {
-		seqs, err := i.first(t, normalLane, 1)
+	for from := i.rec.Normal.Front; from <= through; {
+		seqs, err := queue.Seqs(t, i.rec.Uid, normalLane, from, headMost)
 		if err != nil {
 			return err
 		}
-		if seqs[0] > through {
+		for _, seq := range seqs {
+			if seq > through {
+				return nil
+			}
+			m, err := queue.Message(t, i.rec.Uid, normalLane, seq)
+			if err != nil {
+				return err
+			}
+			if !i.doubtful(m) {
+				continue
+			}
+			if err := t.end(i, m, ending{kind: completed}); err != nil {
+				return err
+			}
+		}
+		if len(seqs) < headMost {
 			return nil
 		}
-		m, err := queue.Message(t, i.rec.Uid, normalLane, seqs[0])
-		if err != nil {
-			return err
-		}
-		if err := t.end(i, m, ending{kind: completed}); err != nil {
-			return err
-		}
+		from = seqs[len(seqs)-1] + 1
 	}
 	return nil
 }

@@ -157,15 +157,19 @@ func (t *txn) inDoubt(i *instance) (bool, error) {
 	if i.rec.NormalDoubt == 0 || i.rec.Normal.Messages == 0 {
 		return false, nil
 	}
-	seqs, err := i.first(t, normalLane, 1)
-	return err == nil && seqs[0] <= i.rec.NormalDoubt, err
+	doubt := false
+	err := queue.Messages(t, i.rec.Uid, normalLane, i.rec.Normal.Front, func(m *logv1.MessageRecord) bool {
+		doubt = i.doubtful(m)
+		return !doubt && m.Seq < i.rec.NormalDoubt
+	})
+	return doubt, err
 }
 
 // watchExpiry sees to the expiry of a message just accepted, and tells whether it has expired already.
 func (t *txn) watchExpiry(i *instance, m *logv1.MessageRecord) (gone bool, err error) {
 	at := ceilMS(m.Message.ExpireTime)
 	if at <= t.now {
-		return true, t.end(i, m, ending{kind: expired})
+		return true, t.end(i, m, expiredAt(m))
 	}
 	return false, t.dueOf(i, due{at: at, kind: dueExpiry, extra: m.Seq})
 }
@@ -206,16 +210,12 @@ func (t *txn) expiryDue(i *instance, seq uint64) error {
 	if busy {
 		return t.hold(i, m)
 	}
-	return t.end(i, m, ending{kind: expired})
+	return t.end(i, m, expiredAt(m))
 }
 
 // busy tells that a message is out or in doubt.
 func (t *txn) busy(i *instance, m *logv1.MessageRecord) (bool, error) {
-	doubt := i.rec.NormalDoubt
-	if m.Lane == recoveryLane {
-		doubt = i.rec.RecoveryDoubt
-	}
-	if i.rec.Mode == recoveryMode && m.Seq <= doubt {
+	if i.doubtful(m) {
 		return true, nil
 	}
 	if m.Lane != i.working() {

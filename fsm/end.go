@@ -1,6 +1,9 @@
 package fsm
 
 import (
+	"errors"
+	"time"
+
 	"google.golang.org/protobuf/proto"
 
 	logv1 "sluice/api/log/v1"
@@ -30,6 +33,11 @@ type ending struct {
 
 func deadLetter(reason string) ending { return ending{kind: deadLettered, reason: reason} }
 
+// expiredAt is the end of a message whose time has passed. It is kept as a dead letter: nothing goes in silence.
+func expiredAt(m *logv1.MessageRecord) ending {
+	return ending{kind: expired, reason: "EXPIRED: at " + m.Message.ExpireTime.AsTime().Format(time.RFC3339Nano)}
+}
+
 // end settles a message: the one way out of an inbox, taken once by each message.
 func (t *txn) end(i *instance, m *logv1.MessageRecord, e ending) error {
 	failure, err := t.takeFailure(i, m)
@@ -40,7 +48,7 @@ func (t *txn) end(i *instance, m *logv1.MessageRecord, e ending) error {
 		return err
 	}
 	s := settled(m, e, failure, t.now)
-	if e.kind == deadLettered {
+	if s.DeadLetter != nil {
 		if err := t.bury(i, m, s, t.attemptsOf(i, e, failure)); err != nil {
 			return err
 		}
@@ -58,7 +66,7 @@ func (t *txn) end(i *instance, m *logv1.MessageRecord, e ending) error {
 	if err := t.endEvent(i, m, e, s); err != nil {
 		return err
 	}
-	if err := t.drained(i); err != nil {
+	if err := errors.Join(t.letBack(i), t.drained(i)); err != nil {
 		return err
 	}
 	t.fx.touch(i)
@@ -69,7 +77,7 @@ func (t *txn) end(i *instance, m *logv1.MessageRecord, e ending) error {
 func settled(m *logv1.MessageRecord, e ending, f *logv1.FailureRecord, now int64) *logv1.SettledRecord {
 	s := &logv1.SettledRecord{
 		Id: m.Message.Id, Seq: m.Seq, Lane: m.Lane, Disposition: m.Disposition, Mode: m.Mode, Epoch: m.Epoch, Ahead: m.Ahead, Index: m.Index,
-		Digest: m.Digest, Settlement: e.kind, TimeMs: now, Attempts: f.GetAttempts(),
+		Digest: m.Digest, Settlement: e.kind, TimeMs: now, Attempts: f.GetAttempts(), Edits: m.Edits,
 	}
 	first, last := f.GetFirstError(), f.GetLastError()
 	if by := e.by; by != nil {
@@ -83,15 +91,23 @@ func settled(m *logv1.MessageRecord, e ending, f *logv1.FailureRecord, now int64
 			}
 		}
 	}
-	if e.kind == deadLettered {
-		s.DeadLetter = &sluicev1.DeadLetter{Reason: e.reason, FirstError: first, LastError: last}
+	if e.kind == deadLettered || e.kind == expired {
+		s.DeadLetter = newDeadLetter(e.reason, first, last, now)
 	}
 	return s
+}
+
+// newDeadLetter says why a message was dead-lettered. Those that failed alike have one fingerprint.
+func newDeadLetter(why, first, last string, now int64) *sluicev1.DeadLetter {
+	return &sluicev1.DeadLetter{Reason: why, FirstError: first, LastError: last, Fingerprint: fingerprint(why + "\n" + last), Time: timestamp(now)}
 }
 
 // leave takes a message out of its lane and out of every count.
 func (t *txn) leave(i *instance, m *logv1.MessageRecord) error {
 	l, r := i.lane(m.Lane), i.rec
+	if err := t.passPutBack(i, m); err != nil {
+		return err
+	}
 	seqs, err := i.first(t, m.Lane, 1)
 	if err != nil {
 		return err
@@ -160,15 +176,28 @@ func (t *txn) bury(i *instance, m *logv1.MessageRecord, s *logv1.SettledRecord, 
 		return err
 	}
 	t.change(i)
-	if i.rec.DeadLetters++; i.rec.DeadLetters <= maxDeadLetters {
+	if i.rec.DeadLetters++; i.rec.DeadLetters == 1 {
+		return t.Set(deadOfKey(i.id()), nil)
+	}
+	if i.rec.DeadLetters <= maxDeadLetters {
 		return nil
 	}
 	oldest, err := t.oldestDeadLetter(i, m)
 	if err != nil || oldest == nil {
 		return err
 	}
-	i.rec.DeadLetters--
-	return queue.DropDeadLetter(t, i.rec.Uid, oldest.Lane, oldest.Seq)
+	return t.exhume(i, oldest)
+}
+
+// exhume forgets a dead letter.
+func (t *txn) exhume(i *instance, m *logv1.MessageRecord) error {
+	t.change(i)
+	if i.rec.DeadLetters--; i.rec.DeadLetters == 0 {
+		if err := t.Delete(deadOfKey(i.id())); err != nil {
+			return err
+		}
+	}
+	return queue.DropDeadLetter(t, i.rec.Uid, m.Lane, m.Seq)
 }
 
 // oldestDeadLetter finds, of the first dead letter of each lane, the one that became so first, but for

@@ -105,7 +105,25 @@ func (i *instance) out() uint64 {
 	if i.rec.Owner == "" || i.waits() {
 		return 0
 	}
-	return min(i.lane(i.working()).Messages, uint64(i.rec.Window))
+	n := min(i.lane(i.working()).Messages, uint64(i.rec.Window))
+	if i.rec.PutBackWaiting > 0 && i.rec.Mode != recoveryMode {
+		n = min(n, i.rec.PutBackBehind)
+	}
+	return n
+}
+
+// doubtful tells that a message is in doubt: it was out when its instance entered recovery, and was not dead-lettered
+// and put back since.
+func (i *instance) doubtful(m *logv1.MessageRecord) bool {
+	r := i.rec
+	switch {
+	case r.Mode != recoveryMode:
+		return false
+	case m.Lane == recoveryLane:
+		return m.Seq <= r.RecoveryDoubt && (m.PutBackEpoch == 0 || m.PutBackEpoch < r.Epoch)
+	default:
+		return m.Seq <= r.NormalDoubt && (m.PutBackEpoch == 0 || m.PutBackEpoch < r.DoubtSince)
+	}
 }
 
 // hasWork tells that an owner would have something to do.

@@ -19,7 +19,13 @@ const (
 	tableEvent       = 'e' // index, place → EventRecord
 	tableItem        = 'j' // operation id, 0, place → OperationItemRecord
 	tableHeld        = 'g' // uid, lane, seq → expiry that could not take effect
+	tableDeadOf      = 'l' // application, 0, key → of each instance that has dead letters
+	tablePutBack     = 'y' // uid, seq → Edit by which a dead letter of the normal lane is to be put back
 )
+
+func deadOfKey(id InstanceID) []byte { return named(tableDeadOf, id.Application, id.Key) }
+
+func putBackKey(uid, seq uint64) []byte { return u64(numbered(tablePutBack, uid), seq) }
 
 func u64(b []byte, v uint64) []byte { return binary.BigEndian.AppendUint64(b, v) }
 

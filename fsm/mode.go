@@ -33,7 +33,7 @@ func enter(r *logv1.InstanceRecord, e entry, lastOut uint64) {
 	if r.Mode == recoveryMode {
 		r.RecoveryDoubt = max(r.RecoveryDoubt, lastOut)
 	} else {
-		r.NormalDoubt, r.RecoveryDoubt, r.PoisonFingerprint = lastOut, 0, ""
+		r.NormalDoubt, r.RecoveryDoubt, r.DoubtSince, r.PoisonFingerprint = lastOut, 0, e.epoch, ""
 	}
 	r.Mode, r.Epoch, r.Window = recoveryMode, e.epoch, e.window
 	r.Cause, r.ModeTimeMs, r.ModeIndex, r.ModeActor = e.cause, e.timeMS, e.index, e.actor
@@ -77,6 +77,9 @@ func (t *txn) turnToRecovery(i *instance, e entry) error {
 		if err := t.enteredAlone(i, from, e); err != nil {
 			return err
 		}
+	}
+	if err := t.letBack(i); err != nil {
+		return err
 	}
 	t.fx.touch(i)
 	return t.queueUp(i)

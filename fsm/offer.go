@@ -159,6 +159,9 @@ func (o *offering) doubts(l sluicev1.Lane, last uint64, room *int) (out []*sluic
 		if m.Seq > last {
 			return false
 		}
+		if !o.i.doubtful(m) {
+			return m.Seq < last
+		}
 		var f *logv1.FailureRecord
 		f, inner = failureOf(o.r, o.i.rec, m)
 		d := inDoubt(m, room)
@@ -210,7 +213,7 @@ func (o *offering) deliver(m *logv1.MessageRecord, head bool, attempt uint32) {
 	rec := o.i.rec
 	o.Deliveries = append(o.Deliveries, &sluicev1.Delivery{
 		Application: rec.Application, Instance: rec.Key, Epoch: rec.Epoch, Kind: sluicev1.DeliveryKind_DELIVERY_MESSAGE, Lane: m.Lane, Seq: m.Seq,
-		Message: m.Message, Attempt: attempt, Deferred: m.Disposition == deferred, InDoubt: rec.Mode == recoveryMode && m.Seq <= rec.RecoveryDoubt,
+		Message: m.Message, Attempt: attempt, Deferred: m.Disposition == deferred, InDoubt: o.i.doubtful(m),
 	})
 	o.Given.seq = m.Seq
 	if o.Given.first == 0 {

@@ -21,13 +21,18 @@ func (t *txn) resolveMessage(r *sluicev1.ResolveMessageRequest) (*logv1.Outcome,
 	}
 	return t.once(call{a: i.app, i: i, method: "ResolveMessage", request: r.RequestId, content: r}, func() (*logv1.Outcome, error) {
 		m, err := t.resolvable(i, r)
+		if err == nil {
+			err = t.unchanged(i, m, r.Version)
+		}
 		if err != nil {
 			return refused(err)
 		}
 		switch r.Action {
 		case sluicev1.ResolveAction_ACTION_SKIP:
+			m.Edits = withEdit(m.Edits, t.edit("skipped", r.Reason))
 			err = t.end(i, m, ending{kind: skipped, reason: r.Reason})
 		case sluicev1.ResolveAction_ACTION_DEAD_LETTER:
+			m.Edits = withEdit(m.Edits, t.edit("dead-lettered", r.Reason))
 			err = t.end(i, m, deadLetter("OPERATOR: "+r.Reason))
 		default:
 			return t.replace(i, m, r.Data, r.Reason)
@@ -56,7 +61,7 @@ func checkResolve(r *sluicev1.ResolveMessageRequest) error {
 	if r.Lane != normalLane && r.Lane != recoveryLane {
 		return reason.BadField.Errorf("lane is %v; allowed are LANE_NORMAL and LANE_RECOVERY", r.Lane)
 	}
-	return errors.Join(checkText("reason", r.Reason, maxTextBytes), checkRequestID(r.RequestId))
+	return errors.Join(checkText("reason", r.Reason, maxTextBytes), checkText("version", r.Version, maxKeyBytes), checkRequestID(r.RequestId))
 }
 
 // resolvable finds the message that a resolution is about, or refuses.
@@ -103,7 +108,10 @@ func (t *txn) replace(i *instance, m *logv1.MessageRecord, data []byte, why stri
 		i.app.counts.deferredBytes += size - m.Bytes
 		t.changeApplication(i.app)
 	}
-	m.Bytes, m.Message.Data = size, data
+	if m.OriginalData == nil {
+		m.OriginalData = append([]byte{}, m.Message.Data...)
+	}
+	m.Bytes, m.Message.Data, m.Edits = size, data, withEdit(m.Edits, t.edit("replaced", why))
 	t.change(i)
 	if err := queue.Replace(t, i.rec.Uid, m); err != nil {
 		return nil, err
@@ -136,6 +144,9 @@ func (t *txn) terminate(r *sluicev1.TerminateRequest) (*logv1.Outcome, error) {
 }
 
 func (t *txn) shut(i *instance, why string) error {
+	if err := t.dropPutBack(i); err != nil {
+		return err
+	}
 	for _, l := range []sluicev1.Lane{recoveryLane, normalLane} {
 		if err := t.discard(i, l, deadLetter(reason.InstanceTerminated+": "+why)); err != nil {
 			return err
@@ -178,11 +189,11 @@ func (t *txn) nameDue(i *instance) error {
 	uid := i.rec.Uid
 	i.gone = true
 	t.m.instances.drop(i.id())
-	for _, table := range []byte{tableTransaction, tableHistory, tableHeld} {
+	for _, table := range []byte{tableTransaction, tableHistory, tableHeld, tablePutBack} {
 		p := numbered(table, uid)
 		if err := t.DeleteRange(p, queue.Successor(p)); err != nil {
 			return err
 		}
 	}
-	return errors.Join(queue.DropInstance(t, uid), t.Delete(numbered(tableState, uid)), t.Delete(instanceKey(i.id())))
+	return errors.Join(queue.DropInstance(t, uid), t.Delete(numbered(tableState, uid)), t.Delete(deadOfKey(i.id())), t.Delete(instanceKey(i.id())))
 }

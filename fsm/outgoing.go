@@ -94,7 +94,7 @@ func (t *txn) arrive(o *logv1.OutgoingRecord) error {
 	i.rec.OutgoingSeq++
 	m := &logv1.MessageRecord{Message: o.Message, Seq: i.rec.OutgoingSeq, Lane: outgoingLane, TimeMs: t.now, Index: t.index}
 	text := fmt.Sprintf("[%s] %s", f.Reason, f.Message)
-	dead := &sluicev1.DeadLetter{Reason: "REFUSED_AT_TARGET: " + f.Reason, FirstError: text, LastError: text}
+	dead := newDeadLetter("REFUSED_AT_TARGET: "+f.Reason, text, text, t.now)
 	if err := t.bury(i, m, &logv1.SettledRecord{DeadLetter: dead}, nil); err != nil {
 		return err
 	}

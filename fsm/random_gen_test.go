@@ -35,7 +35,7 @@ var kinds = []weighted{
 	{30, (*generator).send}, {30, (*generator).settle}, {12, (*generator).assign}, {4, (*generator).open}, {2, (*generator).close}, {2, (*generator).expire},
 	{6, (*generator).enter}, {8, (*generator).complete}, {2, (*generator).enterAll}, {2, (*generator).completeAll}, {4, (*generator).step}, {1, (*generator).steer},
 	{2, (*generator).beginSet}, {4, (*generator).addItems},
-	{3, (*generator).resolve}, {2, (*generator).terminate}, {3, (*generator).begin}, {2, (*generator).end}, {2, (*generator).declare}, {12, (*generator).advance},
+	{3, (*generator).resolve}, {4, (*generator).putBack}, {2, (*generator).terminate}, {3, (*generator).begin}, {2, (*generator).end}, {2, (*generator).declare}, {12, (*generator).advance},
 	{4, (*generator).forward}, {2, (*generator).digest}, {6, (*generator).again}, {1, (*generator).elect},
 }
 
@@ -291,7 +291,7 @@ func (g *generator) steer() *logv1.Command {
 }
 
 func (g *generator) resolve() *logv1.Command {
-	q := &sluicev1.ResolveMessageRequest{Application: g.app(), Instance: g.key(), Lane: sluicev1.Lane(1 + g.r.IntN(2)), Action: sluicev1.ResolveAction(g.r.IntN(4)), Data: g.bytes(60), Reason: "r", RequestId: g.request()}
+	q := &sluicev1.ResolveMessageRequest{Application: g.app(), Instance: g.key(), Lane: sluicev1.Lane(1 + g.r.IntN(2)), Action: sluicev1.ResolveAction(g.r.IntN(4)), Data: g.bytes(60), Reason: "r", Version: g.pick("", "", "stale"), RequestId: g.request()}
 	if i, err := g.v.Instance(fsm.InstanceID{Application: q.Application, Key: q.Instance}); err == nil {
 		q.Seq = uint64(g.r.IntN(int(i.NextSeq) + 1))
 		if ms, err := g.v.Messages(&sluicev1.ListMessagesRequest{Application: q.Application, Instance: q.Instance, Lane: q.Lane}); err == nil && len(ms.Messages) > 0 {
@@ -299,6 +299,25 @@ func (g *generator) resolve() *logv1.Command {
 		}
 	}
 	return &logv1.Command{Kind: &logv1.Command_ResolveMessage{ResolveMessage: q}}
+}
+
+// putBack puts dead letters back: some that are there, all that failed alike, or none.
+func (g *generator) putBack() *logv1.Command {
+	q := &sluicev1.PutBackRequest{Application: g.app(), Instance: g.key(), Lane: sluicev1.Lane(1 + g.r.IntN(3)), Reason: "r", RequestId: g.request()}
+	dead, err := g.v.Messages(&sluicev1.ListMessagesRequest{Application: q.Application, Instance: q.Instance, Settlement: kindDead})
+	if err == nil && len(dead.Messages) > 0 && g.chance(90) {
+		d := dead.Messages[g.r.IntN(len(dead.Messages))]
+		q.Lane = d.Lane
+		if g.chance(20) {
+			q.Fingerprint = d.DeadLetter.Fingerprint
+			return &logv1.Command{Kind: &logv1.Command_PutBack{PutBack: q}}
+		}
+		q.Seqs = []uint64{d.Seq}
+	}
+	for g.chance(30) {
+		q.Seqs = append(q.Seqs, uint64(g.r.IntN(30)))
+	}
+	return &logv1.Command{Kind: &logv1.Command_PutBack{PutBack: q}}
 }
 
 func (g *generator) terminate() *logv1.Command {

@@ -2,6 +2,7 @@ package fsm_test
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"slices"
@@ -11,6 +12,7 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	logv1 "sluice/api/log/v1"
+	sluicev1 "sluice/api/sluice/v1"
 	"sluice/fsm"
 	"sluice/queue"
 )
@@ -24,9 +26,9 @@ type replica struct {
 	cache int
 	batch int // most entries in one call
 	at    int // entries applied
-	// What it answered, and what it counted: accepted and settled.
-	outcomes          [][]byte
-	accepted, settled uint64
+	// What it answered, and what it counted: accepted, settled, and settled but put back.
+	outcomes                   [][]byte
+	accepted, settled, revoked uint64
 }
 
 func newReplica(t testing.TB, name string, store queue.Store, cache, batch int) *replica {
@@ -66,6 +68,7 @@ func (r *replica) follow(entries []fsm.Entry, until int, chance *rand.Rand) {
 		}
 		c := fx.Counters
 		r.accepted += c.Accepted + c.Deferred + c.Recovery
+		r.revoked += c.Events[sluicev1.EventType_EVENT_MESSAGE_PUT_BACK]
 		for _, n := range c.Settled {
 			r.settled += n
 		}
@@ -158,11 +161,28 @@ func (c *course) ordered(cmd *logv1.Command, out *logv1.Outcome) {
 			continue
 		}
 		at := fmt.Sprint(s.Application, "/", s.Instance, int32(s.Lane))
-		if s.Seq <= c.handled[at] {
+		if s.Seq <= c.handled[at] && !c.putBack(s) {
 			c.leader.t.Fatalf("I3: %s: seq %d was settled after %d", at, s.Seq, c.handled[at])
 		}
-		c.handled[at] = s.Seq
+		c.handled[at] = max(c.handled[at], s.Seq)
 	}
+}
+
+// putBack tells that what was settled had been a dead letter before, and was put back.
+func (c *course) putBack(s *sluicev1.Settlement) bool {
+	rec := &logv1.InstanceRecord{}
+	all, err := contents(c.leader.store)
+	if err = errors.Join(err, queue.Load(c.leader.store, []byte("i"+s.Application+"\x00"+s.Instance), rec)); err != nil {
+		c.leader.t.Fatal(err)
+	}
+	for _, r := range all {
+		past := &logv1.SettledRecord{}
+		if r.key[0] != 'b' || be(r.key[17:25]) != rec.Uid || r.key[25] != 'i' || proto.Unmarshal(r.value, past) != nil || past.Seq != s.Seq {
+			continue
+		}
+		return slices.ContainsFunc(past.Edits, func(e *sluicev1.Edit) bool { return e.Action == "put back" })
+	}
+	return false
 }
 
 // run makes so many entries more.
@@ -205,8 +225,8 @@ func (c *course) sound() {
 			unsettled++
 		}
 	}
-	if l.accepted != l.settled+unsettled {
-		t.Fatalf("accepted %d, settled %d, unsettled %d", l.accepted, l.settled, unsettled)
+	if l.accepted+l.revoked != l.settled+unsettled {
+		t.Fatalf("accepted %d, put back %d, settled %d, unsettled %d", l.accepted, l.revoked, l.settled, unsettled)
 	}
 }
 

@@ -103,6 +103,8 @@ func markDuplicate(o *logv1.Outcome) *logv1.Outcome {
 		r.Instance.Duplicate = true
 	case *logv1.Outcome_MessageStatus:
 		r.MessageStatus.Duplicate = true
+	case *logv1.Outcome_PutBack:
+		r.PutBack.Duplicate = true
 	case *logv1.Outcome_Operation:
 		r.Operation.Duplicate = true
 	}

@@ -148,7 +148,7 @@ func (t *txn) disown(i *instance, fenced bool) error {
 		i.rec.Epoch, i.rec.Window = t.mint(), i.app.settings.window
 	}
 	t.change(i)
-	if err := t.thaw(i); err != nil {
+	if err := errors.Join(t.letBack(i), t.thaw(i)); err != nil {
 		return err
 	}
 	return t.queueUp(i)

@@ -327,6 +327,9 @@ func (t *txn) waitHead(i *instance, l sluicev1.Lane, wait int64) error {
 	if err := t.dueOf(i, due{at: t.now + wait, kind: dueHead, extra: uint64(l)}); err != nil {
 		return err
 	}
+	if err := t.letBack(i); err != nil {
+		return err
+	}
 	return t.queueUp(i)
 }
 

@@ -47,6 +47,7 @@ type stored struct {
 	ids      map[string]place
 	failures map[place]bool
 	dead     map[place]bool
+	waiting  map[uint64]bool // dead letters that are to be put back
 	held     map[place]bool
 	others   map[byte]int // keys of other tables
 	state    int
@@ -64,6 +65,7 @@ type audit struct {
 	events    []eventAt         // in the order of their keys
 	meta      *logv1.MetaRecord
 	buckets   map[string]bool // application uid, end
+	deadOf    map[string]bool // application, 0, key: of instances with dead letters
 	sets      *setsAudit
 	trouble   []string
 }
@@ -87,14 +89,14 @@ func structure(s queue.Reader) []string {
 func auditOf(all []record) *audit {
 	a := &audit{
 		apps: map[string]*logv1.ApplicationRecord{}, instances: map[string]*stored{}, byUID: map[uint64]*stored{}, sessions: map[string]*logv1.SessionRecord{},
-		owned: map[string]string{}, work: map[string]string{}, dues: map[string]bool{}, buckets: map[string]bool{}, sets: newSetsAudit(),
+		owned: map[string]string{}, work: map[string]string{}, dues: map[string]bool{}, buckets: map[string]bool{}, deadOf: map[string]bool{}, sets: newSetsAudit(),
 	}
 	for _, r := range all {
 		if r.key[0] == 'i' {
 			rec := &logv1.InstanceRecord{}
 			a.decode(r, rec)
 			s := &stored{
-				rec: rec, lanes: map[place]*logv1.MessageRecord{}, ids: map[string]place{}, failures: map[place]bool{}, dead: map[place]bool{}, held: map[place]bool{}, others: map[byte]int{},
+				rec: rec, lanes: map[place]*logv1.MessageRecord{}, ids: map[string]place{}, failures: map[place]bool{}, dead: map[place]bool{}, waiting: map[uint64]bool{}, held: map[place]bool{}, others: map[byte]int{},
 			}
 			if a.byUID[rec.Uid] != nil || string(r.key[1:]) != rec.Application+"\x00"+rec.Key {
 				a.say("instance key %q holds %v", r.key, rec)
@@ -142,7 +144,9 @@ func (a *audit) read(r record) {
 		a.dues[string(k)] = true
 	case 'b':
 		a.buckets[string(k[1:17])] = true
-	case 'n', 'u', 'f', 'q', 'g', 't', 'h', 'z':
+	case 'l':
+		a.deadOf[string(k[1:])] = true
+	case 'n', 'u', 'f', 'q', 'g', 't', 'h', 'z', 'y':
 		s := a.byUID[be(k[1:9])]
 		if s == nil {
 			a.say("key %q is of no instance", k)
@@ -173,6 +177,8 @@ func (a *audit) readOf(s *stored, r record) {
 		s.dead[at()] = true
 	case 'g':
 		s.held[at()] = true
+	case 'y':
+		s.waiting[be(k[9:17])] = true
 	case 'z':
 		s.state = len(r.value)
 	default:
@@ -187,6 +193,7 @@ func (a *audit) check() []string {
 		a.checkCounters(s)
 		a.checkMode(s)
 		a.checkOwner(s)
+		a.checkPutBack(s)
 		a.checkDue(s)
 	}
 	a.checkIndexes()
@@ -260,6 +267,7 @@ func (a *audit) checkCounters(s *stored) {
 	for what, pair := range map[string][2]uint64{
 		"failures":     {uint64(r.Failures), uint64(len(s.failures))},
 		"dead letters": {uint64(r.DeadLetters), uint64(len(s.dead))},
+		"waiting":      {uint64(r.PutBackWaiting), uint64(len(s.waiting))},
 		"held":         {uint64(r.HeldExpiries), uint64(len(s.held))},
 		"transitions":  {uint64(r.Transitions), uint64(s.others['h'])},
 		"transactions": {uint64(r.TransactionsOpen), uint64(s.others['t'])},
@@ -268,6 +276,9 @@ func (a *audit) checkCounters(s *stored) {
 		if pair[0] != pair[1] {
 			a.say("%s: %s: the header says %d, there are %d", r.Key, what, pair[0], pair[1])
 		}
+	}
+	if name := r.Application + "\x00" + r.Key; a.deadOf[name] != (len(s.dead) > 0) {
+		a.say("%s: has %d dead letters, in the list of those that have some: %v", r.Key, len(s.dead), a.deadOf[name])
 	}
 	for p := range s.failures {
 		if s.lanes[p] == nil && p != (place{laneRecovery, 0}) {
@@ -387,7 +398,24 @@ func (a *audit) checkDue(s *stored) {
 	}
 }
 
+// checkPutBack wants dead letters to wait only behind what is out.
+func (a *audit) checkPutBack(s *stored) {
+	r := s.rec
+	switch out := min(r.GetNormal().GetMessages(), uint64(r.Window)); {
+	case r.PutBackWaiting == 0 && r.PutBackBehind != 0:
+		a.say("%s: nothing waits behind %d messages", r.Key, r.PutBackBehind)
+	case r.PutBackWaiting == 0:
+	case r.Owner == "" || r.Mode == recovery || r.GetNormal().GetHeadWaitMs() != 0 || r.PutBackBehind == 0 || r.PutBackBehind > out:
+		a.say("%s: %d dead letters wait behind %d messages that are not out: %v", r.Key, r.PutBackWaiting, r.PutBackBehind, r)
+	}
+}
+
 func (a *audit) checkIndexes() {
+	for name := range a.deadOf {
+		if a.instances[name] == nil {
+			a.say("%q is listed with dead letters, and is not there", name)
+		}
+	}
 	count := map[string]uint32{}
 	for k, session := range a.owned {
 		count[session]++

@@ -75,8 +75,8 @@ func (r *reading) explainDoubt(i *instance, e *explaining) error {
 	if i.rec.Mode != recoveryMode || i.rec.NormalDoubt == 0 {
 		return nil
 	}
-	return queue.Messages(r, i.rec.Uid, normalLane, 0, func(m *logv1.MessageRecord) bool {
-		if m.Seq <= i.rec.NormalDoubt {
+	return queue.Messages(r, i.rec.Uid, normalLane, i.rec.Normal.Front, func(m *logv1.MessageRecord) bool {
+		if i.doubtful(m) {
 			e.InDoubtMessages++
 			e.last = m.Seq
 		}

@@ -47,7 +47,7 @@ func messageStatus(r queue.Reader, i *instance, id string, now int64) (*sluicev1
 	if err != nil {
 		return nil, err
 	}
-	out := &sluicev1.MessageStatus{MessageId: id, Seq: seq, Lane: lane, Disposition: m.Disposition, Status: l.status(m)}
+	out := &sluicev1.MessageStatus{MessageId: id, Seq: seq, Lane: lane, Disposition: m.Disposition, Status: l.status(m), Edits: m.Edits}
 	f, err := l.failure(m)
 	out.Attempts = f.GetAttempts()
 	return out, err
@@ -63,7 +63,7 @@ func settledStatus(r queue.Reader, i *instance, id string, now int64) (*sluicev1
 	}
 	return &sluicev1.MessageStatus{
 		MessageId: id, Seq: s.Seq, Lane: s.Lane, Disposition: s.Disposition, Status: sluicev1.Status_MESSAGE_STATUS_SETTLED, Settlement: s.Settlement,
-		Attempts: s.Attempts, Reply: s.Reply, ReplyContentType: s.ReplyContentType, DeadLetter: s.DeadLetter,
+		Attempts: s.Attempts, Reply: s.Reply, ReplyContentType: s.ReplyContentType, DeadLetter: s.DeadLetter, Edits: s.Edits,
 	}, nil
 }
 
@@ -94,14 +94,6 @@ func (o *lookout) status(m *logv1.MessageRecord) sluicev1.Status {
 	default:
 		return sluicev1.Status_MESSAGE_STATUS_QUEUED
 	}
-}
-
-func (o *lookout) doubtful(m *logv1.MessageRecord) bool {
-	doubt := o.i.rec.NormalDoubt
-	if m.Lane == recoveryLane {
-		doubt = o.i.rec.RecoveryDoubt
-	}
-	return o.i.rec.Mode == recoveryMode && m.Seq <= doubt
 }
 
 func (o *lookout) failure(m *logv1.MessageRecord) (*logv1.FailureRecord, error) {
@@ -208,15 +200,12 @@ func (r *reading) list(i *instance, l sluicev1.Lane, dead bool, from uint64, siz
 
 func (o *lookout) listed(m *logv1.MessageRecord, dead bool) (*sluicev1.ListedMessage, error) {
 	if dead {
-		return &sluicev1.ListedMessage{
-			Message: m.Message, Seq: m.Seq, Lane: m.Lane, Status: sluicev1.Status_MESSAGE_STATUS_SETTLED,
-			Attempts: m.Attempts, LastError: m.DeadLetter.GetLastError(), DeadLetter: m.DeadLetter,
-			AttemptHistory: m.DeadLetter.GetAttempts(), Time: timestamp(m.TimeMs),
-		}, nil
+		return listedDead(m), nil
 	}
 	f, err := o.failure(m)
 	return &sluicev1.ListedMessage{
-		Message: m.Message, Seq: m.Seq, Lane: m.Lane, Status: o.status(m), InDoubt: o.doubtful(m), Attempts: f.GetAttempts(), LastError: f.GetLastError(),
+		Message: m.Message, Seq: m.Seq, Lane: m.Lane, Status: o.status(m), InDoubt: o.i.doubtful(m), Attempts: f.GetAttempts(), LastError: f.GetLastError(),
 		AttemptHistory: f.GetHistory(), Time: timestamp(m.TimeMs),
+		Version: versionOf(m, f.GetAttempts()), Edits: m.Edits, OriginalData: m.OriginalData,
 	}, err
 }

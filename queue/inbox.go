@@ -51,8 +51,8 @@ func decode(key, value []byte, m proto.Message) error {
 	return nil
 }
 
-// Append puts a message at the tail of its lane and remembers its id as unsettled.
-// The caller gives sequence numbers that only grow.
+// Append puts a message into its lane, at the place of its sequence number, and remembers its id as unsettled. Nothing may
+// lie there: the tail is given to a new message, and its old place to one that was removed.
 func Append(w Writer, uid uint64, m *logv1.MessageRecord) error {
 	if err := Put(w, laneKey(tableLane, uid, m.Lane, m.Seq), m); err != nil {
 		return err
@@ -115,6 +115,12 @@ func Messages(r Reader, uid uint64, lane sluicev1.Lane, from uint64, yield func(
 // DeadLetters hands an instance's dead letters of a lane to yield, from one on, in order, until it says no.
 func DeadLetters(r Reader, uid uint64, lane sluicev1.Lane, from uint64, yield func(*logv1.MessageRecord) bool) error {
 	return records(r, tableDead, uid, lane, from, yield)
+}
+
+// DeadLetter reads one dead letter of an instance, or ErrNotFound.
+func DeadLetter(r Reader, uid uint64, lane sluicev1.Lane, seq uint64) (*logv1.MessageRecord, error) {
+	m := &logv1.MessageRecord{}
+	return m, Load(r, laneKey(tableDead, uid, lane, seq), m)
 }
 
 // PutDeadLetter keeps a message as a dead letter of an instance.

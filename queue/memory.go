@@ -73,6 +73,23 @@ func (m Memory) SettledBySeq(r Reader, seq uint64) (*logv1.SettledRecord, error)
 	return nil, ErrNotFound
 }
 
+// Forget forgets a settled message.
+func (m Memory) Forget(w Writer, id string, seq uint64) error {
+	for _, end := range m.Buckets {
+		for _, k := range [][]byte{m.key(end, memoryByID, id), m.key(end, memoryBySeq, seqName(seq))} {
+			if _, err := w.Get(k); errors.Is(err, ErrNotFound) {
+				continue
+			} else if err != nil {
+				return err
+			}
+			if err := w.Delete(k); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
 // RememberCall keeps the answer of a call in the bucket that ends then.
 func (m Memory) RememberCall(w Writer, end int64, method, request string, a *logv1.RequestRecord) error {
 	return Put(w, m.key(end, memoryCalled, method+"\x00"+request), a)

@@ -1049,6 +1049,7 @@ func (x *ListedMessage) GetTime() *timestamppb.Timestamp {
 	return nil
 }
 
+// ResolveMessageRequest is what an operator does to one unsettled message.
 type ResolveMessageRequest struct {
 	state       protoimpl.MessageState `protogen:"open.v1"`
 	Application string                 `protobuf:"bytes,1,opt,name=application,proto3" json:"application,omitempty"`
@@ -2132,7 +2133,7 @@ type PutBackResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// In the order of the request, or of their sequence numbers.
 	Results []*PutBackResult `protobuf:"bytes,1,rep,name=results,proto3" json:"results,omitempty"`
-	// More dead letters of the fingerprint are left: call again.
+	// More dead letters of the fingerprint are left: call again, with another request_id.
 	More          bool `protobuf:"varint,2,opt,name=more,proto3" json:"more,omitempty"`
 	Duplicate     bool `protobuf:"varint,3,opt,name=duplicate,proto3" json:"duplicate,omitempty"`
 	unknownFields protoimpl.UnknownFields
@@ -2191,10 +2192,12 @@ func (x *PutBackResponse) GetDuplicate() bool {
 }
 
 type PutBackResult struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Seq           uint64                 `protobuf:"varint,1,opt,name=seq,proto3" json:"seq,omitempty"`
-	MessageId     string                 `protobuf:"bytes,2,opt,name=message_id,json=messageId,proto3" json:"message_id,omitempty"`
-	Error         *Fault                 `protobuf:"bytes,3,opt,name=error,proto3" json:"error,omitempty"`
+	state     protoimpl.MessageState `protogen:"open.v1"`
+	Seq       uint64                 `protobuf:"varint,1,opt,name=seq,proto3" json:"seq,omitempty"`
+	MessageId string                 `protobuf:"bytes,2,opt,name=message_id,json=messageId,proto3" json:"message_id,omitempty"`
+	Error     *Fault                 `protobuf:"bytes,3,opt,name=error,proto3" json:"error,omitempty"`
+	// It is put back as soon as the messages that are out now are settled; until then it stays a dead letter.
+	Waiting       bool `protobuf:"varint,4,opt,name=waiting,proto3" json:"waiting,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2248,6 +2251,13 @@ func (x *PutBackResult) GetError() *Fault {
 		return x.Error
 	}
 	return nil
+}
+
+func (x *PutBackResult) GetWaiting() bool {
+	if x != nil {
+		return x.Waiting
+	}
+	return false
 }
 
 var File_sluice_v1_instance_proto protoreflect.FileDescriptor
@@ -2444,12 +2454,13 @@ const file_sluice_v1_instance_proto_rawDesc = "" +
 	"\x0fPutBackResponse\x122\n" +
 	"\aresults\x18\x01 \x03(\v2\x18.sluice.v1.PutBackResultR\aresults\x12\x12\n" +
 	"\x04more\x18\x02 \x01(\bR\x04more\x12\x1c\n" +
-	"\tduplicate\x18\x03 \x01(\bR\tduplicate\"h\n" +
+	"\tduplicate\x18\x03 \x01(\bR\tduplicate\"\x82\x01\n" +
 	"\rPutBackResult\x12\x10\n" +
 	"\x03seq\x18\x01 \x01(\x04R\x03seq\x12\x1d\n" +
 	"\n" +
 	"message_id\x18\x02 \x01(\tR\tmessageId\x12&\n" +
-	"\x05error\x18\x03 \x01(\v2\x10.sluice.v1.FaultR\x05error*d\n" +
+	"\x05error\x18\x03 \x01(\v2\x10.sluice.v1.FaultR\x05error\x12\x18\n" +
+	"\awaiting\x18\x04 \x01(\bR\awaiting*d\n" +
 	"\rResolveAction\x12\x16\n" +
 	"\x12ACTION_UNSPECIFIED\x10\x00\x12\x0f\n" +
 	"\vACTION_SKIP\x10\x01\x12\x16\n" +

@@ -1,0 +1,344 @@
+package fsm
+
+import (
+	"errors"
+
+	"google.golang.org/protobuf/proto"
+
+	logv1 "sluice/api/log/v1"
+	"sluice/api/reason"
+	sluicev1 "sluice/api/sluice/v1"
+	"sluice/queue"
+)
+
+// maxPutBack bounds how many dead letters one call puts back, and how many may wait in one instance to be put back.
+const maxPutBack = 1024
+
+// putBack returns dead letters of an instance to their old place: each is judged alone.
+func (t *txn) putBack(r *sluicev1.PutBackRequest) (*logv1.Outcome, error) {
+	i, err := t.known(InstanceID{r.Application, r.Instance})
+	if err == nil {
+		err = checkPutBack(r)
+	}
+	if err != nil {
+		return refused(err)
+	}
+	return t.once(call{a: i.app, i: i, method: "PutBack", request: r.RequestId, content: r}, func() (*logv1.Outcome, error) {
+		if err := mayPutBack(i, r); err != nil {
+			return refused(err)
+		}
+		seqs, more, err := t.chosen(i, r)
+		if err != nil {
+			return nil, err
+		}
+		out := &sluicev1.PutBackResponse{More: more}
+		p := &puttingBack{txn: t, i: i, edit: t.edit("put back", r.Reason), wait: r.Lane == normalLane && i.rec.Mode != recoveryMode && i.out() > 0}
+		for _, seq := range seqs {
+			result, err := p.one(r.Lane, seq)
+			if err != nil {
+				return nil, err
+			}
+			out.Results = append(out.Results, result)
+		}
+		return &logv1.Outcome{Result: &logv1.Outcome_PutBack{PutBack: out}}, p.finish()
+	})
+}
+
+func checkPutBack(r *sluicev1.PutBackRequest) error {
+	if r.Lane != normalLane && r.Lane != recoveryLane {
+		return reason.BadField.Errorf("lane is %v; allowed are LANE_NORMAL and LANE_RECOVERY (what was refused at its target is sent again)", r.Lane)
+	}
+	switch n := len(r.Seqs); {
+	case n > maxPutBack:
+		return reason.BadField.Errorf("seqs holds %d; at most %d are allowed", n, maxPutBack)
+	case n == 0 && r.Fingerprint == "":
+		return reason.BadField.Errorf("neither seqs nor a fingerprint is given: say which dead letters are to be put back")
+	case n > 0 && r.Fingerprint != "":
+		return reason.BadField.Errorf("both seqs and a fingerprint are given; allowed is one of them")
+	}
+	return errors.Join(checkText("fingerprint", r.Fingerprint, maxKeyBytes), checkText("reason", r.Reason, maxTextBytes), checkRequestID(r.RequestId))
+}
+
+func mayPutBack(i *instance, r *sluicev1.PutBackRequest) error {
+	if err := i.stands(); err != nil {
+		return err
+	}
+	if r.Lane == recoveryLane && i.rec.Mode != recoveryMode {
+		return reason.NotInRecovery.Errorf("%s is in %s mode; a recovery message can be put back in recovery only", i.id(), modeName(i.rec.Mode))
+	}
+	return nil
+}
+
+// chosen are the dead letters that a call is about, and whether it left some for another one.
+func (t *txn) chosen(i *instance, r *sluicev1.PutBackRequest) (seqs []uint64, more bool, err error) {
+	if len(r.Seqs) > 0 {
+		return r.Seqs, false, nil
+	}
+	var inner error
+	err = queue.DeadLetters(t, i.rec.Uid, r.Lane, 0, func(m *logv1.MessageRecord) bool {
+		if m.DeadLetter.GetFingerprint() != r.Fingerprint {
+			return true
+		}
+		var waits bool
+		if waits, inner = t.waitsPutBack(i, m.Lane, m.Seq); waits || inner != nil {
+			return inner == nil
+		}
+		if more = len(seqs) == maxPutBack; more {
+			return false
+		}
+		seqs = append(seqs, m.Seq)
+		return true
+	})
+	return seqs, more, errors.Join(err, inner)
+}
+
+// puttingBack is a call of PutBack at work, or the dead letters that waited.
+type puttingBack struct {
+	*txn
+	i    *instance
+	edit *sluicev1.Edit
+	wait bool // something is out before them
+	done int
+}
+
+// one puts back one dead letter, or lets it wait until nothing is out before it.
+func (p *puttingBack) one(l sluicev1.Lane, seq uint64) (*sluicev1.PutBackResult, error) {
+	result := &sluicev1.PutBackResult{Seq: seq}
+	m, err := p.returnable(p.i, l, seq)
+	if err == nil {
+		result.MessageId = m.Message.Id
+		if result.Waiting = p.wait; result.Waiting {
+			err = p.letWait(p.i, seq, p.edit)
+		} else {
+			err = p.now(m)
+		}
+	}
+	if err == nil {
+		return result, nil
+	}
+	f, err := fault(err)
+	if err != nil {
+		return nil, err
+	}
+	p.fx.Counters.Refused[f.Reason]++
+	result.Error, result.Waiting = f, false
+	return result, nil
+}
+
+// now puts a dead letter back at once. One of the recovery lane is for the handler that recovers the instance, which may
+// have handled what stands behind it: so the instance enters recovery again, and a handler at work is fenced off.
+func (p *puttingBack) now(m *logv1.MessageRecord) error {
+	if r := p.i.rec; m.Lane == recoveryLane && r.Owner != "" && p.done == 0 {
+		until := r.UntilMs
+		if err := p.turnToRecovery(p.i, p.here(p.i, r.Cause)); err != nil {
+			return err
+		}
+		r.UntilMs = until
+	}
+	p.done++
+	return p.revive(p.i, m, p.edit)
+}
+
+// finish begins a new epoch where something was put back at the head of what is offered: under the old one it had been
+// handed out already, perhaps, and what was behind it, too.
+func (p *puttingBack) finish() error {
+	if p.done == 0 {
+		return nil
+	}
+	i := p.i
+	if i.rec.Mode != recoveryMode {
+		i.rec.Epoch, i.rec.Window = p.mint(), i.app.settings.window
+	}
+	p.change(i)
+	p.fx.touch(i)
+	return p.queueUp(i)
+}
+
+// returnable finds a dead letter that may be put back, or refuses.
+func (t *txn) returnable(i *instance, l sluicev1.Lane, seq uint64) (*logv1.MessageRecord, error) {
+	m, err := queue.DeadLetter(t, i.rec.Uid, l, seq)
+	if errors.Is(err, queue.ErrNotFound) {
+		return nil, reason.UnknownMessage.Errorf("there is no dead letter with seq %d in %v of %s", seq, l, i.id())
+	}
+	if err != nil {
+		return nil, err
+	}
+	taken, err := t.idTaken(i, m)
+	if err != nil {
+		return nil, err
+	}
+	if taken {
+		return nil, reason.IDReused.Errorf("id %q of seq %d was forgotten after the deduplication window, and sent again since: that message stands", cut(m.Message.Id), seq)
+	}
+	return m, within(i, m.Disposition, m.Bytes)
+}
+
+// idTaken tells that another message of the dead letter's id is in the inbox, or remembered.
+func (t *txn) idTaken(i *instance, m *logv1.MessageRecord) (bool, error) {
+	_, _, err := queue.Unsettled(t, i.rec.Uid, m.Message.Id)
+	if !errors.Is(err, queue.ErrNotFound) {
+		return err == nil, err
+	}
+	s, err := i.memory().SettledByID(t, m.Message.Id)
+	if err != nil {
+		return false, ignore(err, queue.ErrNotFound)
+	}
+	return s.Seq != m.Seq && !forgotten(s, i.app, t.now), nil
+}
+
+// revive revokes that a message was dead-lettered: it is unsettled again, at its old place, with its attempts on record.
+// Its series of attempts begins anew, as does that of the head before which it comes.
+func (t *txn) revive(i *instance, m *logv1.MessageRecord, e *sluicev1.Edit) error {
+	if err := errors.Join(t.exhume(i, m), i.memory().Forget(t, m.Message.Id, m.Seq)); err != nil {
+		return err
+	}
+	if err := t.restoreFailure(i, m); err != nil {
+		return err
+	}
+	m.Edits, m.PutBackEpoch = withEdit(m.Edits, e), i.rec.Epoch
+	m.DeadLetter, m.Attempts, m.DeadIndex = nil, 0, 0
+	if err := t.expireAgain(i, m); err != nil {
+		return err
+	}
+	if err := queue.Append(t, i.rec.Uid, m); err != nil {
+		return err
+	}
+	l := i.lane(m.Lane)
+	if l.Messages == 0 || m.Seq < l.Front {
+		l.Front, l.HeadAttempts, l.HeadWaitMs = m.Seq, 0, 0
+	}
+	l.Messages++
+	l.Bytes += m.Bytes
+	*i.head(m.Lane) = head{}
+	t.countRevived(i, m)
+	t.change(i)
+	return t.messageEvent(i, sluicev1.EventType_EVENT_MESSAGE_PUT_BACK, m, e.Reason)
+}
+
+func (t *txn) countRevived(i *instance, m *logv1.MessageRecord) {
+	r := i.rec
+	if m.Disposition != deferred {
+		return
+	}
+	if r.DeferredMessages == 0 || m.Seq < r.DeferredFrom {
+		r.DeferredFrom = m.Seq
+	}
+	r.DeferredMessages++
+	r.DeferredBytes += m.Bytes
+	t.countDeferred(i.app, 1, m.Bytes)
+}
+
+// restoreFailure puts the failed attempts of a dead letter on record again.
+func (t *txn) restoreFailure(i *instance, m *logv1.MessageRecord) error {
+	if m.Attempts == 0 {
+		return nil
+	}
+	i.rec.Failures++
+	d := m.DeadLetter
+	return queue.PutFailure(t, i.rec.Uid, m.Lane, m.Seq, &logv1.FailureRecord{
+		Attempts: m.Attempts, FirstError: d.GetFirstError(), LastError: d.GetLastError(), History: d.GetAttempts(),
+	})
+}
+
+// expireAgain sees to the expiry of a message that was put back. One whose time has passed is there because an operator
+// wants it to be handled: it does not expire any more.
+func (t *txn) expireAgain(i *instance, m *logv1.MessageRecord) error {
+	if m.Message.ExpireTime == nil {
+		return nil
+	}
+	at := t.expiresAt(i, m)
+	if at <= t.now {
+		m.Message.ExpireTime = nil
+		return nil
+	}
+	return t.dueOf(i, due{at: at, kind: dueExpiry, extra: m.Seq})
+}
+
+// letWait notes a dead letter that is put back once nothing is out before it. From then on nothing more goes out.
+func (t *txn) letWait(i *instance, seq uint64, e *sluicev1.Edit) error {
+	waits, err := t.waitsPutBack(i, normalLane, seq)
+	if waits || err != nil {
+		return err
+	}
+	r := i.rec
+	if r.PutBackWaiting >= maxPutBack {
+		return reason.InFlight.Errorf("%d dead letters of %s wait until the %d messages that are out are settled; wait for that, or put the instance into recovery first", r.PutBackWaiting, i.id(), i.out())
+	}
+	if r.PutBackWaiting == 0 {
+		r.PutBackBehind = i.out()
+	}
+	r.PutBackWaiting++
+	t.change(i)
+	return queue.Put(t, putBackKey(r.Uid, seq), e)
+}
+
+func (t *txn) waitsPutBack(i *instance, l sluicev1.Lane, seq uint64) (bool, error) {
+	if i.rec.PutBackWaiting == 0 || l != normalLane {
+		return false, nil
+	}
+	_, err := t.Get(putBackKey(i.rec.Uid, seq))
+	return err == nil, ignore(err, queue.ErrNotFound)
+}
+
+// passPutBack counts a message that leaves from among those before which dead letters wait.
+func (t *txn) passPutBack(i *instance, m *logv1.MessageRecord) error {
+	if i.rec.PutBackWaiting == 0 || i.rec.Mode == recoveryMode || m.Lane != normalLane {
+		return nil
+	}
+	seqs, err := i.first(t, normalLane, int(i.out()))
+	if n := len(seqs); err == nil && n > 0 && m.Seq <= seqs[n-1] {
+		i.rec.PutBackBehind--
+	}
+	return err
+}
+
+// letBack puts back the dead letters that waited, once nothing of the normal lane is out. One that cannot be put back
+// any more stays what it is, and an event says why.
+func (t *txn) letBack(i *instance) error {
+	if i.rec.PutBackWaiting == 0 || i.rec.Mode != recoveryMode && i.out() > 0 {
+		return nil
+	}
+	var seqs []uint64
+	var edits []*sluicev1.Edit
+	err := scan(t, numbered(tablePutBack, i.rec.Uid), func(k, v []byte) error {
+		e := &sluicev1.Edit{}
+		seqs, edits = append(seqs, beUint64(k[9:])), append(edits, e)
+		return proto.Unmarshal(v, e)
+	})
+	if err != nil {
+		return err
+	}
+	if err := t.dropPutBack(i); err != nil {
+		return err
+	}
+	p := &puttingBack{txn: t, i: i}
+	for n, seq := range seqs {
+		p.edit = edits[n]
+		if err := p.waited(seq); err != nil {
+			return err
+		}
+	}
+	return p.finish()
+}
+
+func (p *puttingBack) waited(seq uint64) error {
+	m, err := p.returnable(p.i, normalLane, seq)
+	if err == nil {
+		return p.now(m)
+	}
+	f, err := fault(err)
+	if err != nil {
+		return err
+	}
+	return p.eventOf(p.i, &sluicev1.Event{Type: sluicev1.EventType_EVENT_MESSAGE_DEAD_LETTERED, Seq: seq, Lane: normalLane, Detail: "not put back: [" + f.Reason + "] " + f.Message})
+}
+
+// dropPutBack lets no dead letter wait any more.
+func (t *txn) dropPutBack(i *instance) error {
+	if i.rec.PutBackWaiting == 0 {
+		return nil
+	}
+	i.rec.PutBackWaiting, i.rec.PutBackBehind = 0, 0
+	t.change(i)
+	return t.DeleteRange(numbered(tablePutBack, i.rec.Uid), queue.Successor(numbered(tablePutBack, i.rec.Uid)))
+}

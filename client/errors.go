@@ -39,6 +39,8 @@ const (
 	ErrInFlight                = reason.InFlight
 	ErrOutOfOrder              = reason.OutOfOrder
 	ErrTerminated              = reason.Terminated
+	// ErrChanged: the message is no longer as it was seen.
+	ErrChanged = reason.Changed
 	// ErrEventsGone: events are asked for that are no longer kept.
 	ErrEventsGone            = reason.EventsGone
 	ErrLimitMessageBytes     = reason.LimitMessageBytes

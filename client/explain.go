@@ -93,7 +93,7 @@ func explanationOf(e *sluicev1.Explanation) Explanation {
 	}
 	out.Instance, _ = instanceOf(e.GetInstance(), nil)
 	if e.GetHead() != nil {
-		head := listedMessageOf(e.GetHead())
+		head := listedOf(e.GetHead())
 		out.Head = &head
 	}
 	for _, h := range e.GetHolds() {

@@ -34,32 +34,6 @@ type Instance struct {
 	NormalMessages, RecoveryMessages uint64
 }
 
-// ListedMessage is one message of a list.
-type ListedMessage struct {
-	Message   Message
-	Seq       Seq
-	Lane      Lane
-	Status    Status
-	Attempts  int
-	LastError string
-	InDoubt   bool
-	// DeadLetter is set for dead letters.
-	DeadLetter *DeadLetter
-	// AttemptHistory are the last attempts that failed, oldest first, at most 10.
-	AttemptHistory []Attempt
-	// Time of acceptance.
-	Time time.Time
-}
-
-func listedMessageOf(m *sluicev1.ListedMessage) ListedMessage {
-	return ListedMessage{
-		Message: messageOf(m.GetMessage()), Seq: Seq(m.GetSeq()), Lane: word(lanes, m.GetLane()),
-		Status: word(statuses, m.GetStatus()), Attempts: int(m.GetAttempts()), LastError: m.GetLastError(),
-		InDoubt: m.GetInDoubt(), DeadLetter: deadLetterOf(m.GetDeadLetter()),
-		AttemptHistory: attemptsOf(m.GetAttemptHistory()), Time: timeOf(m.GetTime()),
-	}
-}
-
 // Transition is one change of an instance's mode.
 type Transition struct {
 	// Index is the position in the log.
@@ -174,86 +148,6 @@ func (i Instances) completeRecovery(ctx context.Context, id InstanceID, r Comple
 			SessionId: session, SetState: r.SetState, State: r.State,
 			DiscardRecoveryMessages: r.DiscardRecoveryMessages, RequestId: orNewID(r.RequestID),
 		}))
-}
-
-// ListMessages selects messages of one instance.
-type ListMessages struct {
-	// Lane; empty: both lanes of the inbox.
-	Lane Lane
-	// DeadLetters selects the dead letters instead of the unsettled.
-	DeadLetters bool
-}
-
-// ListMessages iterates over an instance's messages, page by page; an error ends the iteration.
-func (i Instances) ListMessages(ctx context.Context, id InstanceID, l ListMessages) iter.Seq2[ListedMessage, error] {
-	return pages(func(token string) ([]ListedMessage, string, error) {
-		if err := checkInstance(id); err != nil {
-			return nil, "", err
-		}
-		lane, err := value[sluicev1.Lane](lanes, l.Lane)
-		if err != nil {
-			return nil, "", err
-		}
-		req := &sluicev1.ListMessagesRequest{Application: id.Application, Instance: id.Key, Lane: lane, PageSize: pageSize, PageToken: token}
-		if l.DeadLetters {
-			req.Settlement = sluicev1.SettlementKind_SETTLEMENT_DEAD_LETTERED
-		}
-		res, err := Call[sluicev1.ListMessagesRequest, sluicev1.ListMessagesResponse](ctx, i.c, sluicev1connect.InstanceServiceListMessagesProcedure, req)
-		out := make([]ListedMessage, len(res.GetMessages()))
-		for k, m := range res.GetMessages() {
-			out[k] = listedMessageOf(m)
-		}
-		return out, res.GetNextPageToken(), err
-	})
-}
-
-// Action is what an operator does with one message.
-type Action string
-
-// The actions.
-const (
-	ActionSkip       Action = "skip"
-	ActionDeadLetter Action = "dead-letter"
-	// ActionReplace replaces the data; order, id and sequence number stay. It is refused while in flight.
-	ActionReplace Action = "replace"
-)
-
-var actions = []Action{"", ActionSkip, ActionDeadLetter, ActionReplace}
-
-// ResolveMessage is an operator's decision about one message.
-type ResolveMessage struct {
-	Seq    Seq
-	Lane   Lane
-	Action Action
-	// Data is for ActionReplace.
-	Data   []byte
-	Reason string
-	// RequestID; empty: one is made.
-	RequestID string
-}
-
-// ResolveMessage skips, dead-letters or replaces one message.
-func (i Instances) ResolveMessage(ctx context.Context, id InstanceID, r ResolveMessage) (MessageStatus, error) {
-	if err := checkInstance(id); err != nil {
-		return MessageStatus{}, err
-	}
-	lane, err := value[sluicev1.Lane](lanes, r.Lane)
-	if err != nil {
-		return MessageStatus{}, err
-	}
-	action, err := value[sluicev1.ResolveAction](actions, r.Action)
-	if err != nil {
-		return MessageStatus{}, err
-	}
-	res, err := Call[sluicev1.ResolveMessageRequest, sluicev1.MessageStatus](ctx, i.c,
-		sluicev1connect.InstanceServiceResolveMessageProcedure, &sluicev1.ResolveMessageRequest{
-			Application: id.Application, Instance: id.Key, Seq: uint64(r.Seq), Lane: lane, Action: action,
-			Data: r.Data, Reason: r.Reason, RequestId: orNewID(r.RequestID),
-		})
-	if err != nil {
-		return MessageStatus{}, err
-	}
-	return messageStatusOf(res), nil
 }
 
 // History are the last transitions of an instance, oldest first.

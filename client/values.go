@@ -217,6 +217,11 @@ type DeadLetter struct {
 	Reason     string
 	FirstError string
 	LastError  string
+	// Fingerprint is the same for dead letters that failed alike: their reason and last error differ in numbers, ids and
+	// quoted strings at most.
+	Fingerprint string
+	// Time is when it became one.
+	Time time.Time
 	// Attempts are the last that failed, oldest first, at most 10: of dead letters that are listed.
 	Attempts []Attempt
 }
@@ -245,7 +250,10 @@ func deadLetterOf(d *sluicev1.DeadLetter) *DeadLetter {
 	if d == nil {
 		return nil
 	}
-	return &DeadLetter{Reason: d.GetReason(), FirstError: d.GetFirstError(), LastError: d.GetLastError(), Attempts: attemptsOf(d.GetAttempts())}
+	return &DeadLetter{
+		Reason: d.GetReason(), FirstError: d.GetFirstError(), LastError: d.GetLastError(),
+		Fingerprint: d.GetFingerprint(), Time: timeOf(d.GetTime()), Attempts: attemptsOf(d.GetAttempts()),
+	}
 }
 
 // MessageStatus is what is known of one message.
@@ -264,8 +272,10 @@ type MessageStatus struct {
 	HasReply         bool
 	Reply            []byte
 	ReplyContentType string
-	// DeadLetter is set for a dead-lettered message.
+	// DeadLetter is set for a dead-lettered message, and for one that has expired.
 	DeadLetter *DeadLetter
+	// Edits are what operators did to it, oldest first, at most 16.
+	Edits []Edit
 }
 
 func messageStatusOf(s *sluicev1.MessageStatus) MessageStatus {
@@ -274,7 +284,7 @@ func messageStatusOf(s *sluicev1.MessageStatus) MessageStatus {
 		Status: word(statuses, s.GetStatus()), Settlement: word(settlements, s.GetSettlement()),
 		Disposition: word(dispositions, s.GetDisposition()), Attempts: int(s.GetAttempts()),
 		Duplicate: s.GetDuplicate(), HasReply: s.Reply != nil, Reply: s.GetReply(),
-		ReplyContentType: s.GetReplyContentType(), DeadLetter: deadLetterOf(s.GetDeadLetter()),
+		ReplyContentType: s.GetReplyContentType(), DeadLetter: deadLetterOf(s.GetDeadLetter()), Edits: editsOf(s.GetEdits()),
 	}
 }
 

@@ -125,7 +125,7 @@ func (v *View) Messages(q *sluicev1.ListMessagesRequest) (out *sluicev1.ListMess
 		if l < lane {
 			continue
 		}
-		from := uint64(0)
+		from := q.FromSeq
 		if l == lane {
 			from = seq
 		}

@@ -45,6 +45,8 @@ type View interface {
 	Explain(id fsm.InstanceID, quiesced bool) (*sluicev1.Explanation, error)
 	Message(id fsm.InstanceID, messageID string) (*sluicev1.MessageStatus, error)
 	Messages(req *sluicev1.ListMessagesRequest) (*sluicev1.ListMessagesResponse, error)
+	DeadLetters(req *sluicev1.ListDeadLettersRequest) (*sluicev1.ListDeadLettersResponse, error)
+	DeadLetterGroups(req *sluicev1.GroupDeadLettersRequest) (*sluicev1.GroupDeadLettersResponse, error)
 	History(id fsm.InstanceID) (*sluicev1.HistoryResponse, error)
 	Transaction(id fsm.InstanceID, transaction string) (*sluicev1.Transaction, error)
 	Transactions(req *sluicev1.ListTransactionsRequest) (*sluicev1.ListTransactionsResponse, error)

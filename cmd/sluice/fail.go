@@ -132,6 +132,7 @@ var steps = []struct {
 	{reason.PendingRecoveryMessages, "let a worker settle them, or give --discard-recovery-messages; see: sluice instance messages APP/KEY --lane recovery"},
 	{reason.InFlight, "put the instance into recovery first: sluice instance recover APP/KEY"},
 	{reason.AlreadySettled, "see how it ended: sluice await APP/KEY --id ID"},
+	{reason.Changed, "look at it again: sluice instance peek APP/KEY --seq N"},
 	{reason.EventsGone, "see what is kept: sluice events   (and what is in recovery now: sluice instance list --app APP --mode recovery)"},
 	{reason.Terminated, "the name is free again after the deduplication window"},
 	{reason.IDReused, "give a new --id, or send the same content again"},

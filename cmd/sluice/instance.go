@@ -17,7 +17,7 @@ func newInstance(sh *shell) *cobra.Command {
 	return group("instance", "See and change single instances: mode, inbox, history",
 		"  sluice instance get orders/4711\n  sluice instance recover orders/4711 --cause 'stock count'\n  sluice instance complete orders/4711 --wait",
 		newInstanceGet(sh), newInstanceExplain(sh), newInstanceList(sh), newInstanceRecover(sh), newInstanceComplete(sh),
-		newInstanceMessages(sh), newInstanceResolve(sh), newInstanceHistory(sh), newInstanceWatch(sh), newInstanceTerminate(sh))
+		newInstanceMessages(sh), newInstancePeek(sh), newInstanceResolve(sh), newInstanceExport(sh), newInstanceImport(sh), newInstanceHistory(sh), newInstanceWatch(sh), newInstanceTerminate(sh))
 }
 
 func getInstance(ctx context.Context, c *client.Client, at target, stale bool) (*sluicev1.Instance, error) {

@@ -99,7 +99,7 @@ func newInstanceResolve(sh *shell) *cobra.Command {
 		data         string
 	)
 	c := onInstance("resolve", "Skip, dead-letter or replace one unsettled message, by an operator's hand",
-		"  sluice instance resolve orders/4711 --seq 17 --action skip --reason 'done by telephone'\n  sluice instance resolve orders/4711 --seq 17 --action replace --data @fixed.json",
+		"  sluice instance resolve orders/4711 --seq 17 --action skip --reason 'done by telephone'\n  sluice instance resolve orders/4711 --seq 17 --action replace --data @fixed.json\n  sluice instance resolve orders/4711 --seq 17 --action replace --data @fixed.json --version 9d1f…    # only if it is as peek showed it",
 		func(cmd *cobra.Command, at target) error {
 			if err := fillResolve(sh, cmd, &req, lane, action, data); err != nil {
 				return err
@@ -116,7 +116,8 @@ func newInstanceResolve(sh *shell) *cobra.Command {
 		})
 	f := c.Flags()
 	f.Uint64Var(&req.Seq, "seq", 0, "sequence number of the message (required)")
-	f.StringVar(&lane, "lane", "normal", "lane of the message: normal, recovery or outgoing")
+	f.StringVar(&lane, "lane", "normal", "lane of the message: normal or recovery")
+	f.StringVar(&req.Version, "version", "", "only if the message still has this version, as peek shows it")
 	f.StringVar(&action, "action", "", "skip, dead-letter or replace (required)")
 	f.StringVar(&data, "data", "", "for replace, the new content: TEXT, - for standard input, or @FILE")
 	f.StringVar(&req.Reason, "reason", "operator", "why; it stands with the message")

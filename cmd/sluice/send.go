@@ -251,6 +251,7 @@ func fillStatus(t *table, s *sluicev1.MessageStatus) {
 		t.row("dead letter", d.GetReason())
 		t.row("last error", d.GetLastError())
 	}
+	fillEdits(t, s.GetEdits())
 	if s.Reply != nil {
 		t.row("reply", s.GetReply())
 	}

@@ -80,7 +80,7 @@ messages are deferred; they are drained in order when the recovery is completed.
 	}
 	in("node", newDev(sh), newServer(sh), newCluster(sh))
 	in("work", newApp(sh), newSend(sh), newRequest(sh), newAwait(sh), newWorker(sh), newReplay(sh))
-	in("care", newInstance(sh), newOperation(sh), newEvents(sh))
+	in("care", newInstance(sh), newDeadLetters(sh), newOperation(sh), newEvents(sh))
 	root.AddCommand(newVersion(sh))
 	return root
 }

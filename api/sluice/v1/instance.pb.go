@@ -774,8 +774,10 @@ type ListMessagesRequest struct {
 	// Absent: the unsettled; SETTLEMENT_DEAD_LETTERED: dead letters.
 	Settlement SettlementKind `protobuf:"varint,4,opt,name=settlement,proto3,enum=sluice.v1.SettlementKind" json:"settlement,omitempty"`
 	// 1 to 1,000; 0: 100.
-	PageSize      uint32 `protobuf:"varint,5,opt,name=page_size,json=pageSize,proto3" json:"page_size,omitempty"`
-	PageToken     string `protobuf:"bytes,6,opt,name=page_token,json=pageToken,proto3" json:"page_token,omitempty"`
+	PageSize  uint32 `protobuf:"varint,5,opt,name=page_size,json=pageSize,proto3" json:"page_size,omitempty"`
+	PageToken string `protobuf:"bytes,6,opt,name=page_token,json=pageToken,proto3" json:"page_token,omitempty"`
+	// Begin with this sequence number in each lane; with a page_token it must be as in the call that gave it.
+	FromSeq       uint64 `protobuf:"varint,7,opt,name=from_seq,json=fromSeq,proto3" json:"from_seq,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -850,6 +852,13 @@ func (x *ListMessagesRequest) GetPageToken() string {
 		return x.PageToken
 	}
 	return ""
+}
+
+func (x *ListMessagesRequest) GetFromSeq() uint64 {
+	if x != nil {
+		return x.FromSeq
+	}
+	return 0
 }
 
 type ListMessagesResponse struct {
@@ -2328,7 +2337,7 @@ const file_sluice_v1_instance_proto_rawDesc = "" +
 	"\x05state\x18\a \x01(\fR\x05state\x12:\n" +
 	"\x19discard_recovery_messages\x18\b \x01(\bR\x17discardRecoveryMessages\x12\x1d\n" +
 	"\n" +
-	"request_id\x18\t \x01(\tR\trequestId\"\xef\x01\n" +
+	"request_id\x18\t \x01(\tR\trequestId\"\x8a\x02\n" +
 	"\x13ListMessagesRequest\x12 \n" +
 	"\vapplication\x18\x01 \x01(\tR\vapplication\x12\x1a\n" +
 	"\binstance\x18\x02 \x01(\tR\binstance\x12#\n" +
@@ -2338,7 +2347,8 @@ const file_sluice_v1_instance_proto_rawDesc = "" +
 	"settlement\x12\x1b\n" +
 	"\tpage_size\x18\x05 \x01(\rR\bpageSize\x12\x1d\n" +
 	"\n" +
-	"page_token\x18\x06 \x01(\tR\tpageToken\"t\n" +
+	"page_token\x18\x06 \x01(\tR\tpageToken\x12\x19\n" +
+	"\bfrom_seq\x18\a \x01(\x04R\afromSeq\"t\n" +
 	"\x14ListMessagesResponse\x124\n" +
 	"\bmessages\x18\x01 \x03(\v2\x18.sluice.v1.ListedMessageR\bmessages\x12&\n" +
 	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"\x97\x04\n" +

@@ -2,6 +2,7 @@ package fsm_test
 
 import (
 	"fmt"
+	"slices"
 
 	sluicev1 "sluice/api/sluice/v1"
 )
@@ -20,6 +21,8 @@ type scope struct {
 	deadLetter  bool
 	// What the alphabet holds beside sending, assigning, settling, entering, completing, expiring and closing.
 	fail, wide, skip bool
+	// An operator dead-letters messages of the normal lane, and puts them back.
+	surgery bool
 	// A completed message leaves a state, a reply, and the outgoing messages that come from it.
 	effects bool
 	// Time passes, and with it the life of the messages that expire; freeze: not while in recovery.
@@ -99,8 +102,10 @@ type ginst struct {
 	recFailed   who
 	wide        bool // the application's last entry began this recovery
 	last        glast
-	state       int // number, from 1, of the message that left the state; -1: a completed recovery did
-	outDead     int // outgoing messages that were refused
+	state       int   // number, from 1, of the message that left the state; -1: a completed recovery did
+	outDead     int   // outgoing messages that were refused
+	waiting     uint8 // set of dead letters that are to be put back
+	behind      int   // how many messages are out before them
 }
 
 // hand is a delivery that a worker still holds although it is not out any more.
@@ -124,6 +129,7 @@ type ghost struct {
 	now     int64
 	highest uint64 // epoch seen
 	outbox  goutbox
+	window  int
 }
 
 func newGhost() ghost {
@@ -151,6 +157,9 @@ func (i *ginst) out(window int) []int {
 		return nil
 	}
 	l := &i.lanes[i.working()]
+	if i.waiting != 0 && i.mode != recovery {
+		window = min(window, i.behind)
+	}
 	return l.list[:min(l.n, window)]
 }
 
@@ -189,8 +198,12 @@ func (g *ghost) enter(n int, s *scope, wide bool) {
 func (g *ghost) settle(m int, at int, kind sluicev1.SettlementKind, by who) {
 	msg, i := &g.msgs[m], &g.inst[at]
 	msg.kind, msg.by = kind, by
+	if i.waiting != 0 && i.mode != recovery && slices.Contains(i.out(g.window), m) {
+		i.behind--
+	}
 	i.lanes[msg.lane].remove(m)
 	i.doubt[msg.lane] &^= 1 << m
+	g.letBack(at)
 	i.drained(g)
 }
 

@@ -148,6 +148,9 @@ func (s *scope) ofInstance(g *ghost, n int) (as []action) {
 			}
 		}
 	}
+	if s.surgery {
+		s.ofSurgery(g, n, add)
+	}
 	if s.skip {
 		for _, m := range i.lanes[0].list[:i.lanes[0].n] {
 			add("skip "+s.messages[m].id, func(st *step) { st.skipMessage(n, m) })

@@ -43,6 +43,8 @@ var scopes = []*scope{
 	{name: "attempts", instances: []string{"i"}, messages: []scopeMessage{{id: "n1"}, {id: "n2"}, {id: "r", recovery: true}}, window: 1, maxAttempts: 2, fail: true, depth: 9, shallow: 6},
 	{name: "redelivery", instances: []string{"i"}, messages: []scopeMessage{{id: "n1"}, {id: "n2"}}, window: 2, maxAttempts: 2, fail: true, redeliver: true, deadLetter: true, depth: 9, shallow: 6},
 	{name: "operator", instances: []string{"i"}, messages: []scopeMessage{{id: "n1"}, {id: "n2"}, {id: "n3"}}, window: 2, maxAttempts: 2, fail: true, skip: true, redeliver: true, depth: 7, shallow: 5},
+	{name: "surgery", instances: []string{"i"}, messages: []scopeMessage{{id: "n1"}, {id: "n2"}, {id: "n3"}}, window: 2, maxAttempts: 3, fail: true, surgery: true, depth: 9, shallow: 6},
+	{name: "surgery and attempts", instances: []string{"i"}, messages: []scopeMessage{{id: "n1"}, {id: "n2"}, {id: "r", recovery: true}}, window: 1, maxAttempts: 2, fail: true, redeliver: true, deadLetter: true, surgery: true, depth: 9, shallow: 6},
 	{name: "application", instances: []string{"i", "j"}, messages: []scopeMessage{{id: "n1"}, {id: "r", recovery: true}, {instance: 1, id: "n2"}}, window: 1, maxAttempts: 9, wide: true, depth: 7, shallow: 5},
 	{name: "effects", instances: []string{"i", "j"}, messages: []scopeMessage{{id: "n"}, {instance: 1, id: "out", from: 1}, {id: "r", recovery: true}}, window: 1, maxAttempts: 9, effects: true, depth: 9, shallow: 6},
 	{name: "refused effects", instances: []string{"i", "j"}, messages: []scopeMessage{{id: "n"}, {instance: 1, id: "out", from: 1, recovery: true}, {id: "self", from: 1}}, window: 2, maxAttempts: 2, fail: true, effects: true, depth: 8, shallow: 6},
@@ -163,7 +165,7 @@ func (x *exploration) begin() {
 		}
 	})
 	g := newGhost()
-	g.index = r.index
+	g.index, g.window = r.index, x.window
 	s := &step{scope: x.scope, store: r.store, m: r.m, g: g}
 	x.arrive(s, -1, "begin")
 }
@@ -190,6 +192,7 @@ func (x *exploration) expand(n int) {
 func (x *exploration) take(n int, a action) {
 	s := x.copyOf(n)
 	a.do(s)
+	s.letAllBack()
 	if len(s.trouble) == 0 {
 		s.epochs()
 		s.remember(&x.nodes[n].g)
@@ -306,6 +309,7 @@ func normalize(rec *logv1.InstanceRecord, app *logv1.ApplicationRecord, order [2
 	}
 	r.Uid, r.Epoch, r.Generation, r.Cause, r.ModeTimeMs, r.ModeIndex = 0, 0, 0, "", 0, 0
 	r.RecoveryGeneration = flagOf(r.RecoveryGeneration != 0) + flagOf(r.RecoveryGeneration == last)
+	r.DoubtSince = 0
 	r.WorkPosition, r.Memory, r.Transitions, r.CreatedTimeMs = flagOf(r.WorkPosition != 0), nil, 0, 0
 	r.FrozenMs, r.FrozenSinceMs = 0, int64(flagOf(r.FrozenSinceMs != 0))
 	r.RecoveryWaitMs, r.HeldDueMs = int64(flagOf(r.RecoveryWaitMs != 0)), int64(flagOf(r.HeldDueMs != 0))
@@ -337,7 +341,7 @@ func (g *ghost) append(b []byte, order [2]int) []byte {
 		if owner >= 0 {
 			owner = order[owner]
 		}
-		b = fmt.Append(b, i.exists, i.mode, owner, i.lanes, i.next, i.mark, i.doubt, i.recAttempts, i.recWaits, i.wide, i.last.done, i.last.through, i.state, i.outDead, ";")
+		b = fmt.Append(b, i.exists, i.mode, owner, i.lanes, i.next, i.mark, i.doubt, i.recAttempts, i.recWaits, i.wide, i.last.done, i.last.through, i.state, i.outDead, i.waiting, i.behind, ";")
 	}
 	for _, k := range order {
 		h := &g.hands[k]

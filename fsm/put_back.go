@@ -200,12 +200,19 @@ func (t *txn) revive(i *instance, m *logv1.MessageRecord, e *sluicev1.Edit) erro
 	if err := t.expireAgain(i, m); err != nil {
 		return err
 	}
+	heads, err := i.first(t, m.Lane, 1)
+	if err != nil {
+		return err
+	}
 	if err := queue.Append(t, i.rec.Uid, m); err != nil {
 		return err
 	}
 	l := i.lane(m.Lane)
 	if l.Messages == 0 || m.Seq < l.Front {
-		l.Front, l.HeadAttempts, l.HeadWaitMs = m.Seq, 0, 0
+		l.Front = m.Seq
+	}
+	if len(heads) == 0 || m.Seq < heads[0] {
+		l.HeadAttempts, l.HeadWaitMs = 0, 0
 	}
 	l.Messages++
 	l.Bytes += m.Bytes

@@ -447,3 +447,19 @@ func TestDeadLettersOfAnApplication(t *testing.T) {
 	_, err = r.m.View().DeadLetterGroups(&sluicev1.GroupDeadLettersRequest{Application: "none"})
 	wantReason(t, err, "UNKNOWN_APPLICATION")
 }
+
+// TestPutBackBeginsASeriesOfAttempts: the attempts of the head before which it comes are not its own.
+func TestPutBackBeginsASeriesOfAttempts(t *testing.T) {
+	t.Parallel()
+	r := setup(t, backoff(time.Minute, time.Minute))
+	r.send("i", "a", "b", "c")
+	r.bury("i", 2)
+	r.own("i", "s")
+	r.work("s", "i", "a")
+	r.fail("s", "i", 1)
+	r.putBack("i", false, 2)
+	if d := r.head("i"); d.Seq != 2 || d.Attempt != 1 {
+		t.Fatal(d)
+	}
+	r.work("s", "i", "b", "c")
+}

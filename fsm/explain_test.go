@@ -65,10 +65,10 @@ func TestWhatHoldsAnInstance(t *testing.T) {
 		"normal, idle":                    {func(r *rig) { r.send("i", "a"); r.own("i", "s"); r.work("s", "i", "a") }, nil},
 		"normal, with nothing and nobody": {func(r *rig) { r.enter("i"); r.complete("i", 0) }, nil},
 		"queued, no worker": {alone, []hold{
-			{holdNoWorker, "no worker of application app is connected; 1 message waits", "start a worker of application app", 0},
+			{holdNoWorker, "no worker of application app is connected; 1 message waits", "start one, as with: sluice worker exec --app app -- COMMAND", 0},
 		}},
 		"queued, a worker that has not asked": {func(r *rig) { r.open("s", 1); r.send("i", "a", "b") }, []hold{
-			{holdNoCapacity, "of 1 worker 1 could own more", "start another worker", 0},
+			{holdNoCapacity, "of 1 worker 1 could own more", "start another worker, as with: sluice worker exec --app app", 0},
 		}},
 		"queued, workers are full": {func(r *rig) {
 			r.send("j", "x")
@@ -82,7 +82,7 @@ func TestWhatHoldsAnInstance(t *testing.T) {
 			{holdNoCapacity, "2 workers of application app, and none may own more", "greater capacity", 0},
 		}},
 		"in flight": {func(r *rig) { r.send("i", "a"); r.own("i", "s") }, []hold{
-			{holdInFlight, "seq 1 (step, a) is with worker worker s", "end of its lease", 0},
+			{holdInFlight, "seq 1 (step, a) is with worker worker s", "if the worker dies, the end of its lease; if the handler hangs, an operator fences it off: sluice instance recover app/i", 0},
 		}},
 		"backoff": {func(r *rig) {
 			r.send("i", "a")
@@ -94,25 +94,25 @@ func TestWhatHoldsAnInstance(t *testing.T) {
 			{holdBackoff, "seq 1 (step, a) failed 1 of 10 times: no luck", "sluice instance resolve app/i --lane normal --seq 1 --action skip", 300 * time.Millisecond},
 		}},
 		"recovery, nothing else": {func(r *rig) { r.enter("i") }, []hold{
-			{holdRecovery, "it is in recovery: because (by tester)", "sluice instance complete app/i", 0},
+			{holdRecovery, "it is in recovery: because (by tester)", "a worker's recovery handler; or an operator: sluice instance complete app/i", 0},
 		}},
 		"recovery, in doubt, no worker": {func(r *rig) { r.send("i", "a", "b"); r.own("i", "s"); r.expire("s") }, []hold{
-			{holdNoWorker, "no worker of application app", "start a worker", 0},
-			{holdInDoubt, "2 messages are in doubt, up to seq 2", "sluice instance complete app/i --processed-through 2 (all of them), or 0 (none)", 0},
-			{holdRecovery, "owner lost: the lease of session s (worker s) ran out", "sluice instance complete app/i", 0},
+			{holdNoWorker, "no worker of application app", "a worker of application app: start one", 0},
+			{holdInDoubt, "2 messages are in doubt, up to seq 2", "sluice instance complete app/i --processed-through 2 if all of them did, --processed-through 0 if none did", 0},
+			{holdRecovery, "owner lost: the lease of session s (worker s) ran out", "a worker's recovery handler; or an operator: sluice instance complete app/i --processed-through SEQ", 0},
 		}},
 		"recovery, messages pending": {func(r *rig) { r.enter("i"); r.sendRecovery("i", "r"); r.own("i", "s") }, []hold{
 			{holdPending, "1 recovery message is unsettled", "sluice instance complete app/i --discard-recovery-messages", 0},
 			{holdInFlight, "seq 1 (recovery.step, r) is with worker", "", 0},
-			{holdRecovery, "because", "the recovery handler of worker worker s, which has the recovery; or sluice instance complete app/i", 0},
+			{holdRecovery, "because (by tester); its recovery handler is at work, with worker worker s", "that handler's completion; or an operator, who fences it off: sluice instance complete app/i --discard-recovery-messages", 0},
 		}},
 		"recovery, its handler failed": {func(r *rig) {
 			r.enter("i")
 			r.own("i", "s")
 			r.settle("s", failure(r.announcement("i"), "not yet"))
 		}, []hold{
-			{holdBackoff, "its recovery handler failed 1 time: not yet", "the recovery is delivered again", 500 * time.Millisecond},
-			{holdRecovery, "because", "worker s", 0},
+			{holdBackoff, "the recovery failed 1 time: not yet", "the recovery is delivered again then; or an operator: sluice instance complete app/i", 500 * time.Millisecond},
+			{holdRecovery, "because (by tester)", "a worker's recovery handler; or an operator: sluice instance complete app/i", 0},
 		}},
 		"recovery, until": {func(r *rig) {
 			r.ok(enterRequest(&sluicev1.EnterRecoveryRequest{Instance: "i", Cause: "because", Until: r.at(time.Minute)}))
@@ -128,14 +128,26 @@ func TestWhatHoldsAnInstance(t *testing.T) {
 			{holdRecovery, "no reason given (by tester)", "", 0},
 		}},
 		"the whole application": {func(r *rig) { r.enter("i"); r.complete("i", 0); r.enterAll("stock count") }, []hold{
-			{holdWhole, "application app is in recovery as a whole: stock count (by tester)", "sluice app complete app; or for this instance alone: sluice instance complete app/i", 0},
+			{holdWhole, "application app is in recovery as a whole: stock count (by tester)", "an operator: sluice app complete app; or for this instance alone: sluice instance complete app/i", 0},
+		}},
+		"the whole application, in doubt": {func(r *rig) { r.send("i", "a"); r.own("i", "s"); r.enterAll("stock count") }, []hold{
+			{holdInDoubt, "1 message is in doubt, up to seq 1", "those are delivered again", 0},
+			{holdWhole, "stock count", "sluice instance complete app/i --processed-through SEQ (sluice app complete app passes it over: messages are in doubt)", 0},
+		}},
+		"the whole application, messages pending": {func(r *rig) { r.enter("i"); r.enterAll("stock count"); r.sendRecovery("i", "r"); r.open("s", 1) }, []hold{
+			{holdNoCapacity, "it waits for an owner", "", 0},
+			{holdPending, "1 recovery message is unsettled", "who dead-letters them: sluice instance complete app/i --discard-recovery-messages", 0},
+			{holdWhole, "stock count", "sluice instance complete app/i --discard-recovery-messages (sluice app complete app passes it over: recovery messages are unsettled)", 0},
+		}},
+		"the whole application, its handler at work": {func(r *rig) { r.enter("i"); r.enterAll("stock count"); r.own("i", "s") }, []hold{
+			{holdWhole, "stock count (by tester); its recovery handler is at work, with worker worker s", "sluice instance complete app/i (sluice app complete app passes it over: its recovery handler is at work)", 0},
 		}},
 		"the whole application, and then for itself": {func(r *rig) { r.enterAll("stock count"); r.enter("i") }, []hold{
 			{holdRecovery, "because", "sluice instance complete app/i", 0},
 		}},
 		"draining": {func(r *rig) { r.enter("i"); r.send("i", "a", "b"); r.complete("i", 0); r.own("i", "s") }, []hold{
 			{holdInFlight, "seq 1 (step, a)", "", 0},
-			{holdDraining, "2 deferred messages to go, up to seq 2", "in order", 0},
+			{holdDraining, "2 deferred messages are unsettled; it is normal again when those up to seq 2 are settled", "see it pass: sluice instance watch app/i", 0},
 		}},
 		"terminated": {func(r *rig) {
 			r.send("i", "a")
@@ -185,11 +197,51 @@ func TestExplanation(t *testing.T) {
 	wantReason(t, err, "UNKNOWN_INSTANCE")
 }
 
+func TestOfAnOutageWhatFailedAsTheOthersDidIsReleasedWithThem(t *testing.T) {
+	t.Parallel()
+	r := setup(t, outage(2, time.Hour), maxAttempts(1))
+	r.crowd(3)
+	r.failAs("i0", "no") // poison
+	r.failAs("i1", "no") // shows the outage
+	r.settle("s", failure(r.announcement("i0"), "not yet"))
+	r.wantHolds("i0", []hold{
+		{holdInDoubt, "1 message is in doubt, up to seq 1", "--processed-through 0 if none did: those are delivered again; sluice app complete app delivers them again, too: they failed as the others did", 0},
+		{holdBackoff, "the recovery failed 1 time: not yet", "an operator: sluice instance complete app/i0 --processed-through SEQ", 500 * time.Millisecond},
+		{holdWhole, "outage: 2 instances failed alike within 1 s: no (by outage)", "sluice app complete app; or for this instance alone: sluice instance complete app/i0 --processed-through SEQ", 0},
+	})
+	r.settle("s", failure(r.announcement("i1"), "not yet"))
+	r.wantHolds("i1", []hold{
+		{holdBackoff, "not yet", "", 500 * time.Millisecond},
+		{holdWhole, "(by outage)", "a worker's recovery handler; or an operator: sluice app complete app; or", 0},
+	})
+	r.settle("s", failure(r.announcement("i2"), "not yet")) // it was out when the outage was declared
+	r.wantHolds("i2", []hold{
+		{holdInDoubt, "1 message is in doubt", "", 0},
+		{holdBackoff, "not yet", "", 500 * time.Millisecond},
+		{holdWhole, "(by outage)", "passes it over: messages are in doubt", 0},
+	})
+}
+
+func TestAnOwnerThatIsNotKnownToHaveTakenTheRecovery(t *testing.T) {
+	t.Parallel()
+	r := setup(t)
+	r.enter("i")
+	r.own("i", "s")
+	e, err := r.m.View().Explain(fsm.InstanceID{Application: "app", Key: "i"}, false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	const want = "the recovery handler of worker worker s, which is not known to have taken the recovery yet; or an operator: sluice instance complete app/i"
+	if h := e.Holds[0]; h.Release != want || h.Text != "it is in recovery: because (by tester)" {
+		t.Error(h)
+	}
+}
+
 func TestReleasesQuoteTheirTarget(t *testing.T) {
 	t.Parallel()
 	r := setup(t)
 	r.enter("it's 1")
-	if got := r.explain("it's 1").Holds[0].Release; got != `sluice instance complete 'app/it'\''s 1'` {
+	if got := r.explain("it's 1").Holds[0].Release; got != `a worker's recovery handler; or an operator: sluice instance complete 'app/it'\''s 1'` {
 		t.Error(got)
 	}
 }

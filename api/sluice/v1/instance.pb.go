@@ -81,9 +81,9 @@ type HoldKind int32
 
 const (
 	HoldKind_HOLD_UNSPECIFIED HoldKind = 0
-	// In recovery, and nobody of the application's workers has taken it: none is there.
+	// There is something to handle, and no worker of the application is connected.
 	HoldKind_HOLD_NO_WORKER HoldKind = 1
-	// It waits for an owner: every worker is at its capacity.
+	// It waits for an owner: the workers are at their capacity, or have not asked for work yet.
 	HoldKind_HOLD_NO_CAPACITY HoldKind = 2
 	// It is in recovery.
 	HoldKind_HOLD_RECOVERY HoldKind = 3

@@ -122,7 +122,7 @@ func newAppGet(sh *shell) *cobra.Command {
 				if err != nil {
 					return err
 				}
-				return sh.answer(a, func(t *table) { fillApplication(t, a) })
+				return sh.answer(a, func(t *table) { sh.fillApplication(t, a) })
 			})
 		},
 	}
@@ -132,7 +132,7 @@ func getApplication(ctx context.Context, c *client.Client, name string) (*sluice
 	return ask[sluicev1.GetApplicationRequest, sluicev1.Application](ctx, c, sluicev1connect.ApplicationServiceGetProcedure, &sluicev1.GetApplicationRequest{Name: name})
 }
 
-func fillApplication(t *table, a *sluicev1.Application) {
+func (sh *shell) fillApplication(t *table, a *sluicev1.Application) {
 	n, d := a.GetCounts(), a.GetDelivery()
 	t.row("name", a.GetName())
 	t.row("version", a.GetVersion())
@@ -144,7 +144,7 @@ func fillApplication(t *table, a *sluicev1.Application) {
 	t.row("max attempts", orDefaultText(d != nil && d.MaxAttempts != nil, d.GetMaxAttempts(), "10 (default)"))
 	t.row("held after", heldAfter(a))
 	t.row("outage", outageText(a.GetSupervision()))
-	fillApplicationRecovery(t, a.GetRecovery())
+	sh.fillApplicationRecovery(t, a)
 	for _, p := range a.GetPatterns() {
 		for _, m := range p.GetTypes() {
 			t.row("type", fmt.Sprintf("%s of %s: suitable %s%s", m.GetName(), p.GetName(), firstOf(word(m.GetSuitable()), "normal"), whereInTransaction(m)))
@@ -173,12 +173,17 @@ func outageText(s *sluicev1.Supervision) string {
 		orDefaultText(s.GetOutageInstances() > 0, s.GetOutageInstances(), "100 (default)"), orDefaultText(s.GetOutageWindow() != nil, s.GetOutageWindow().AsDuration(), "1m0s (default)"))
 }
 
-// fillApplicationRecovery shows the last entry of the whole application into recovery; it may be over.
-func fillApplicationRecovery(t *table, r *sluicev1.ApplicationRecovery) {
+// fillApplicationRecovery shows the last entry of the whole application into recovery, and whether it is surely over.
+func (sh *shell) fillApplicationRecovery(t *table, a *sluicev1.Application) {
+	r := a.GetRecovery()
 	if r == nil {
 		return
 	}
-	t.row("entered recovery", r.GetTime())
+	since := fmt.Sprintf("%s, %s ago", cell(r.GetTime()), sh.since(r.GetTime()))
+	if a.GetCounts().GetRecovery() == 0 {
+		since += "; no instance is in recovery any more"
+	}
+	t.row("entered recovery", since)
 	t.row("cause", r.GetCause())
 	t.row("by", r.GetActor())
 	if o := r.GetOutage(); o != nil {
@@ -243,7 +248,7 @@ func newAppRecover(sh *shell) *cobra.Command {
 			if err != nil {
 				return repeatable(err, "request-id", requestID)
 			}
-			return sh.answer(a, func(t *table) { fillApplication(t, a) })
+			return sh.answer(a, func(t *table) { sh.fillApplication(t, a) })
 		})
 	}
 	return c

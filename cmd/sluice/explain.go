@@ -27,6 +27,8 @@ func newInstanceExplain(sh *shell) *cobra.Command {
 					i := e.GetInstance()
 					t.row("instance", i.GetApplication()+"/"+i.GetKey())
 					t.row("mode", i.GetMode())
+					t.row("for", sh.since(i.GetModeTime()))
+					fillAsOf(t, i)
 					sh.fillHolds(t, e)
 				})
 			})

@@ -78,6 +78,11 @@ func (sh *shell) fillInstance(t *table, i *sluicev1.Instance) {
 	if i.GetDuplicate() {
 		t.row("duplicate", true)
 	}
+	fillAsOf(t, i)
+}
+
+// fillAsOf says of a stale read how old it is.
+func fillAsOf(t *table, i *sluicev1.Instance) {
 	if i.GetStaleIndex() > 0 {
 		t.row("as of", fmt.Sprintf("index %d, %v ago", i.GetStaleIndex(), time.Duration(i.GetStaleAgeMs())*time.Millisecond))
 	}

@@ -33,7 +33,7 @@ func checkText(r Reason, what, s string) error {
 	}
 	for _, c := range s {
 		if unicode.Is(unicode.Cc, c) {
-			return refuse(r, "%s %q holds a control character", what, s)
+			return refuse(r, "%s %q holds a control character: want none", what, s)
 		}
 	}
 	return nil

@@ -53,7 +53,7 @@ func readJSON(data []byte, m proto.Message) error {
 		return nil
 	}
 	proto.Reset(m)
-	if err := checkShape(data, m.ProtoReflect().Descriptor()); err != nil {
+	if err := CheckShape(data, m.ProtoReflect().Descriptor()); err != nil {
 		return err
 	}
 	if err := (protojson.UnmarshalOptions{DiscardUnknown: true}).Unmarshal(data, m); err != nil {

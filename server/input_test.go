@@ -143,3 +143,52 @@ func TestBadInput(t *testing.T) {
 		})
 	}
 }
+
+// TestBadInputIsToldByFieldAndWhatIsAllowed wants the words of refusals: the field, and what it may be.
+func TestBadInputIsToldByFieldAndWhatIsAllowed(t *testing.T) {
+	t.Parallel()
+	s := startReal(t, t.TempDir())
+	s.must(t, "ApplicationService/Apply", `{"name": "a"}`)
+	supervision := func(fields string) string { return `{"name": "b", "supervision": {` + fields + `}}` }
+	long := strings.Repeat("k", 257)
+	for _, c := range []struct{ name, method, body, code, reason, text string }{
+		{"outage of one instance", "ApplicationService/Apply", supervision(`"outageInstances": 1`), "invalid_argument", "BAD_FIELD", "supervision.outage_instances is 1; allowed are 0 (never) and 2 to 1,000,000"},
+		{"outage of too many instances", "ApplicationService/Apply", supervision(`"outageInstances": 1000001`), "invalid_argument", "BAD_FIELD", "supervision.outage_instances is 1000001; allowed are 0 (never) and 2 to 1,000,000"},
+		{"outage of a negative number", "ApplicationService/Apply", supervision(`"outageInstances": -1`), "invalid_argument", "BAD_FIELD", "supervision.outageInstances: want a whole number from 0 on"},
+		{"outage of half an instance", "ApplicationService/Apply", supervision(`"outageInstances": 2.5`), "invalid_argument", "BAD_FIELD", "supervision.outageInstances: want a whole number from 0 on"},
+		{"outage of a word", "ApplicationService/Apply", supervision(`"outage_instances": "many"`), "invalid_argument", "BAD_FIELD", "supervision.outage_instances: want a whole number from 0 on"},
+		{"outage within no time", "ApplicationService/Apply", supervision(`"outageWindow": "0s"`), "invalid_argument", "BAD_FIELD", "supervision.outage_window is 0s; allowed are 1s to 1h0m0s"},
+		{"outage within too short a time", "ApplicationService/Apply", supervision(`"outageWindow": "0.999s"`), "invalid_argument", "BAD_FIELD", "supervision.outage_window is 999ms; allowed are 1s to 1h0m0s"},
+		{"outage within too long a time", "ApplicationService/Apply", supervision(`"outageWindow": "3600.001s"`), "invalid_argument", "BAD_FIELD", "supervision.outage_window is 1h0m0.001s; allowed are 1s to 1h0m0s"},
+		{"outage within a negative time", "ApplicationService/Apply", supervision(`"outageWindow": "-60s"`), "invalid_argument", "BAD_FIELD", "supervision.outage_window is -1m0s; allowed are 1s to 1h0m0s"},
+		{"outage within a word", "ApplicationService/Apply", supervision(`"outageWindow": "soon"`), "invalid_argument", "BAD_FIELD", "supervision.outageWindow: want a duration in seconds"},
+		{"outage within a number", "ApplicationService/Apply", supervision(`"outageWindow": 60`), "invalid_argument", "BAD_FIELD", "supervision.outageWindow: want a duration in seconds"},
+		{"outage within an age", "ApplicationService/Apply", supervision(`"outageWindow": "400000000000s"`), "invalid_argument", "BAD_FIELD", "supervision.outageWindow: want a duration in seconds"},
+		{"held for too short", "ApplicationService/Apply", supervision(`"heldAfter": "0.5s"`), "invalid_argument", "BAD_FIELD", "supervision.held_after is 500ms; allowed are 1s to 720h0m0s, and 0: never"},
+		{"held for too long", "ApplicationService/Apply", supervision(`"heldAfter": "2592001s"`), "invalid_argument", "BAD_FIELD", "supervision.held_after is 720h0m1s; allowed are 1s to 720h0m0s, and 0: never"},
+		{"held for a negative time", "ApplicationService/Apply", supervision(`"heldAfter": "-1s"`), "invalid_argument", "BAD_FIELD", "supervision.held_after is -1s; allowed are 1s to 720h0m0s, and 0: never"},
+		{"supervision a number", "ApplicationService/Apply", `{"name": "b", "supervision": 5}`, "invalid_argument", "BAD_FIELD", "supervision: want an object"},
+		{"explain without an application", "InstanceService/Explain", `{"instance": "i"}`, "invalid_argument", "BAD_NAME", "application \"\": want 1 to 63 of a-z, 0-9"},
+		{"explain in no name of an application", "InstanceService/Explain", `{"application": "Orders", "instance": "i"}`, "invalid_argument", "BAD_NAME", "application \"Orders\": want 1 to 63 of a-z, 0-9"},
+		{"explain in no application", "InstanceService/Explain", `{"application": "nobody", "instance": "i"}`, "not_found", "UNKNOWN_APPLICATION", "there is no application \"nobody\"; declare it first"},
+		{"explain without an instance", "InstanceService/Explain", `{"application": "a"}`, "invalid_argument", "BAD_NAME", "instance is empty: want 1 to 256 bytes"},
+		{"explain the unknown", "InstanceService/Explain", `{"application": "a", "instance": "nobody"}`, "not_found", "UNKNOWN_INSTANCE", "there is no instance a/nobody; it exists from its first accepted message"},
+		{"explain with a key too long", "InstanceService/Explain", `{"application": "a", "instance": "` + long + `"}`, "invalid_argument", "BAD_NAME", "instance is 257 bytes long: want 1 to 256"},
+		{"explain with a nul in the key", "InstanceService/Explain", `{"application": "a", "instance": "x\u0000"}`, "invalid_argument", "BAD_NAME", `instance "x\x00" holds a control character: want none`},
+		{"explain with a key that is a number", "InstanceService/Explain", `{"application": "a", "instance": 5}`, "invalid_argument", "BAD_FIELD", "instance: want a string, got a number"},
+		{"explain with a stale that is a word", "InstanceService/Explain", `{"application": "a", "instance": "i", "stale": "maybe"}`, "invalid_argument", "BAD_FIELD", "stale: want true or false, got a string"},
+		{"explain in an array", "InstanceService/Explain", `[]`, "invalid_argument", "BAD_FIELD", "the body is an array: want a JSON object"},
+		{"explain nothing", "InstanceService/Explain", ``, "invalid_argument", "BAD_FIELD", "the body is empty: want a JSON object"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			got := post(t, s.h1, s.url, c.method, c.body)
+			got.want(t, c.code, c.reason)
+			if !strings.Contains(got.Message, c.text) {
+				t.Errorf("want %q in %q", c.text, got.Message)
+			}
+		})
+	}
+	if got := post(t, s.h1, s.url, "ApplicationService/Get", `{"name": "b"}`); got.Code != "not_found" {
+		t.Errorf("a refused declaration was taken: %s", got.body)
+	}
+}

@@ -80,7 +80,7 @@ func checkText(as reason.Reason, field, text string) error {
 	case !utf8.ValidString(text):
 		return as.Errorf("%s is not valid UTF-8", field)
 	case hasControl(text):
-		return as.Errorf("%s %q holds a control character", field, shorten(text))
+		return as.Errorf("%s %q holds a control character: want none", field, shorten(text))
 	default:
 		return nil
 	}

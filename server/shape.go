@@ -12,7 +12,9 @@ import (
 	"time"
 	"unicode/utf8"
 
+	"google.golang.org/protobuf/encoding/protojson"
 	"google.golang.org/protobuf/reflect/protoreflect"
+	"google.golang.org/protobuf/types/known/durationpb"
 
 	"sluice/api/reason"
 )
@@ -22,9 +24,10 @@ func shapeFault(path, format string, args ...any) error {
 	return reason.BadField.Errorf("%s: %s", strings.TrimPrefix(path, "."), fmt.Sprintf(format, args...))
 }
 
-// checkShape compares a JSON body with the message it should hold and names the first field that does not fit.
-// Fields the message does not have are passed over. It is called for bodies that the strict reader refused.
-func checkShape(data []byte, want protoreflect.MessageDescriptor) error {
+// CheckShape compares a JSON object with the message it should hold, and names the first field that does not fit and
+// what would (BAD_FIELD). Fields that the message does not have are passed over. It is meant for what protojson refuses:
+// what it says itself names neither the place nor what is allowed.
+func CheckShape(data []byte, want protoreflect.MessageDescriptor) error {
 	if len(bytes.TrimSpace(data)) == 0 {
 		return reason.BadField.Errorf("the body is empty: want a JSON object, %s", want.FullName())
 	}
@@ -275,13 +278,12 @@ func numeral(value any) (string, bool) {
 }
 
 func checkDuration(path string, value any) error {
-	const want = `want a duration in seconds such as "1.5s"`
+	const want = `want a duration in seconds such as "1.5s", of at most 10,000 years`
 	text, ok := value.(string)
 	if !ok {
 		return shapeFault(path, "%s, got %s", want, kindOf(value))
 	}
-	seconds, hasUnit := strings.CutSuffix(text, "s")
-	if !hasUnit || strings.Trim(seconds, "-+0123456789.") != "" {
+	if protojson.Unmarshal([]byte(strconv.Quote(text)), &durationpb.Duration{}) != nil {
 		return shapeFault(path, "%s, got %s", want, shown(value))
 	}
 	return nil

@@ -64,8 +64,9 @@ as in 90s or 24h.`,
 
 // readDeclarations reads the applications of a file.
 func (sh *shell) readDeclarations(file string) ([]*sluicev1.Application, error) {
-	src := sh.in
+	src, name := sh.in, "standard input"
 	if file != "-" {
+		name = file
 		f, err := os.Open(file)
 		if err != nil {
 			return nil, fmt.Errorf("read declarations: %w", err)
@@ -79,11 +80,11 @@ func (sh *shell) readDeclarations(file string) ([]*sluicev1.Application, error) 
 		return nil, fmt.Errorf("read declarations: %w", err)
 	}
 	if len(text) > most {
-		return nil, fmt.Errorf("%s is longer than %s, the most that declarations may have", file, size(most))
+		return nil, fmt.Errorf("%s is longer than %s, the most that declarations may have", name, size(most))
 	}
 	declared, err := parseDeclarations(text)
 	if err != nil {
-		return nil, hint(fmt.Errorf("%s: %w", file, err), "see an example with: sluice app apply --help")
+		return nil, hint(fmt.Errorf("%s: %w", name, err), "see an example with: sluice app apply --help")
 	}
 	return declared, nil
 }

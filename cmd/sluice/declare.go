@@ -7,13 +7,16 @@ import (
 	"fmt"
 	"io"
 	"regexp"
+	"strconv"
 	"strings"
 	"time"
 
 	"google.golang.org/protobuf/encoding/protojson"
 	"gopkg.in/yaml.v3"
 
+	"sluice/api/reason"
 	sluicev1 "sluice/api/sluice/v1"
+	"sluice/server"
 )
 
 // parseDeclarations reads applications from YAML, of which JSON is a part. It is strict: what the contract does not know,
@@ -59,9 +62,18 @@ func declaration(document any) (*sluicev1.Application, error) {
 	}
 	a := &sluicev1.Application{}
 	if err := protojson.Unmarshal(raw, a); err != nil {
-		return nil, plainProtoError(err)
+		return nil, errors.New(whyRefused(raw, a, err))
 	}
 	return a, nil
+}
+
+// whyRefused says what is wrong with a declaration that protojson refused: which field, and what is allowed.
+func whyRefused(raw []byte, a *sluicev1.Application, err error) string {
+	var shape *reason.Error
+	if errors.As(server.CheckShape(raw, a.ProtoReflect().Descriptor()), &shape) {
+		return shape.Message
+	}
+	return plainProtoError(err).Error()
 }
 
 // protoNoise is what protojson puts before what is wrong; the place is one in our own rewriting, not in the user's file.
@@ -106,12 +118,24 @@ func spellField(key string, value any) (any, error) {
 	case isText && prefix != "":
 		text = strings.ToUpper(strings.ReplaceAll(text, "-", "_"))
 		return prefix + strings.TrimPrefix(text, prefix), nil
-	case isText && durations[name]:
+	case value != nil && durations[name]:
 		d, err := time.ParseDuration(text)
 		if err != nil {
-			return nil, fmt.Errorf("%s: %q is no duration such as 90s or 24h", key, text)
+			said := fmt.Sprint(value)
+			if isText {
+				said = strconv.Quote(text)
+			}
+			return nil, fmt.Errorf("%s: %s is no duration such as 90s or 24h", key, said)
 		}
-		return fmt.Sprintf("%d.%09ds", d/time.Second, d%time.Second), nil
+		return spellDuration(d), nil
 	}
 	return value, spellOut(value)
+}
+
+func spellDuration(d time.Duration) string {
+	sign := ""
+	if d < 0 {
+		sign, d = "-", -d
+	}
+	return fmt.Sprintf("%s%d.%09ds", sign, d/time.Second, d%time.Second)
 }

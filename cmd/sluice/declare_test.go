@@ -4,6 +4,7 @@ import (
 	"errors"
 	"strings"
 	"testing"
+	"time"
 
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/durationpb"
@@ -57,17 +58,36 @@ func TestWhatADeclarationMustNotSay(t *testing.T) {
 		"name: a\ncolour: red":              `unknown field "colour"`,
 		"name: a\nname: b":                  "already defined",
 		"name: [":                           "line 1",
-		"name: 5":                           "invalid value for string",
-		"name: a\ndelivery: {window: many}": "invalid value for uint32",
-		"name: a\ndelivery: {on_owner_lost: sometimes}": "POLICY_SOMETIMES",
+		"name: 5":                           "name: want a string, got a number",
+		"name: a\ndelivery: {window: many}": `delivery.window: want a whole number from 0 on, of 32 bits, got "many"`,
+		"name: a\ndelivery: {on_owner_lost: sometimes}": `delivery.on_owner_lost: there is no "POLICY_SOMETIMES"; allowed: POLICY_RECOVER, POLICY_DEAD_LETTER, POLICY_REDELIVER`,
 		"name: a\nretention: {dedup_window: soon}":      `"soon" is no duration`,
-		"name: a\ndelivery: {window: -1}":               "invalid value for uint32",
+		"name: a\ndelivery: {window: -1}":               "delivery.window: want a whole number from 0 on, of 32 bits, got -1",
+		"name: a\nsupervision: 5":                       "supervision: want an object, got a number",
+		"name: a\nsupervision: []":                      "supervision: want an object, got an array",
+		"name: a\nsupervision: {outage_instances: 1.5}": "supervision.outage_instances: want a whole number from 0 on, of 32 bits, got 1.5",
+		"name: a\nsupervision: {outage_window: 60}":     "outage_window: 60 is no duration such as 90s or 24h",
+		"name: a\nsupervision: {outage_window: [1s]}":   "is no duration such as 90s or 24h",
+		"name: a\nsupervision: {outage_after: 3}":       `unknown field "outage_after"`,
 		"name: a\n---\nnome: b":                         "declaration 2",
 	} {
 		_, err := parseDeclarations([]byte(text))
 		if err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%q: got %v, want %q", text, err, want)
 		}
+	}
+}
+
+func TestDurationsOfDeclarations(t *testing.T) {
+	t.Parallel()
+	for text, want := range map[string]time.Duration{"90s": 90 * time.Second, "1h30m": 90 * time.Minute, "0s": 0, "-5s": -5 * time.Second, "-0.5s": -time.Second / 2, "-1.25s": -1250 * time.Millisecond} {
+		all, err := parseDeclarations([]byte("name: a\nsupervision: {outage_window: " + text + "}"))
+		if err != nil || all[0].GetSupervision().GetOutageWindow().AsDuration() != want {
+			t.Errorf("%s: %v, %v", text, all, err)
+		}
+	}
+	if all, err := parseDeclarations([]byte("name: a\nsupervision: {outage_window: null}")); err != nil || all[0].GetSupervision().GetOutageWindow() != nil {
+		t.Errorf("null stands for absent: %v, %v", all, err)
 	}
 }
 

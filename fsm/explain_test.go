@@ -128,7 +128,11 @@ func TestWhatHoldsAnInstance(t *testing.T) {
 			{holdRecovery, "no reason given (by tester)", "", 0},
 		}},
 		"the whole application": {func(r *rig) { r.enter("i"); r.complete("i", 0); r.enterAll("stock count") }, []hold{
-			{holdWhole, "application app is in recovery as a whole: stock count (by tester)", "an operator: sluice app complete app; or for this instance alone: sluice instance complete app/i", 0},
+			{holdWhole, "application app is in recovery as a whole: stock count (by tester)", "a worker's recovery handler, once it is sent something: nothing was wanted of it since; or an operator: sluice app complete app; or for this instance alone: sluice instance complete app/i", 0},
+		}},
+		"the whole application, and then sent something": {func(r *rig) { r.enter("i"); r.complete("i", 0); r.enterAll("stock count"); r.send("i", "a") }, []hold{
+			{holdNoWorker, "1 message waits", "", 0},
+			{holdWhole, "stock count", "a worker's recovery handler; or an operator: sluice app complete app; or for this instance alone: sluice instance complete app/i", 0},
 		}},
 		"the whole application, in doubt": {func(r *rig) { r.send("i", "a"); r.own("i", "s"); r.enterAll("stock count") }, []hold{
 			{holdInDoubt, "1 message is in doubt, up to seq 1", "those are delivered again", 0},

@@ -136,6 +136,8 @@ func (e *explaining) recovery() *sluicev1.Hold {
 	case e.atWork():
 		h.Text += "; its recovery handler is at work, with worker " + e.owner()
 		h.Release = "that handler's completion; or an operator, who fences it off: "
+	case e.rec.Owner == "" && e.rec.WorkPosition == 0 && e.rec.RecoveryWaitMs == 0:
+		h.Release = "a worker's recovery handler, once it is sent something: nothing was wanted of it since; or an operator: "
 	case e.rec.Owner == "" || e.rec.RecoveryWaitMs != 0:
 		h.Release = "a worker's recovery handler; or an operator: "
 	default:

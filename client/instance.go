@@ -60,6 +60,12 @@ func (i Instances) Get(ctx context.Context, id InstanceID) (Instance, error) {
 		sluicev1connect.InstanceServiceGetProcedure, &sluicev1.GetInstanceRequest{Application: id.Application, Instance: id.Key}))
 }
 
+// WaitUntil waits until an instance is as the caller wants it, or ctx ends, and tells how it is. It looks five times a
+// second, so what lasts for less may be missed. An error of a look ends it: ErrUnknownInstance if there is none yet.
+func (i Instances) WaitUntil(ctx context.Context, id InstanceID, wanted func(Instance) bool) (Instance, error) {
+	return waitUntil(ctx, func() (Instance, error) { return i.Get(ctx, id) }, wanted)
+}
+
 // ListInstances selects instances of one application. Zero values select all.
 type ListInstances struct {
 	Application string

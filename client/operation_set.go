@@ -125,22 +125,27 @@ func (o Operations) Items(ctx context.Context, id string, state ItemState) iter.
 	})
 }
 
-// waitEvery is how often Wait looks.
-const waitEvery = 200 * time.Millisecond
-
 // Wait waits until an operation has ended, done or cancelled, or ctx has. An operation that is paused does not end.
 func (o Operations) Wait(ctx context.Context, id string) (Operation, error) {
+	return waitUntil(ctx, func() (Operation, error) { return o.Get(ctx, id) }, Operation.Ended)
+}
+
+// waitEvery is how often waitUntil looks.
+const waitEvery = 200 * time.Millisecond
+
+// waitUntil looks at something until it is as wanted, or ctx ends; either way it tells what was seen last.
+func waitUntil[T any](ctx context.Context, look func() (T, error), wanted func(T) bool) (T, error) {
 	for {
-		op, err := o.Get(ctx, id)
-		if err != nil || op.Ended() {
-			return op, err
+		seen, err := look()
+		if err != nil || wanted(seen) {
+			return seen, err
 		}
 		timer := time.NewTimer(waitEvery)
 		select {
 		case <-timer.C:
 		case <-ctx.Done():
 			timer.Stop()
-			return op, ctx.Err()
+			return seen, ctx.Err()
 		}
 	}
 }

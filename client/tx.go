@@ -3,8 +3,6 @@ package client
 import (
 	"bytes"
 	"context"
-	"encoding/json"
-	"fmt"
 )
 
 // Tx is a Delivery whose state is typed. When the handler returns nil, the state, what Send gave out and the reply take
@@ -24,16 +22,6 @@ type Tx[S any] struct {
 
 // SetState replaces the state, as setting *tx.State does.
 func (tx *Tx[S]) SetState(state S) { *tx.State = state }
-
-// ReplyJSON is Reply with v as JSON; nothing is set if v cannot be encoded.
-func (tx *Tx[S]) ReplyJSON(v any) error {
-	data, err := json.Marshal(v)
-	if err != nil {
-		return fmt.Errorf("client: encode the reply: %w", err)
-	}
-	tx.Reply(data, "application/json")
-	return nil
-}
 
 // Typed makes a handler of messages (WorkerConfig.Handler, OnRecoveryMessage) of one whose state is typed.
 //

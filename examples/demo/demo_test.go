@@ -2,27 +2,23 @@ package main
 
 import (
 	"bytes"
-	"context"
 	"os"
 	"strings"
 	"testing"
-	"time"
+
+	"sluice/examples/internal/stage"
 )
 
 // TestMain lets this test's binary be the worker that the demo starts and kills.
 func TestMain(m *testing.M) {
-	if len(os.Args) == 5 && os.Args[1] == "worker" {
-		main()
-	}
+	roles.Play()
 	os.Exit(m.Run())
 }
 
 func TestTheDemoComesOutRight(t *testing.T) {
 	t.Parallel()
-	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
-	defer cancel()
 	var out bytes.Buffer
-	if err := demo(ctx, &out, ""); err != nil {
+	if err := stage.Play(t.Context(), stage.Config{Out: &out}, demo); err != nil {
 		t.Fatalf("%v\n%s", err, out.String())
 	}
 	for _, want := range []string{"kill -9", "mode recovery", "owner lost", "seq 3, DEFERRED", "seq 5, RECOVERY", "in doubt", "it took effect and is not run again", "which had been held", "draining → normal", "Each message took effect once"} {

@@ -4,45 +4,26 @@ import (
 	"bufio"
 	"context"
 	"fmt"
-	"io"
-	"log/slog"
 	"os"
 	"strings"
 
 	"sluice/client"
+	"sluice/examples/internal/stage"
 )
 
 // worker is the process that hosts orders.
 type worker struct {
-	out    io.Writer // each line: a word for the story, and a text for people
+	*stage.Role
 	ledger string
 	dies   bool // it says nothing more once it has booked a payment
 }
 
-// work runs a worker until ctx ends, or until the process is killed.
-func work(ctx context.Context, out io.Writer, addr, ledger, fate string) error {
-	c, err := client.Dial(ctx, client.Config{Addresses: []string{addr}})
-	if err != nil {
-		return err
-	}
-	defer c.Close()
-	w := &worker{out: out, ledger: ledger, dies: fate == "dies"}
-	hosted, err := c.NewWorker(client.WorkerConfig{
+// work is the role of a worker; its arguments are the ledger and its fate.
+func work(ctx context.Context, r *stage.Role) error {
+	w := &worker{Role: r, ledger: r.Args[0], dies: r.Args[1] == "dies"}
+	return r.Work(ctx, client.WorkerConfig{
 		Application: application, Name: "demo", TTL: lease, Handler: w.handle, OnRecovery: w.recover, OnRecoveryMessage: w.handle,
-		Logger: slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelError})),
-		OnEvent: func(e client.Event) {
-			if e.Kind == client.EventSessionOpened {
-				fmt.Fprintln(out, "ready hosts orders under a lease")
-			}
-		},
 	})
-	if err != nil {
-		return err
-	}
-	if err := hosted.Run(ctx); err != nil && ctx.Err() == nil {
-		return err
-	}
-	return nil
 }
 
 // handle books a message in the ledger: that is its effect, in the world outside Sluice.
@@ -51,7 +32,7 @@ func (w *worker) handle(ctx context.Context, d *client.Delivery) error {
 		return err
 	}
 	if w.dies && d.Message.Type == "order.paid" {
-		fmt.Fprintf(w.out, "stuck has booked %s of %s, and …\n", d.Message.Type, d.Instance.Key)
+		w.Cue("stuck", "has booked %s of %s, and …", d.Message.Type, d.Instance.Key)
 		<-ctx.Done()
 		return context.Cause(ctx)
 	}
@@ -59,7 +40,7 @@ func (w *worker) handle(ctx context.Context, d *client.Delivery) error {
 	if d.Deferred {
 		held = ", which had been held"
 	}
-	fmt.Fprintf(w.out, "done handled seq %d, %s of %s%s\n", d.Seq, d.Message.Type, d.Instance.Key, held)
+	w.Cue("done", "handled seq %d, %s of %s%s", d.Seq, d.Message.Type, d.Instance.Key, held)
 	return nil
 }
 
@@ -78,7 +59,7 @@ func (w *worker) book(d *client.Delivery) error {
 
 // recover finds out what took effect: what stands in the ledger did.
 func (w *worker) recover(_ context.Context, r *client.Recovery) error {
-	fmt.Fprintf(w.out, "recovers recovers %s: %s; %d deferred, %d in doubt\n", r.Instance.Key, r.Cause, r.DeferredMessages, len(r.InDoubt))
+	w.Cue("recovers", "recovers %s: %s; %d deferred, %d in doubt", r.Instance.Key, r.Cause, r.DeferredMessages, len(r.InDoubt))
 	for _, m := range r.InDoubt {
 		booked, err := w.booked(fmt.Sprintf("%d %s %s", m.Seq, r.Instance.Key, m.Message.Type))
 		if err != nil {
@@ -87,7 +68,7 @@ func (w *worker) recover(_ context.Context, r *client.Recovery) error {
 		if !booked {
 			break
 		}
-		fmt.Fprintf(w.out, "found found seq %d, %s, stands in the ledger: it took effect and is not run again\n", m.Seq, m.Message.Type)
+		w.Cue("found", "found seq %d, %s, stands in the ledger: it took effect and is not run again", m.Seq, m.Message.Type)
 		r.ProcessedThrough(m.Seq)
 	}
 	return nil

@@ -135,3 +135,15 @@ func (s *Stage) Work(cfg client.WorkerConfig) (stop func() error, err error) {
 		return <-ended
 	}), nil
 }
+
+// Asked is the type of messages that ask an instance for its state, which Look sends.
+const Asked = "state.asked"
+
+// Look asks an instance for its state. Its handler replies to Asked with it as JSON.
+func Look[S any](ctx context.Context, s *Stage, id client.InstanceID) (state S, err error) {
+	status, _, err := s.Client.Ask(ctx, client.Message{Application: id.Application, Instance: id.Key, Type: Asked}, nil)
+	if err != nil {
+		return state, err
+	}
+	return state, status.DecodeReply(&state)
+}

@@ -80,6 +80,12 @@ bench: build ## Measure three local nodes against bare raft, and print the table
 demo: build ## Start an embedded node, kill a worker midway, and watch hold, recovery and drain
 	go run ./examples/demo
 
+EXAMPLES := saga sqlinbox poison outage request
+
+.PHONY: examples
+examples: ## Run the other examples, one after the other: a saga, an SQL inbox, poison, an outage, a request
+	@for name in $(EXAMPLES); do echo; echo "go run ./examples/$$name"; go run ./examples/$$name || exit; done
+
 .PHONY: check
 check: lint verify test race ## Run everything that must pass before a change is proposed
 

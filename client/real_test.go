@@ -26,10 +26,7 @@ func host(t *testing.T, c *client.Client, cfg client.WorkerConfig) (stop func() 
 	if err != nil {
 		t.Fatal(err)
 	}
-	ctx, cancel := context.WithCancel(context.Background())
-	ended := make(chan error, 1)
-	go func() { ended <- w.Run(ctx) }()
-	stop = sync.OnceValue(func() error { cancel(); return <-ended })
+	stop = w.Start().Stop
 	t.Cleanup(func() { _ = stop() })
 	return stop
 }

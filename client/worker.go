@@ -137,6 +137,35 @@ func (w *Worker) Run(ctx context.Context) error {
 	}
 }
 
+// Running is a worker that was started, until Stop. It is safe for use by many goroutines.
+type Running struct {
+	cancel context.CancelFunc
+	done   chan struct{}
+	err    error // Run's, set before done is closed
+}
+
+// Start is Run in the background.
+func (w *Worker) Start() *Running {
+	ctx, cancel := context.WithCancel(context.Background())
+	r := &Running{cancel: cancel, done: make(chan struct{})}
+	go func() {
+		defer close(r.done)
+		r.err = w.Run(ctx)
+	}()
+	return r
+}
+
+// Done is closed when the worker has ended, also if it did by itself; Stop tells why.
+func (r *Running) Done() <-chan struct{} { return r.done }
+
+// Stop ends the worker as the end of Run's context does, waits for it, and returns what Run returned. Called again, it
+// returns the same.
+func (r *Running) Stop() error {
+	r.cancel()
+	<-r.done
+	return r.err
+}
+
 // open opens a session, for as long as it takes.
 func (w *Worker) open(ctx context.Context) (id string, ttl time.Duration, err error) {
 	req := &sluicev1.OpenSessionRequest{

@@ -26,10 +26,8 @@ func work(t *testing.T, c *client.Client, cfg client.WorkerConfig) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	ctx, cancel := context.WithCancel(context.Background())
-	ended := make(chan error, 1)
-	go func() { ended <- w.Run(ctx) }()
-	t.Cleanup(func() { cancel(); <-ended })
+	running := w.Start()
+	t.Cleanup(func() { _ = running.Stop() })
 }
 
 // cutOff is a worker that dies, as far as the cluster can see, between the commit of one message and its settlement.

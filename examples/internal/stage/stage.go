@@ -127,13 +127,7 @@ func (s *Stage) Work(cfg client.WorkerConfig) (stop func() error, err error) {
 	if err != nil {
 		return nil, err
 	}
-	ctx, cancel := context.WithCancel(context.Background())
-	ended := make(chan error, 1)
-	go func() { ended <- w.Run(ctx) }()
-	return sync.OnceValue(func() error {
-		cancel()
-		return <-ended
-	}), nil
+	return w.Start().Stop, nil
 }
 
 // Asked is the type of messages that ask an instance for its state, which Look sends.

@@ -36,7 +36,9 @@ func (c *Client) Attach(id InstanceID, messageID string) *Pending {
 }
 
 // Ask is Request and Await in one. If the message is deferred, onDeferred is called before the wait begins; nil:
-// nobody is told. The *Pending lets a caller whose ctx ended attach later; it is nil if the message was not accepted.
+// nobody is told. It is called, too, where the message was deferred when it was first sent and may have been settled
+// since (Receipt.Duplicate). The *Pending lets a caller whose ctx ended attach later; it is nil if the message was not
+// accepted.
 func (c *Client) Ask(ctx context.Context, m Message, onDeferred func(*Pending)) (MessageStatus, *Pending, error) {
 	p, err := c.Request(ctx, m)
 	if err != nil {
@@ -49,8 +51,8 @@ func (c *Client) Ask(ctx context.Context, m Message, onDeferred func(*Pending)) 
 	return status, p, err
 }
 
-// Deferred says that the message was held when it was judged: it is handled once its instance has recovered, after
-// the Receipt.Ahead messages before it.
+// Deferred says that the message was held when it was judged, which was when it was first sent: it is handled once its
+// instance has recovered, after the Receipt.Ahead messages before it.
 func (p *Pending) Deferred() bool { return p.Receipt.Disposition == DispositionDeferred }
 
 // Status tells where the message stands now, without waiting.

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"fmt"
 	"strings"
 	"time"
 	"unicode"
@@ -62,12 +63,17 @@ Exit codes: 0 completed, 1 dead-lettered, skipped or expired, 3 unknown applicat
 	return c
 }
 
-// sayDeferred says at once that a message is held, if it is.
+// sayDeferred says at once that a message is held, if it is. Of one that was sent before the receipt tells how it was
+// then.
 func (sh *shell) sayDeferred(at target, r *sluicev1.Receipt) {
 	if r.GetDisposition() != sluicev1.Disposition_DISPOSITION_DEFERRED {
 		return
 	}
-	sh.say("deferred: %d ahead, %s is in mode %s; attach with: sluice await %s --id %s", r.GetAhead(), at.String(), word(r.GetMode()), at.String(), r.GetMessageId())
+	how := fmt.Sprintf("deferred: %d ahead, %s is in mode %s", r.GetAhead(), at.String(), word(r.GetMode()))
+	if r.GetDuplicate() {
+		how = fmt.Sprintf("sent before, and deferred then: %d were ahead, %s was in mode %s", r.GetAhead(), at.String(), word(r.GetMode()))
+	}
+	sh.say("%s; attach with: sluice await %s --id %s", how, at.String(), r.GetMessageId())
 }
 
 // replied prints the reply, or with JSON the status. A message that did not complete is an error.

@@ -26,8 +26,9 @@ func (tx *Tx[S]) SetState(state S) { *tx.State = state }
 // Typed makes a handler of messages (WorkerConfig.Handler, OnRecoveryMessage) of one whose state is typed.
 //
 // If the state cannot be read, the handler is not called, and the instance enters recovery with ErrStateNewer or
-// ErrStateUnreadable as its cause: no attempt is counted, and nothing is lost. Its recovery is delivered again until a
-// worker that can read the state completes it, such as one of the newer release.
+// ErrStateUnreadable as its cause: no attempt is counted, and nothing is lost. With TypedRecovery its recovery is
+// delivered again until a worker that can read the state completes it, such as one of the newer release; another
+// recovery handler might complete it, and the message would come again to who cannot read the state.
 func Typed[S any](schema Schema[S], handle func(context.Context, *Tx[S]) error) func(context.Context, *Delivery) error {
 	schema = schema.withDefaults()
 	return func(ctx context.Context, d *Delivery) error {

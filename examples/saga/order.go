@@ -93,7 +93,7 @@ type orderWorker struct {
 func workOrders(ctx context.Context, r *stage.Role) error {
 	w := &orderWorker{Role: r, dies: r.Args[0] == "dies"}
 	return r.Work(ctx, client.WorkerConfig{
-		Application: orders, Name: "orders", TTL: lease, Handler: client.Typed(orderSchema, w.handle), OnRecovery: w.recover,
+		Application: orders, Name: "orders", TTL: lease, Handler: client.Typed(orderSchema, w.handle), OnRecovery: client.TypedRecovery(orderSchema, w.recover),
 	})
 }
 
@@ -114,7 +114,7 @@ func (w *orderWorker) handle(ctx context.Context, tx *client.Tx[order]) error {
 }
 
 // recover has nothing to find out: all that handle does takes effect with the settlement, and what is in doubt has none.
-func (w *orderWorker) recover(_ context.Context, r *client.Recovery) error {
+func (w *orderWorker) recover(_ context.Context, r *client.RecoveryTx[order]) error {
 	for _, d := range r.InDoubt {
 		w.Cue("recovers", "%s: %s is in doubt; it took no effect, and is delivered again", r.Instance.Key, d.Message.Type)
 	}

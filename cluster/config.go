@@ -9,7 +9,9 @@ import (
 	"regexp"
 	"time"
 
+	"sluice/cluster/gossip"
 	"sluice/cluster/raftlog"
+	"sluice/internal/disk"
 	"sluice/queue"
 	"sluice/transport"
 )
@@ -95,6 +97,19 @@ type Config struct {
 	PromoteAfter time.Duration
 	// DiskReserve is how many bytes must be free for the node to take commands; default 32 MiB, at most 5 % of the file system.
 	DiskReserve uint64
+
+	// What follows is for simulations: what a node stands on.
+	//
+	// Files is the file system that DataDir lies on; default the operating system's. The raft log is where OpenLog has it.
+	Files disk.FS
+	// FreeSpace tells how many bytes of the file system beneath a folder are free, and how many it has; default statfs(2).
+	FreeSpace func(dir string) (free, total uint64, err error)
+	// OpenLog opens the raft log in a folder; default raftlog's Open.
+	OpenLog func(dir string, cfg raftlog.Config) (RaftLog, error)
+	// ListenGossip opens the port of gossip; default memberlist's.
+	ListenGossip func(cfg gossip.Config) (Gossip, error)
+	// Now is the wall clock, which stamps entries and tells what has come due; default time.Now.
+	Now func() time.Time
 }
 
 // Defaults fills in every optional field that is zero.
@@ -104,10 +119,25 @@ func (c Config) Defaults() Config {
 		c.Logger = slog.Default()
 	}
 	if c.OpenStore == nil {
-		logger := c.Logger
+		logger, files := c.Logger, c.Files // nil: the store watches the operating system's for slow writes
 		c.OpenStore = func(dir string) (queue.Store, error) {
-			return queue.OpenPebble(dir, queue.PebbleConfig{Logger: logger})
+			return queue.OpenPebble(dir, queue.PebbleConfig{FS: files, Logger: logger})
 		}
+	}
+	if c.Files == nil {
+		c.Files = disk.System()
+	}
+	if c.FreeSpace == nil {
+		c.FreeSpace = statfs
+	}
+	if c.OpenLog == nil {
+		c.OpenLog = func(dir string, cfg raftlog.Config) (RaftLog, error) { return raftlog.Open(dir, cfg) }
+	}
+	if c.ListenGossip == nil {
+		c.ListenGossip = func(cfg gossip.Config) (Gossip, error) { return gossip.Listen(cfg) }
+	}
+	if c.Now == nil {
+		c.Now = time.Now
 	}
 	number(&c.HeartbeatTimeout, time.Second)
 	number(&c.ElectionTimeout, time.Second)

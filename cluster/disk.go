@@ -17,10 +17,11 @@ const (
 	abdicateEvery = 30 * time.Second
 )
 
-// disk watches the space left in the data folder. While there is too little the node takes no new commands as leader
+// space watches the space left in the data folder. While there is too little the node takes no new commands as leader
 // and hands over, but goes on following; when space is freed it goes on by itself.
-type disk struct {
-	dir string
+type space struct {
+	dir  string
+	free func(dir string) (free, total uint64, err error)
 	// reserve bytes are kept free, but at most one part in share of the file system.
 	reserve atomic.Uint64
 	share   atomic.Uint64
@@ -29,28 +30,27 @@ type disk struct {
 	low, bottom atomic.Bool
 }
 
-func newDisk(cfg Config, log *slog.Logger) *disk {
-	d := &disk{dir: cfg.DataDir, log: log}
+func newSpace(cfg Config, log *slog.Logger) *space {
+	d := &space{dir: cfg.DataDir, free: cfg.FreeSpace, log: log}
 	d.reserve.Store(cfg.DiskReserve)
 	d.share.Store(diskReserveShare)
 	return d
 }
 
 // full tells whether there is too little space for new commands.
-func (d *disk) full() bool { return d.low.Load() }
+func (d *space) full() bool { return d.low.Load() }
 
 // critical tells whether there is too little space even for what other nodes committed.
-func (d *disk) critical() bool { return d.bottom.Load() }
+func (d *space) critical() bool { return d.bottom.Load() }
 
 // look measures the space left.
-func (d *disk) look() {
-	var s unix.Statfs_t
-	if err := unix.Statfs(d.dir, &s); err != nil {
+func (d *space) look() {
+	free, total, err := d.free(d.dir)
+	if err != nil {
 		d.log.Warn("cannot tell how much disk is left", "error", err)
 		return
 	}
-	block := uint64(s.Bsize)
-	free, reserve := s.Bavail*block, min(d.reserve.Load(), s.Blocks*block/d.share.Load())
+	reserve := min(d.reserve.Load(), total/d.share.Load())
 	low := free < reserve
 	d.bottom.Store(free < reserve/2)
 	if d.low.Swap(low) == low {
@@ -61,6 +61,13 @@ func (d *disk) look() {
 	} else {
 		d.log.Info("there is space on the disk again", "folder", d.dir, "free_bytes", free)
 	}
+}
+
+// statfs asks the operating system.
+func statfs(dir string) (free, total uint64, err error) {
+	var s unix.Statfs_t
+	err = unix.Statfs(dir, &s)
+	return s.Bavail * uint64(s.Bsize), s.Blocks * uint64(s.Bsize), err
 }
 
 // watchDisk looks at the disk until ctx ends.

@@ -46,15 +46,16 @@ func (l *leadership) runDeadlines(ctx context.Context) {
 	for ctx.Err() == nil {
 		l.nextDeadline.clear()
 		at, ok, err := l.node.group.view().NextDeadline()
+		left := at.Sub(l.node.cfg.Now())
 		switch {
 		case err != nil:
 			l.dutyFailed("advance", err)
 			l.sleep(ctx, dutyPause)
 		case !ok:
 			l.wait(ctx, l.deadlines, 0)
-		case time.Until(at) > 0:
+		case left > 0:
 			l.nextDeadline.lower(at.UnixMilli())
-			l.wait(ctx, l.deadlines, min(time.Until(at), clockLook))
+			l.wait(ctx, l.deadlines, min(left, clockLook))
 		default:
 			l.advance(ctx)
 		}

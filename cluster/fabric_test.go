@@ -171,7 +171,7 @@ type hearsay struct {
 	meta   gossip.Meta
 }
 
-func (f *fabric) gossip(cfg gossip.Config) (gossiper, error) {
+func (f *fabric) gossip(cfg gossip.Config) (Gossip, error) {
 	h := &hearsay{fabric: f, tell: cfg.OnEvent, addr: cfg.Bind, meta: cfg.Meta}
 	f.mu.Lock()
 	f.gossips[cfg.NodeID] = h

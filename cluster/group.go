@@ -7,7 +7,6 @@ import (
 	"io"
 	"io/fs"
 	"log/slog"
-	"os"
 	"path/filepath"
 	"sync/atomic"
 
@@ -16,6 +15,7 @@ import (
 	logv1 "sluice/api/log/v1"
 	"sluice/cluster/snapshot"
 	"sluice/fsm"
+	"sluice/internal/disk"
 )
 
 // group is the state of one raft group: the machine over its store, as raft drives it. It implements
@@ -54,7 +54,7 @@ type answer struct {
 
 // openGroup takes up the state in dir, which is made if absent.
 func openGroup(cfg Config, dir string, m *metrics) (*group, error) {
-	if err := os.MkdirAll(dir, 0o750); err != nil {
+	if err := disk.MakeFolders(cfg.Files, dir, 0o750); err != nil {
 		return nil, fmt.Errorf("cluster: state: %w", err)
 	}
 	g := &group{cfg: cfg, log: cfg.Logger.With("component", "group"), dir: dir, metrics: m}
@@ -75,13 +75,13 @@ func (g *group) path(name string) string { return filepath.Join(g.dir, name) }
 
 // tidy ends what a crash interrupted: a restored state is whole once it is named state.next; before, it is rubbish.
 func (g *group) tidy() error {
-	if err := os.RemoveAll(g.path("state.incoming")); err != nil {
+	if err := g.cfg.Files.RemoveAll(g.path("state.incoming")); err != nil {
 		return err
 	}
-	if err := os.RemoveAll(g.path("checkpoint")); err != nil {
+	if err := g.cfg.Files.RemoveAll(g.path("checkpoint")); err != nil {
 		return err
 	}
-	if _, err := os.Stat(g.path("state.next")); errors.Is(err, fs.ErrNotExist) {
+	if _, err := g.cfg.Files.Stat(g.path("state.next")); errors.Is(err, fs.ErrNotExist) {
 		return nil
 	}
 	return g.adopt()
@@ -89,13 +89,13 @@ func (g *group) tidy() error {
 
 // adopt makes state.next the state. It may be repeated after a crash at any point.
 func (g *group) adopt() error {
-	if err := os.RemoveAll(g.path("state")); err != nil {
+	if err := g.cfg.Files.RemoveAll(g.path("state")); err != nil {
 		return err
 	}
-	if err := os.Rename(g.path("state.next"), g.path("state")); err != nil {
+	if err := g.cfg.Files.Rename(g.path("state.next"), g.path("state")); err != nil {
 		return err
 	}
-	return syncFolder(g.dir)
+	return disk.SyncFolder(g.cfg.Files, g.dir)
 }
 
 func (g *group) open(dir string) (*state, error) {
@@ -183,7 +183,7 @@ func (p *pendingSnapshot) Persist(sink raft.SnapshotSink) error {
 		return fmt.Errorf("cluster: snapshot: a sink of type %T takes no folder", sink)
 	}
 	dir := p.group.path("checkpoint")
-	if err := os.RemoveAll(dir); err != nil {
+	if err := p.group.cfg.Files.RemoveAll(dir); err != nil {
 		return fmt.Errorf("cluster: snapshot: %w", err)
 	}
 	if err := p.checkpoint(dir); err != nil {
@@ -223,10 +223,10 @@ func (g *group) Restore(r io.ReadCloser) error {
 
 func (g *group) restore(r io.Reader) error {
 	incoming := g.path("state.incoming")
-	if err := os.RemoveAll(incoming); err != nil {
+	if err := g.cfg.Files.RemoveAll(incoming); err != nil {
 		return err
 	}
-	if err := snapshot.Extract(r, incoming); err != nil {
+	if err := snapshot.Extract(g.cfg.Files, r, incoming); err != nil {
 		return err
 	}
 	trial, err := g.open(incoming)
@@ -239,7 +239,7 @@ func (g *group) restore(r io.Reader) error {
 	}
 	if at := g.applied.index(); index < at {
 		g.log.Info("a snapshot is older than the state: the state stays", "snapshot", index, "applied", at)
-		return os.RemoveAll(incoming)
+		return g.cfg.Files.RemoveAll(incoming)
 	}
 	if err := g.onRestore(index); err != nil {
 		return err
@@ -248,10 +248,10 @@ func (g *group) restore(r io.Reader) error {
 }
 
 func (g *group) swap(incoming string) error {
-	if err := os.Rename(incoming, g.path("state.next")); err != nil {
+	if err := g.cfg.Files.Rename(incoming, g.path("state.next")); err != nil {
 		return err
 	}
-	if err := syncFolder(g.dir); err != nil {
+	if err := disk.SyncFolder(g.cfg.Files, g.dir); err != nil {
 		return err
 	}
 	if err := g.live.Load().store.Close(); err != nil {

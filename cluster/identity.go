@@ -4,12 +4,12 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
-	"os"
 	"path/filepath"
 	"sync"
 
-	"golang.org/x/sys/unix"
+	"sluice/internal/disk"
 )
 
 // identityFormat is the version of node.json.
@@ -33,26 +33,27 @@ type Identity struct {
 
 // folder is a locked data folder and the identity in it.
 type folder struct {
-	dir  string
-	lock *os.File
+	files disk.FS
+	dir   string
+	lock  io.Closer
 	// mu guards identity, which is on disk before it is seen here.
 	mu       sync.Mutex
 	identity Identity
 }
 
 // openFolder makes the folder if it is absent, locks it against other processes, and checks whose it is.
-func openFolder(dir, nodeID, cluster string) (*folder, error) {
-	if err := os.MkdirAll(dir, 0o750); err != nil {
+func openFolder(files disk.FS, dir, nodeID, cluster string) (*folder, error) {
+	if err := disk.MakeFolders(files, dir, 0o750); err != nil {
 		return nil, fmt.Errorf("cluster: data folder: %w", err)
 	}
-	if err := ours(dir); err != nil {
+	if err := ours(files, dir); err != nil {
 		return nil, err
 	}
-	lock, err := lockFolder(dir)
+	lock, err := lockFolder(files, dir)
 	if err != nil {
 		return nil, err
 	}
-	f := &folder{dir: dir, lock: lock}
+	f := &folder{files: files, dir: dir, lock: lock}
 	if err := f.take(nodeID, cluster); err != nil {
 		return nil, errors.Join(err, lock.Close())
 	}
@@ -60,19 +61,19 @@ func openFolder(dir, nodeID, cluster string) (*folder, error) {
 }
 
 // ours refuses a folder that is not empty and is no node's.
-func ours(dir string) error {
-	entries, err := os.ReadDir(dir)
+func ours(files disk.FS, dir string) error {
+	names, err := disk.List(files, dir)
 	if err != nil {
 		return fmt.Errorf("cluster: data folder: %w", err)
 	}
 	foreign := ""
-	for _, e := range entries {
-		switch e.Name() {
+	for _, name := range names {
+		switch name {
 		case "node.json", "groups":
 			return nil
 		case "LOCK", "node.json.new", "lost+found": // of a node that never got further, or of the file system
 		default:
-			foreign = e.Name()
+			foreign = name
 		}
 	}
 	if foreign != "" {
@@ -81,29 +82,23 @@ func ours(dir string) error {
 	return nil
 }
 
-func lockFolder(dir string) (*os.File, error) {
-	path := filepath.Join(dir, "LOCK")
-	lock, err := os.OpenFile(path, os.O_CREATE|os.O_RDWR, 0o640)
-	if err != nil {
+func lockFolder(files disk.FS, dir string) (io.Closer, error) {
+	lock, err := files.Lock(filepath.Join(dir, "LOCK"))
+	switch {
+	case errors.Is(err, disk.ErrLocked):
+		return nil, fmt.Errorf("cluster: the data folder %s is in use by another process: stop it first, or give this node a folder of its own", dir)
+	case err != nil:
 		return nil, fmt.Errorf("cluster: data folder: %w", err)
 	}
-	err = unix.Flock(int(lock.Fd()), unix.LOCK_EX|unix.LOCK_NB)
-	if err == nil {
-		return lock, nil
-	}
-	closed := lock.Close()
-	if errors.Is(err, unix.EWOULDBLOCK) {
-		err = fmt.Errorf("cluster: the data folder %s is in use by another process: stop it first, or give this node a folder of its own", dir)
-	}
-	return nil, errors.Join(err, closed)
+	return lock, nil
 }
 
 // take reads node.json, or writes a first one, and refuses a folder of another node or cluster.
 func (f *folder) take(nodeID, cluster string) error {
 	path := filepath.Join(f.dir, "node.json")
-	data, err := os.ReadFile(path)
+	data, err := disk.ReadFile(f.files, path)
 	if errors.Is(err, fs.ErrNotExist) {
-		if _, err := os.Stat(filepath.Join(f.dir, "groups")); err == nil {
+		if _, err := f.files.Stat(filepath.Join(f.dir, "groups")); err == nil {
 			return fmt.Errorf("cluster: %s holds data, but no node.json that says whose: restore the file, or give the node an empty folder and a new node id", f.dir)
 		}
 		return f.update(func(i *Identity) error {
@@ -152,7 +147,7 @@ func (f *folder) update(change func(*Identity) error) error {
 	if err != nil {
 		return fmt.Errorf("cluster: identity: %w", err)
 	}
-	if err := replaceFile(filepath.Join(f.dir, "node.json"), append(data, '\n')); err != nil {
+	if err := disk.ReplaceFile(f.files, filepath.Join(f.dir, "node.json"), append(data, '\n')); err != nil {
 		return fmt.Errorf("cluster: identity: %w", err)
 	}
 	f.identity = next
@@ -200,31 +195,3 @@ func (f *folder) promise(clusterID string) error {
 }
 
 func (f *folder) close() error { return f.lock.Close() }
-
-// replaceFile puts content in a file's place so that after a crash the old or the new one is there, whole.
-func replaceFile(path string, content []byte) (err error) {
-	temporary := path + ".new"
-	file, err := os.OpenFile(temporary, os.O_CREATE|os.O_TRUNC|os.O_WRONLY, 0o640)
-	if err != nil {
-		return err
-	}
-	_, err = file.Write(content)
-	if err == nil {
-		err = file.Sync()
-	}
-	if err = errors.Join(err, file.Close()); err != nil {
-		return err
-	}
-	if err := os.Rename(temporary, path); err != nil {
-		return err
-	}
-	return syncFolder(filepath.Dir(path))
-}
-
-func syncFolder(dir string) error {
-	d, err := os.Open(dir)
-	if err != nil {
-		return err
-	}
-	return errors.Join(d.Sync(), d.Close())
-}

@@ -9,15 +9,16 @@ import (
 	"time"
 
 	peerv1 "sluice/api/peer/v1"
+	"sluice/internal/disk"
 )
 
 func TestFolderBelongsToOneNodeOfOneCluster(t *testing.T) {
 	dir := t.TempDir()
-	f, err := openFolder(dir, "a", "one")
+	f, err := openFolder(disk.System(), dir, "a", "one")
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := openFolder(dir, "a", "one"); err == nil || !strings.Contains(err.Error(), "in use by another process") {
+	if _, err := openFolder(disk.System(), dir, "a", "one"); err == nil || !strings.Contains(err.Error(), "in use by another process") {
 		t.Errorf("a second opening: %v", err)
 	}
 	if err := f.close(); err != nil {
@@ -27,11 +28,11 @@ func TestFolderBelongsToOneNodeOfOneCluster(t *testing.T) {
 		{"b", "one", `belongs to node "a", asked was node "b"`},
 		{"a", "two", `belongs to cluster "one", asked was cluster "two"`},
 	} {
-		if _, err := openFolder(dir, c.node, c.cluster); err == nil || !strings.Contains(err.Error(), c.want) {
+		if _, err := openFolder(disk.System(), dir, c.node, c.cluster); err == nil || !strings.Contains(err.Error(), c.want) {
 			t.Errorf("%+v: got %v", c, err)
 		}
 	}
-	f, err = openFolder(dir, "a", "one")
+	f, err = openFolder(disk.System(), dir, "a", "one")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -45,21 +46,21 @@ func TestUnreadableFoldersAreRefused(t *testing.T) {
 	if err := os.WriteFile(filepath.Join(dir, "node.json"), []byte("{"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := openFolder(dir, "a", "one"); err == nil || !strings.Contains(err.Error(), "cannot be read") {
+	if _, err := openFolder(disk.System(), dir, "a", "one"); err == nil || !strings.Contains(err.Error(), "cannot be read") {
 		t.Errorf("a broken node.json: %v", err)
 	}
 	dir = t.TempDir()
 	if err := os.Mkdir(filepath.Join(dir, "groups"), 0o700); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := openFolder(dir, "a", "one"); err == nil || !strings.Contains(err.Error(), "no node.json") {
+	if _, err := openFolder(disk.System(), dir, "a", "one"); err == nil || !strings.Contains(err.Error(), "no node.json") {
 		t.Errorf("data without node.json: %v", err)
 	}
 }
 
 func TestPromisesAreKept(t *testing.T) {
 	dir := t.TempDir()
-	f, err := openFolder(dir, "a", "one")
+	f, err := openFolder(disk.System(), dir, "a", "one")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -69,7 +70,7 @@ func TestPromisesAreKept(t *testing.T) {
 	if err := f.close(); err != nil {
 		t.Fatal(err)
 	}
-	if f, err = openFolder(dir, "a", "one"); err != nil {
+	if f, err = openFolder(disk.System(), dir, "a", "one"); err != nil {
 		t.Fatal(err)
 	}
 	if err := f.promise("x"); err != nil {

@@ -36,14 +36,13 @@ type Node struct {
 	log     *slog.Logger
 	folder  *folder
 	group   *group
-	parts   parts
-	raftLog raftStore
+	raftLog RaftLog
 	snaps   raft.SnapshotStore
-	gossip  gossiper
+	gossip  Gossip
 	// gossipAddr is read once: memberlist changes its own node without a lock that readers could take.
 	gossipAddr string
 	metrics    *metrics
-	disk       *disk
+	disk       *space
 	started    time.Time
 	methods    map[string]peerMethod
 
@@ -85,52 +84,37 @@ type Node struct {
 	health map[string]string
 }
 
-// New opens the data folder, the state and the gossip port of a node, and starts nothing. Run or Close must follow.
-// It refuses a folder that belongs to another node or cluster, or that another process uses.
-func New(cfg Config) (*Node, error) { return newNode(cfg, realParts) }
-
-// parts are the things beneath a node that its tests put others in the place of.
-type parts struct {
-	openLog       func(dir string, cfg raftlog.Config) (raftStore, error)
-	openSnapshots func(dir string, cfg snapshot.Config) (raft.SnapshotStore, error)
-	listenGossip  func(cfg gossip.Config) (gossiper, error)
-}
-
-// raftStore keeps raft's log and its few stable values.
-type raftStore interface {
+// RaftLog keeps raft's log and its few stable values.
+type RaftLog interface {
 	raft.LogStore
 	raft.StableStore
 	Close() error
 }
 
-// gossiper finds other nodes.
-type gossiper interface {
+// Gossip finds other nodes.
+type Gossip interface {
 	Run(ctx context.Context) error
 	Close() error
 	Addr() string
 	UpdateMeta(m gossip.Meta) error
 }
 
-var realParts = parts{
-	openLog:       func(dir string, cfg raftlog.Config) (raftStore, error) { return raftlog.Open(dir, cfg) },
-	openSnapshots: func(dir string, cfg snapshot.Config) (raft.SnapshotStore, error) { return snapshot.Open(dir, cfg) },
-	listenGossip:  func(cfg gossip.Config) (gossiper, error) { return gossip.Listen(cfg) },
-}
-
-func newNode(cfg Config, p parts) (*Node, error) {
+// New opens the data folder, the state and the gossip port of a node, and starts nothing. Run or Close must follow.
+// It refuses a folder that belongs to another node or cluster, or that another process uses.
+func New(cfg Config) (*Node, error) {
 	cfg = cfg.Defaults()
 	if err := cfg.Validate(); err != nil {
 		return nil, err
 	}
 	n := &Node{
-		parts: p, cfg: cfg, log: cfg.Logger.With("component", "cluster", "node", cfg.NodeID), metrics: newMetrics(), started: time.Now(),
+		cfg: cfg, log: cfg.Logger.With("component", "cluster", "node", cfg.NodeID), metrics: newMetrics(), started: time.Now(),
 		leads: make(chan bool, 16), selecting: make(chan struct{}, selectionsMax), stopped: make(chan struct{}), halted: make(chan struct{}), parked: make(chan struct{}),
 		seen: map[string]gossip.Member{}, health: map[string]string{},
 	}
 	n.held.node, n.held.request = n, "start-held-"+uuid.NewString()
 	n.held.pending.Store(cfg.StartHeld)
 	n.ended, n.end = context.WithCancelCause(context.Background())
-	n.disk = newDisk(cfg, n.log)
+	n.disk = newSpace(cfg, n.log)
 	n.proposer, n.reader, n.methods = newProposer(n), newReader(n), n.peerMethods()
 	librarySink()
 	if err := n.open(); err != nil {
@@ -141,7 +125,7 @@ func newNode(cfg Config, p parts) (*Node, error) {
 
 // open opens everything that is on disk, and the gossip port.
 func (n *Node) open() (err error) {
-	if n.folder, err = openFolder(n.cfg.DataDir, n.cfg.NodeID, n.cfg.Cluster); err != nil {
+	if n.folder, err = openFolder(n.cfg.Files, n.cfg.DataDir, n.cfg.NodeID, n.cfg.Cluster); err != nil {
 		return err
 	}
 	dir := filepath.Join(n.cfg.DataDir, firstGroup.folder())
@@ -149,12 +133,12 @@ func (n *Node) open() (err error) {
 		return err
 	}
 	n.group.onEffects, n.group.onFatal, n.group.onRestore, n.group.onApplied = n.onEffects, n.fatal, n.folder.restored, n.held.applied
-	log, err := n.parts.openLog(filepath.Join(dir, "raft"), raftlog.Config{Backend: n.cfg.RaftLog, OnStuck: n.fatal, Logger: n.logger()})
+	log, err := n.cfg.OpenLog(filepath.Join(dir, "raft"), raftlog.Config{Backend: n.cfg.RaftLog, OnStuck: n.fatal, Logger: n.logger()})
 	if err != nil {
 		return fmt.Errorf("cluster: open the raft log: %w", err)
 	}
 	n.raftLog = log
-	if n.snaps, err = n.parts.openSnapshots(filepath.Join(dir, "snapshots"), snapshot.Config{Logger: n.logger()}); err != nil {
+	if n.snaps, err = snapshot.Open(filepath.Join(dir, "snapshots"), snapshot.Config{Files: n.cfg.Files, Logger: n.logger()}); err != nil {
 		return fmt.Errorf("cluster: open the snapshots: %w", err)
 	}
 	if err := n.whole(); err != nil {
@@ -170,7 +154,7 @@ func (n *Node) openGossip() error {
 	if n.cfg.GossipBind == "" {
 		return nil
 	}
-	g, err := n.parts.listenGossip(gossip.Config{
+	g, err := n.cfg.ListenGossip(gossip.Config{
 		NodeID: n.cfg.NodeID, Cluster: n.cfg.Cluster, Bind: n.cfg.GossipBind, Advertise: n.cfg.GossipAdvertise, Join: n.cfg.Join,
 		Meta: n.meta(), Logger: n.logger(), OnEvent: n.onGossip,
 	})

@@ -69,7 +69,7 @@ func (w *world) start(id string, expect int) *member {
 	w.t.Helper()
 	dir := filepath.Join(w.dir, id)
 	m := &member{port: w.fabric.listen(), done: make(chan struct{})}
-	n, err := newNode(w.config(id, dir, expect, m.port), w.parts(id))
+	n, err := New(w.config(id, dir, expect, m.port))
 	if err != nil {
 		w.t.Fatalf("start %s: %v", id, err)
 	}
@@ -90,16 +90,8 @@ func (w *world) config(id, dir string, expect int, p *port) Config {
 		HeartbeatTimeout: 200 * time.Millisecond, ElectionTimeout: 200 * time.Millisecond, LeaderLeaseTimeout: 150 * time.Millisecond,
 		CommitTimeout: 5 * time.Millisecond, PromoteAfter: 200 * time.Millisecond, LeaderWait: 20 * time.Second,
 	}
-	if w.change != nil {
-		w.change(&cfg)
-	}
-	return cfg
-}
-
-func (w *world) parts(id string) parts {
-	p := realParts
-	p.listenGossip = w.fabric.gossip
-	p.openLog = func(string, raftlog.Config) (raftStore, error) {
+	cfg.ListenGossip = w.fabric.gossip
+	cfg.OpenLog = func(string, raftlog.Config) (RaftLog, error) {
 		w.mu.Lock()
 		defer w.mu.Unlock()
 		if w.logs[id] == nil {
@@ -107,7 +99,10 @@ func (w *world) parts(id string) parts {
 		}
 		return w.logs[id], nil
 	}
-	return p
+	if w.change != nil {
+		w.change(&cfg)
+	}
+	return cfg
 }
 
 // memoryLog is a raft log that survives its node, and that a test can break.

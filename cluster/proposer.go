@@ -163,7 +163,7 @@ func (p *proposer) renew(b *batch) {
 
 // entry encodes a logv1.Entry around commands that are encoded already.
 func (p *proposer) entry(b *batch, digest []byte) []byte {
-	p.lastMS = max(p.lastMS, time.Now().UnixMilli())
+	p.lastMS = max(p.lastMS, p.node.cfg.Now().UnixMilli())
 	data := make([]byte, 0, b.bytes+len(digest)+8*b.commands+24)
 	data = protowire.AppendTag(data, entryTimeField, protowire.VarintType)
 	data = protowire.AppendVarint(data, uint64(p.lastMS))

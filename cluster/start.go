@@ -33,7 +33,7 @@ func (n *Node) startRaft() error {
 	}
 	// The state is durable by itself; it is older than a snapshot only if the node crashed while it took the leader's.
 	cfg.NoSnapshotRestoreOnStart = len(latest) == 0 || latest[0].Index <= n.group.applied.index()
-	watched := &watchedLog{raftStore: n.raftLog, node: n}
+	watched := &watchedLog{RaftLog: n.raftLog, node: n}
 	cached, err := raft.NewLogCache(logCache, watched)
 	if err != nil {
 		return fmt.Errorf("cluster: log cache: %w", err)

@@ -14,6 +14,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"sluice/cluster/raftlog"
+	"sluice/internal/disk"
 )
 
 // lone is a cluster of one with all of its data on disk.
@@ -24,10 +25,10 @@ type lone struct {
 
 // startLone starts it, or says why it cannot start.
 func startLone(w *world) (*lone, error) {
-	p := realParts
-	p.listenGossip = w.fabric.gossip
 	m := &member{port: w.fabric.listen(), done: make(chan struct{})}
-	n, err := newNode(w.config("a", filepath.Join(w.dir, "a"), 1, m.port), p)
+	cfg := w.config("a", filepath.Join(w.dir, "a"), 1, m.port)
+	cfg.OpenLog = nil // on a disk
+	n, err := New(cfg)
 	if err != nil {
 		return nil, err
 	}
@@ -167,7 +168,7 @@ func TestAForeignFolderIsRefused(t *testing.T) {
 	if err := os.WriteFile(filepath.Join(dir, "passwd"), []byte("x"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := openFolder(dir, "a", "one"); err == nil || !strings.Contains(err.Error(), `"passwd"`) {
+	if _, err := openFolder(disk.System(), dir, "a", "one"); err == nil || !strings.Contains(err.Error(), `"passwd"`) {
 		t.Fatalf("a folder with a foreign file: %v", err)
 	}
 	if entries, err := os.ReadDir(dir); err != nil || len(entries) != 1 {
@@ -176,7 +177,7 @@ func TestAForeignFolderIsRefused(t *testing.T) {
 	if err := os.Rename(filepath.Join(dir, "passwd"), filepath.Join(dir, "lost+found")); err != nil {
 		t.Fatal(err)
 	}
-	f, err := openFolder(dir, "a", "one")
+	f, err := openFolder(disk.System(), dir, "a", "one")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -216,13 +217,13 @@ func TestACorruptEntryEndsTheStart(t *testing.T) {
 }
 
 // brokenStable is a log whose stable values cannot be written any more once it is broken.
-type brokenStable struct{ raftStore }
+type brokenStable struct{ RaftLog }
 
 func (b *brokenStable) SetUint64(key []byte, value uint64) error {
 	if value > 2 {
 		return fmt.Errorf("term %d: %w", value, unix.EIO)
 	}
-	return b.raftStore.SetUint64(key, value)
+	return b.RaftLog.SetUint64(key, value)
 }
 
 const parkedChild = "SLUICE_TEST_PARKED"
@@ -240,12 +241,12 @@ func TestATermThatCannotBeWrittenEndsTheNode(t *testing.T) {
 		return
 	}
 	w := newWorld(t, nil)
-	p := w.parts("a")
-	p.openLog = func(string, raftlog.Config) (raftStore, error) {
+	m := &member{port: w.fabric.listen()}
+	cfg := w.config("a", filepath.Join(w.dir, "a"), 1, m.port)
+	cfg.OpenLog = func(string, raftlog.Config) (RaftLog, error) {
 		return &brokenStable{&memoryLog{InmemStore: raft.NewInmemStore()}}, nil
 	}
-	m := &member{port: w.fabric.listen()}
-	n, err := newNode(w.config("a", filepath.Join(w.dir, "a"), 1, m.port), p)
+	n, err := New(cfg)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -15,7 +15,7 @@ var errDiskFull = fmt.Errorf("cluster: the raft log takes no more entries: %w", 
 // watchedLog is the raft log with its stable values, watched: raft itself would go on after some errors, and end the
 // process with a panic after others.
 type watchedLog struct {
-	raftStore
+	RaftLog
 	node *Node
 }
 
@@ -24,7 +24,7 @@ func (w *watchedLog) StoreLogs(logs []*raft.Log) error {
 	if w.node.disk.critical() {
 		return errDiskFull
 	}
-	return w.note("write", w.raftStore.StoreLogs(logs))
+	return w.note("write", w.RaftLog.StoreLogs(logs))
 }
 
 // StoreLog appends one entry.
@@ -32,7 +32,7 @@ func (w *watchedLog) StoreLog(l *raft.Log) error { return w.StoreLogs([]*raft.Lo
 
 // GetLog reads an entry; one that is not as it was written ends the node.
 func (w *watchedLog) GetLog(index uint64, l *raft.Log) error {
-	err := w.raftStore.GetLog(index, l)
+	err := w.RaftLog.GetLog(index, l)
 	if errors.Is(err, raft.ErrLogNotFound) {
 		return err
 	}
@@ -41,22 +41,22 @@ func (w *watchedLog) GetLog(index uint64, l *raft.Log) error {
 
 // Set and SetUint64 keep raft's vote and term; what cannot be written ends the node.
 func (w *watchedLog) Set(key, value []byte) error {
-	return w.park(w.note("write the stable values of", w.raftStore.Set(key, value)))
+	return w.park(w.note("write the stable values of", w.RaftLog.Set(key, value)))
 }
 
 // SetUint64 is Set of a number.
 func (w *watchedLog) SetUint64(key []byte, value uint64) error {
-	return w.park(w.note("write the stable values of", w.raftStore.SetUint64(key, value)))
+	return w.park(w.note("write the stable values of", w.RaftLog.SetUint64(key, value)))
 }
 
 // DeleteRange removes entries.
 func (w *watchedLog) DeleteRange(first, last uint64) error {
-	return w.note("cut", w.raftStore.DeleteRange(first, last))
+	return w.note("cut", w.RaftLog.DeleteRange(first, last))
 }
 
 // IsMonotonic tells whether the log beneath refuses gaps.
 func (w *watchedLog) IsMonotonic() bool {
-	m, ok := w.raftStore.(raft.MonotonicLogStore)
+	m, ok := w.RaftLog.(raft.MonotonicLogStore)
 	return ok && m.IsMonotonic()
 }
 

@@ -6,10 +6,10 @@ import (
 	"fmt"
 	"hash/crc32"
 	"io"
-	"os"
 	"path/filepath"
-	"slices"
 	"strings"
+
+	"sluice/internal/disk"
 )
 
 // An archive is a folder of files as one stream:
@@ -40,23 +40,22 @@ type file struct {
 }
 
 // list gives the files of a folder by name. A snapshot's folder is flat.
-func list(dir string) ([]file, error) {
-	entries, err := os.ReadDir(dir)
+func list(fsys disk.FS, dir string) ([]file, error) {
+	names, err := disk.List(fsys, dir)
 	if err != nil {
 		return nil, err
 	}
-	files := make([]file, 0, len(entries))
-	for _, e := range entries {
-		info, err := e.Info()
+	files := make([]file, 0, len(names))
+	for _, name := range names {
+		info, err := fsys.Stat(filepath.Join(dir, name))
 		if err != nil {
 			return nil, err
 		}
-		if !info.Mode().IsRegular() || len(e.Name()) > nameMax {
-			return nil, fmt.Errorf("snapshot: %s is not a plain file with a name of at most %d bytes", filepath.Join(dir, e.Name()), nameMax)
+		if !info.Mode().IsRegular() || len(name) > nameMax {
+			return nil, fmt.Errorf("snapshot: %s is not a plain file with a name of at most %d bytes", filepath.Join(dir, name), nameMax)
 		}
-		files = append(files, file{e.Name(), info.Size()})
+		files = append(files, file{name, info.Size()})
 	}
-	slices.SortFunc(files, func(a, b file) int { return strings.Compare(a.name, b.name) })
 	return files, nil
 }
 
@@ -70,13 +69,13 @@ func archiveSize(files []file) int64 {
 }
 
 // write streams a folder's files as an archive.
-func write(w io.Writer, dir string, files []file) error {
+func write(w io.Writer, fsys disk.FS, dir string, files []file) error {
 	if _, err := io.WriteString(w, magic); err != nil {
 		return err
 	}
 	all := crc32.New(castagnoli)
 	for _, f := range files {
-		sum, err := writeFile(w, dir, f)
+		sum, err := writeFile(w, fsys, dir, f)
 		if err != nil {
 			return err
 		}
@@ -88,8 +87,9 @@ func write(w io.Writer, dir string, files []file) error {
 	return err
 }
 
-func writeFile(w io.Writer, dir string, f file) (sum uint32, err error) {
-	in, err := os.Open(filepath.Join(dir, f.name))
+func writeFile(w io.Writer, fsys disk.FS, dir string, f file) (sum uint32, err error) {
+	path := filepath.Join(dir, f.name)
+	in, err := fsys.Open(path)
 	if err != nil {
 		return 0, err
 	}
@@ -102,7 +102,7 @@ func writeFile(w io.Writer, dir string, f file) (sum uint32, err error) {
 	hash := crc32.New(castagnoli)
 	_, _ = hash.Write([]byte(f.name))
 	if n, err := io.Copy(io.MultiWriter(w, hash), io.LimitReader(in, f.size)); err != nil || n != f.size {
-		return 0, errors.Join(err, fmt.Errorf("snapshot: %s has %d bytes, not %d", in.Name(), n, f.size))
+		return 0, errors.Join(err, fmt.Errorf("snapshot: %s has %d bytes, not %d", path, n, f.size))
 	}
 	_, err = w.Write(binary.BigEndian.AppendUint32(nil, hash.Sum32()))
 	return hash.Sum32(), err
@@ -110,21 +110,21 @@ func writeFile(w io.Writer, dir string, f file) (sum uint32, err error) {
 
 // Extract reads an archive into the folder dir, which must not exist, and verifies all of it: an error leaves no
 // folder behind, and no error means that every byte is as it was sent and is on the disk.
-func Extract(r io.Reader, dir string) error {
-	if err := os.Mkdir(dir, 0o700); err != nil {
+func Extract(fsys disk.FS, r io.Reader, dir string) error {
+	if err := disk.MakeFolder(fsys, dir, 0o700); err != nil {
 		return err
 	}
-	err := extract(r, dir)
+	err := extract(fsys, r, dir)
 	if err == nil {
-		err = syncDir(dir)
+		err = disk.SyncFolder(fsys, dir)
 	}
 	if err != nil {
-		return errors.Join(err, os.RemoveAll(dir))
+		return errors.Join(err, fsys.RemoveAll(dir))
 	}
 	return nil
 }
 
-func extract(r io.Reader, dir string) error {
+func extract(fsys disk.FS, r io.Reader, dir string) error {
 	head := make([]byte, len(magic))
 	if _, err := io.ReadFull(r, head); err != nil || string(head) != magic {
 		return fmt.Errorf("%w: it does not begin as an archive does: %w", ErrBroken, errOr(err, "wrong magic"))
@@ -145,7 +145,7 @@ func extract(r io.Reader, dir string) error {
 		if count >= filesMax {
 			return fmt.Errorf("%w: it has more than %d files, which is the limit", ErrBroken, filesMax)
 		}
-		sum, err := extractFile(r, dir, int(n))
+		sum, err := extractFile(fsys, r, dir, int(n))
 		if err != nil {
 			return err
 		}
@@ -176,7 +176,7 @@ func readEnd(r io.Reader, count, sum uint32) error {
 	return nil
 }
 
-func extractFile(r io.Reader, dir string, nameSize int) (sum uint32, err error) {
+func extractFile(fsys disk.FS, r io.Reader, dir string, nameSize int) (sum uint32, err error) {
 	head := make([]byte, nameSize+8)
 	if _, err := io.ReadFull(r, head); err != nil {
 		return 0, cutShort(err)
@@ -185,17 +185,18 @@ func extractFile(r io.Reader, dir string, nameSize int) (sum uint32, err error) 
 	if name != filepath.Base(name) || name == "." || name == ".." || strings.ContainsRune(name, 0) || size < 0 {
 		return 0, fmt.Errorf("%w: file name %q", ErrBroken, name)
 	}
-	out, err := os.OpenFile(filepath.Join(dir, name), os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600)
-	if errors.Is(err, os.ErrExist) {
+	path := filepath.Join(dir, name)
+	if _, err := fsys.Stat(path); err == nil {
 		return 0, fmt.Errorf("%w: file %q comes twice", ErrBroken, name)
 	}
+	out, err := disk.Create(fsys, path)
 	if err != nil {
 		return 0, err
 	}
 	defer func() { err = errors.Join(err, out.Close()) }()
 	hash := crc32.New(castagnoli)
 	_, _ = hash.Write(head[:nameSize])
-	if _, err := io.CopyN(io.MultiWriter(out, hash), r, size); err != nil {
+	if _, err := io.CopyN(io.MultiWriter(hash, out), r, size); err != nil {
 		return 0, cutShort(err)
 	}
 	var b [4]byte
@@ -206,13 +207,4 @@ func extractFile(r io.Reader, dir string, nameSize int) (sum uint32, err error) 
 		return 0, fmt.Errorf("%w: the checksum of %s does not fit", ErrBroken, name)
 	}
 	return hash.Sum32(), out.Sync()
-}
-
-func syncDir(dir string) (err error) {
-	d, err := os.Open(dir)
-	if err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, d.Close()) }()
-	return d.Sync()
 }

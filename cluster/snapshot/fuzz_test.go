@@ -6,6 +6,8 @@ import (
 	"os"
 	"path/filepath"
 	"testing"
+
+	"sluice/internal/disk"
 )
 
 // FuzzExtract reads any bytes as an archive: an error leaves no folder behind, and no error means a folder whose
@@ -18,9 +20,9 @@ func FuzzExtract(f *testing.F) {
 				f.Fatal(err)
 			}
 		}
-		files, err := list(dir)
+		files, err := list(disk.System(), dir)
 		var b bytes.Buffer
-		if err := errors.Join(err, write(&b, dir, files)); err != nil {
+		if err := errors.Join(err, write(&b, disk.System(), dir, files)); err != nil {
 			f.Fatal(err)
 		}
 		f.Add(b.Bytes())
@@ -30,7 +32,7 @@ func FuzzExtract(f *testing.F) {
 	f.Fuzz(func(t *testing.T, data []byte) {
 		parent := t.TempDir()
 		dir := filepath.Join(parent, "out")
-		err := Extract(bytes.NewReader(data), dir)
+		err := Extract(disk.System(), bytes.NewReader(data), dir)
 		entries, readErr := os.ReadDir(parent)
 		if readErr != nil {
 			t.Fatal(readErr)
@@ -44,7 +46,7 @@ func FuzzExtract(f *testing.F) {
 		if len(entries) != 1 || entries[0].Name() != "out" {
 			t.Fatalf("outside the folder: %v", entries)
 		}
-		files, err := list(dir)
+		files, err := list(disk.System(), dir)
 		if err != nil || archiveSize(files) != int64(len(data)) {
 			t.Fatalf("%d bytes made %v (%v)", len(data), files, err)
 		}

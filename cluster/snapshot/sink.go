@@ -4,8 +4,9 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
 	"path/filepath"
+
+	"sluice/internal/disk"
 )
 
 // Sink takes one snapshot: either Adopt a folder, or Write an archive; then Close. It is used by one goroutine.
@@ -30,7 +31,7 @@ func (s *Sink) Adopt(dir string) error {
 	if s.adopted || s.in != nil || s.ended {
 		return errors.New("snapshot: the sink has something in it already")
 	}
-	if err := os.Rename(dir, filepath.Join(s.tmp, filesDir)); err != nil {
+	if err := s.store.cfg.Files.Rename(dir, filepath.Join(s.tmp, filesDir)); err != nil {
 		return fmt.Errorf("snapshot: adopt: %w", err)
 	}
 	s.adopted = true
@@ -49,7 +50,7 @@ func (s *Sink) Write(p []byte) (int, error) {
 		out, in := io.Pipe()
 		s.in, s.extracted = in, make(chan error, 1)
 		go func() {
-			err := Extract(out, filepath.Join(s.tmp, filesDir))
+			err := Extract(s.store.cfg.Files, out, filepath.Join(s.tmp, filesDir))
 			_ = out.CloseWithError(errOr(err, "snapshot: the archive has ended")) // a pipe's close never fails
 			s.extracted <- err
 		}()
@@ -64,7 +65,7 @@ func (s *Sink) Close() error {
 	}
 	s.ended = true
 	if err := s.complete(); err != nil {
-		return errors.Join(fmt.Errorf("snapshot: %w", err), os.RemoveAll(s.tmp))
+		return errors.Join(fmt.Errorf("snapshot: %w", err), s.store.cfg.Files.RemoveAll(s.tmp))
 	}
 	return s.store.reap()
 }
@@ -78,19 +79,19 @@ func (s *Sink) complete() error {
 	} else if !s.adopted {
 		return errors.New("nothing was put into it")
 	}
-	dir := filepath.Join(s.tmp, filesDir)
-	files, err := list(dir)
+	fsys, dir := s.store.cfg.Files, filepath.Join(s.tmp, filesDir)
+	files, err := list(fsys, dir)
 	if err != nil {
 		return err
 	}
 	s.meta.Size = archiveSize(files)
-	if err := errors.Join(syncDir(dir), s.meta.write(s.tmp), syncDir(s.tmp)); err != nil {
+	if err := errors.Join(disk.SyncFolder(fsys, dir), s.meta.write(fsys, s.tmp), disk.SyncFolder(fsys, s.tmp)); err != nil {
 		return err
 	}
-	if err := os.Rename(s.tmp, filepath.Join(s.store.dir, s.meta.ID)); err != nil {
+	if err := fsys.Rename(s.tmp, filepath.Join(s.store.dir, s.meta.ID)); err != nil {
 		return err
 	}
-	return syncDir(s.store.dir)
+	return disk.SyncFolder(fsys, s.store.dir)
 }
 
 // Cancel gives the snapshot up.
@@ -103,5 +104,5 @@ func (s *Sink) Cancel() error {
 		_ = s.in.CloseWithError(errors.New("snapshot: cancelled"))
 		<-s.extracted
 	}
-	return os.RemoveAll(s.tmp)
+	return s.store.cfg.Files.RemoveAll(s.tmp)
 }

@@ -12,7 +12,6 @@ import (
 	"hash/crc32"
 	"io"
 	"log/slog"
-	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -20,6 +19,8 @@ import (
 	"time"
 
 	"github.com/hashicorp/raft"
+
+	"sluice/internal/disk"
 )
 
 const (
@@ -34,6 +35,8 @@ type Config struct {
 	Retain int
 	// MaxBytes bounds the archive that a leader sends; default 1 TiB.
 	MaxBytes int64
+	// Files is the file system; default the operating system's.
+	Files disk.FS
 	// Logger takes what is odd; default slog.Default.
 	Logger *slog.Logger
 }
@@ -41,6 +44,9 @@ type Config struct {
 func (c Config) withDefaults() Config {
 	c.Retain = cmp.Or(c.Retain, 2)
 	c.MaxBytes = cmp.Or(c.MaxBytes, 1<<40)
+	if c.Files == nil {
+		c.Files = disk.System()
+	}
 	if c.Logger == nil {
 		c.Logger = slog.Default()
 	}
@@ -73,16 +79,16 @@ func Open(dir string, cfg Config) (*Store, error) {
 	if s.cfg.Retain < 1 {
 		return nil, fmt.Errorf("snapshot: retain is %d; at least 1 is needed", s.cfg.Retain)
 	}
-	if err := os.MkdirAll(dir, 0o700); err != nil {
+	if err := disk.MakeFolders(s.cfg.Files, dir, 0o700); err != nil {
 		return nil, fmt.Errorf("snapshot: %w", err)
 	}
-	entries, err := os.ReadDir(dir)
+	names, err := disk.List(s.cfg.Files, dir)
 	if err != nil {
 		return nil, fmt.Errorf("snapshot: %w", err)
 	}
-	for _, e := range entries {
-		if strings.HasSuffix(e.Name(), tmpSuffix) {
-			if err := os.RemoveAll(filepath.Join(dir, e.Name())); err != nil {
+	for _, name := range names {
+		if strings.HasSuffix(name, tmpSuffix) {
+			if err := s.cfg.Files.RemoveAll(filepath.Join(dir, name)); err != nil {
 				return nil, fmt.Errorf("snapshot: %w", err)
 			}
 		}
@@ -97,7 +103,7 @@ func (s *Store) Create(version raft.SnapshotVersion, index, term uint64, configu
 	}
 	id := fmt.Sprintf("%d-%d-%d", term, index, time.Now().UnixMilli())
 	tmp := filepath.Join(s.dir, id+tmpSuffix)
-	if err := os.Mkdir(tmp, 0o700); err != nil {
+	if err := disk.MakeFolder(s.cfg.Files, tmp, 0o700); err != nil {
 		return nil, fmt.Errorf("snapshot: %w", err)
 	}
 	return &Sink{store: s, tmp: tmp, meta: meta{raft.SnapshotMeta{
@@ -107,18 +113,18 @@ func (s *Store) Create(version raft.SnapshotVersion, index, term uint64, configu
 
 // List gives the whole snapshots, newest first. A broken one is passed over, and the log says so.
 func (s *Store) List() ([]*raft.SnapshotMeta, error) {
-	entries, err := os.ReadDir(s.dir)
+	names, err := disk.List(s.cfg.Files, s.dir)
 	if err != nil {
 		return nil, fmt.Errorf("snapshot: %w", err)
 	}
 	var metas []*raft.SnapshotMeta
-	for _, e := range entries {
-		if !e.IsDir() || strings.HasSuffix(e.Name(), tmpSuffix) {
+	for _, name := range names {
+		if info, err := s.cfg.Files.Stat(filepath.Join(s.dir, name)); err != nil || !info.IsDir() || strings.HasSuffix(name, tmpSuffix) {
 			continue
 		}
-		m, _, err := s.read(e.Name())
+		m, _, err := s.read(name)
 		if err != nil {
-			s.cfg.Logger.Warn("a snapshot is passed over", "snapshot", e.Name(), "err", err)
+			s.cfg.Logger.Warn("a snapshot is passed over", "snapshot", name, "err", err)
 			continue
 		}
 		metas = append(metas, &m.SnapshotMeta)
@@ -134,11 +140,11 @@ func (s *Store) read(id string) (*meta, []file, error) {
 	if id != filepath.Base(id) {
 		return nil, nil, fmt.Errorf("%w: %q names no snapshot", ErrBroken, id)
 	}
-	m, err := readMeta(filepath.Join(s.dir, id))
+	m, err := readMeta(s.cfg.Files, filepath.Join(s.dir, id))
 	if err != nil {
 		return nil, nil, err
 	}
-	files, err := list(filepath.Join(s.dir, id, filesDir))
+	files, err := list(s.cfg.Files, filepath.Join(s.dir, id, filesDir))
 	if err != nil {
 		return nil, nil, fmt.Errorf("%w: %w", ErrBroken, err)
 	}
@@ -148,8 +154,8 @@ func (s *Store) read(id string) (*meta, []file, error) {
 	return m, files, nil
 }
 
-func readMeta(dir string) (*meta, error) {
-	b, err := os.ReadFile(filepath.Join(dir, metaFile))
+func readMeta(fsys disk.FS, dir string) (*meta, error) {
+	b, err := disk.ReadFile(fsys, filepath.Join(dir, metaFile))
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrBroken, err)
 	}
@@ -167,7 +173,7 @@ func readMeta(dir string) (*meta, error) {
 	return m, nil
 }
 
-func (m *meta) write(dir string) (err error) {
+func (m *meta) write(fsys disk.FS, dir string) error {
 	inner, err := json.Marshal(m)
 	if err != nil {
 		return err
@@ -176,15 +182,7 @@ func (m *meta) write(dir string) (err error) {
 	if err != nil {
 		return err
 	}
-	f, err := os.OpenFile(filepath.Join(dir, metaFile), os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600)
-	if err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, f.Close()) }()
-	if _, err := f.Write(b); err != nil {
-		return err
-	}
-	return f.Sync()
+	return disk.WriteFile(fsys, filepath.Join(dir, metaFile), b)
 }
 
 // Open streams a snapshot as an archive. The snapshot is kept until the stream is closed.
@@ -199,7 +197,7 @@ func (s *Store) Open(id string) (*raft.SnapshotMeta, io.ReadCloser, error) {
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
-		_ = in.CloseWithError(write(in, filepath.Join(s.dir, id, filesDir), files)) // the reader gets the error
+		_ = in.CloseWithError(write(in, s.cfg.Files, filepath.Join(s.dir, id, filesDir), files)) // the reader gets the error
 	}()
 	return &m.SnapshotMeta, &stream{PipeReader: out, done: done, release: func() { s.use(id, -1) }}, nil
 }
@@ -244,7 +242,7 @@ func (s *Store) reap() error {
 		}
 		// First out of the list, then gone: a crash in between leaves nothing half listed.
 		old, tmp := filepath.Join(s.dir, m.ID), filepath.Join(s.dir, m.ID+tmpSuffix)
-		if err := errors.Join(os.Rename(old, tmp), os.RemoveAll(tmp)); err != nil {
+		if err := errors.Join(s.cfg.Files.Rename(old, tmp), s.cfg.Files.RemoveAll(tmp)); err != nil {
 			return fmt.Errorf("snapshot: reap: %w", err)
 		}
 	}

@@ -11,6 +11,8 @@ import (
 	"testing"
 
 	"github.com/hashicorp/raft"
+
+	"sluice/internal/disk"
 )
 
 // folder makes a folder of files, some empty, and tells what they hold.
@@ -37,7 +39,7 @@ func folder(t *testing.T) (dir string, content map[string][]byte) {
 
 func same(t *testing.T, dir string, want map[string][]byte) {
 	t.Helper()
-	files, err := list(dir)
+	files, err := list(disk.System(), dir)
 	if err != nil || len(files) != len(want) {
 		t.Fatalf("files: %v %v", files, err)
 	}
@@ -113,7 +115,7 @@ func TestAdoptedThenSentThenExtracted(t *testing.T) {
 		t.Fatal("the archive of what was received is another one")
 	}
 	dir := filepath.Join(t.TempDir(), "state")
-	if err := Extract(bytes.NewReader(again), dir); err != nil {
+	if err := Extract(disk.System(), bytes.NewReader(again), dir); err != nil {
 		t.Fatal(err)
 	}
 	same(t, dir, content)
@@ -128,7 +130,7 @@ func TestEveryDamageIsNoticed(t *testing.T) {
 	refuse := func(what string, b []byte) {
 		t.Helper()
 		dir := filepath.Join(t.TempDir(), "out")
-		if err := Extract(bytes.NewReader(b), dir); err == nil {
+		if err := Extract(disk.System(), bytes.NewReader(b), dir); err == nil {
 			t.Fatalf("%s was not noticed", what)
 		}
 		if _, err := os.Stat(dir); !errors.Is(err, os.ErrNotExist) {
@@ -196,7 +198,7 @@ func TestRetainsTheNewestAndWhatIsRead(t *testing.T) {
 		adopted(t, s, uint64(n+2))
 	}
 	dir := filepath.Join(t.TempDir(), "state")
-	if err := errors.Join(Extract(r, dir), r.Close()); err != nil {
+	if err := errors.Join(Extract(disk.System(), r, dir), r.Close()); err != nil {
 		t.Fatalf("one that was being read was reaped: %v", err)
 	}
 	same(t, dir, content)

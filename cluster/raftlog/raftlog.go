@@ -16,6 +16,7 @@ import (
 	"github.com/hashicorp/raft"
 	raftboltdb "github.com/hashicorp/raft-boltdb/v2"
 	wal "github.com/hashicorp/raft-wal"
+	walfs "github.com/hashicorp/raft-wal/fs"
 	"github.com/hashicorp/raft-wal/metadb"
 	"go.etcd.io/bbolt"
 	boltErrors "go.etcd.io/bbolt/errors"
@@ -200,7 +201,7 @@ func openLog(dir string, cfg Config) (backend, error) {
 		return nil, err
 	}
 	meta := &metadb.BoltMetaDB{}
-	log, err := wal.Open(path, wal.WithLogger(obs.Hclog(cfg.Logger, "raft-wal")), wal.WithMetaStore(meta))
+	log, err := wal.Open(path, wal.WithLogger(obs.Hclog(cfg.Logger, "raft-wal")), wal.WithMetaStore(&mendedMeta{meta, walfs.New()}))
 	if err != nil {
 		return nil, errors.Join(err, meta.Close())
 	}

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"hash/crc32"
-	"sync"
 	"sync/atomic"
 	"time"
 
@@ -61,8 +60,9 @@ type checked struct {
 	jobs chan job
 	done chan struct{}
 
-	// mu guards what follows: an append holds it until it has its answer.
-	mu     sync.Mutex
+	// turn holds a token that guards what follows: an append has it until it has its answer. It is no mutex, because
+	// simulated time stands still while a goroutine waits for one.
+	turn   chan struct{}
 	failed error
 	closed bool
 }
@@ -80,7 +80,7 @@ type job struct {
 }
 
 func check(inner raft.LogStore, dir string, cfg Config) *checked {
-	c := &checked{inner: inner, dir: dir, deadline: cfg.WriteDeadline, onStuck: cfg.OnStuck, jobs: make(chan job), done: make(chan struct{})}
+	c := &checked{inner: inner, dir: dir, deadline: cfg.WriteDeadline, onStuck: cfg.OnStuck, turn: make(chan struct{}, 1), jobs: make(chan job), done: make(chan struct{})}
 	go c.work()
 	return c
 }
@@ -166,8 +166,8 @@ func (c *checked) DeleteRange(first, last uint64) error {
 
 // run does a write within the deadline. The first that fails is the last.
 func (c *checked) run(do func() error) error {
-	c.mu.Lock()
-	defer c.mu.Unlock()
+	c.turn <- struct{}{}
+	defer func() { <-c.turn }()
 	switch {
 	case c.failed != nil:
 		return fmt.Errorf("%w: %w", ErrFailed, c.failed)
@@ -190,8 +190,8 @@ func (c *checked) run(do func() error) error {
 
 // stop ends the goroutine. It is an error while a write hangs.
 func (c *checked) stop() error {
-	c.mu.Lock()
-	defer c.mu.Unlock()
+	c.turn <- struct{}{}
+	defer func() { <-c.turn }()
 	if c.closed {
 		return nil
 	}

@@ -21,6 +21,7 @@ import (
 	"go.etcd.io/bbolt"
 	boltErrors "go.etcd.io/bbolt/errors"
 
+	"sluice/internal/disk"
 	"sluice/internal/obs"
 )
 
@@ -41,6 +42,9 @@ type Config struct {
 	WriteDeadline time.Duration
 	// OnStuck is told, once, of an append that takes longer than the deadline.
 	OnStuck func(err error)
+	// Files is the file system of the folder, if it is not the operating system's: for simulations. Only WAL can be kept
+	// there. If it has a method Delay, each sync of the log waits for it first.
+	Files disk.FS
 	// Logger takes the libraries' lines; default slog.Default.
 	Logger *slog.Logger
 }
@@ -60,6 +64,9 @@ func (c Config) withDefaults() Config {
 func (c Config) validate() error {
 	if c.Backend != WAL && c.Backend != Bolt {
 		return fmt.Errorf("raftlog: backend %q; allowed are %q and %q", c.Backend, WAL, Bolt)
+	}
+	if c.Files != nil && c.Backend != WAL {
+		return fmt.Errorf("raftlog: backend %q in a file system other than the system's; allowed is %q", c.Backend, WAL)
 	}
 	if c.WriteDeadline < 0 {
 		return fmt.Errorf("raftlog: the write deadline is %v; it must be positive", c.WriteDeadline)
@@ -88,7 +95,10 @@ func Open(dir string, cfg Config) (*Store, error) {
 	if err := cfg.validate(); err != nil {
 		return nil, err
 	}
-	if err := os.MkdirAll(dir, 0o700); err != nil {
+	if cfg.Files != nil {
+		return openFiles(dir, cfg)
+	}
+	if err := disk.MakeFolders(disk.System(), dir, 0o700); err != nil {
 		return nil, fmt.Errorf("raftlog: %w", err)
 	}
 	marked, err := readMark(dir, cfg.Backend)
@@ -197,7 +207,7 @@ func openLog(dir string, cfg Config) (backend, error) {
 	if cfg.Backend == Bolt {
 		return openBolt(path)
 	}
-	if err := os.MkdirAll(path, 0o700); err != nil {
+	if err := disk.MakeFolders(disk.System(), path, 0o700); err != nil {
 		return nil, err
 	}
 	meta := &metadb.BoltMetaDB{}

@@ -1,0 +1,198 @@
+package raftlog
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+
+	wal "github.com/hashicorp/raft-wal"
+	"github.com/hashicorp/raft-wal/segment"
+	"github.com/hashicorp/raft-wal/types"
+
+	"sluice/internal/disk"
+	"sluice/internal/obs"
+)
+
+// fileSegmentBytes is the size of a segment outside of the operating system's files: small, for its disk is memory.
+const fileSegmentBytes = 128 << 10
+
+// openFiles opens or makes the store in a folder of another file system. The log is raft-wal's as ever; its list of
+// segments and raft's stable values are in a plain file, for bolt maps its own into memory.
+func openFiles(dir string, cfg Config) (*Store, error) {
+	path := logPath(dir, WAL)
+	if err := disk.MakeFolders(cfg.Files, path, 0o700); err != nil {
+		return nil, fmt.Errorf("raftlog: %w", err)
+	}
+	meta, err := loadMeta(cfg.Files, path)
+	if err != nil {
+		return nil, err
+	}
+	files := &segmentFiles{cfg.Files}
+	log, err := wal.Open(path, wal.WithLogger(obs.Hclog(cfg.Logger, "raft-wal")), wal.WithMetaStore(&mendedMeta{meta, files}),
+		wal.WithSegmentFiler(segment.NewFiler(path, files)), wal.WithSegmentSize(fileSegmentBytes))
+	if err != nil {
+		return nil, openError(path, err)
+	}
+	return &Store{checked: check(log, dir, cfg), StableStore: log, closers: []io.Closer{log}}, nil
+}
+
+// segmentFiles is what raft-wal asks of a file system.
+type segmentFiles struct{ files disk.FS }
+
+// ListDir lists the files of a folder in order.
+func (s *segmentFiles) ListDir(dir string) ([]string, error) { return disk.List(s.files, dir) }
+
+// Create makes a file of zeros.
+func (s *segmentFiles) Create(dir, name string, size uint64) (types.WritableFile, error) {
+	path := filepath.Join(dir, name)
+	if _, err := s.files.Stat(path); err == nil {
+		return nil, fmt.Errorf("raftlog: %s: %w", path, fs.ErrExist)
+	}
+	file, err := disk.Create(s.files, path)
+	if err != nil {
+		return nil, err
+	}
+	if _, err := file.WriteAt(make([]byte, size), 0); err != nil {
+		return nil, errors.Join(err, file.Close())
+	}
+	return &segmentFile{File: file, files: s.files, dir: dir}, nil
+}
+
+// Delete removes a file, durably.
+func (s *segmentFiles) Delete(dir, name string) error {
+	if err := s.files.Remove(filepath.Join(dir, name)); err != nil {
+		return err
+	}
+	return disk.SyncFolder(s.files, dir)
+}
+
+// OpenReader opens a file to be read.
+func (s *segmentFiles) OpenReader(dir, name string) (types.ReadableFile, error) {
+	return s.files.Open(filepath.Join(dir, name))
+}
+
+// OpenWriter opens a file that is there to be written on.
+func (s *segmentFiles) OpenWriter(dir, name string) (types.WritableFile, error) {
+	path := filepath.Join(dir, name)
+	if _, err := s.files.Stat(path); err != nil {
+		return nil, err
+	}
+	file, err := disk.Open(s.files, path)
+	if err != nil {
+		return nil, err
+	}
+	return &segmentFile{File: file, files: s.files, dir: dir}, nil
+}
+
+// segmentFile makes its name durable with its first sync.
+type segmentFile struct {
+	disk.File
+	files disk.FS
+	dir   string
+	once  sync.Once
+}
+
+// Sync makes what was written durable, for as long as the disk takes.
+func (f *segmentFile) Sync() error {
+	if d, ok := f.files.(interface{ Delay() }); ok {
+		d.Delay()
+	}
+	err := f.File.Sync()
+	if err == nil {
+		f.once.Do(func() { err = disk.SyncFolder(f.files, f.dir) })
+	}
+	return err
+}
+
+const fileMetaName = "meta.json"
+
+// fileMeta keeps raft-wal's list of segments and raft's stable values in one file, which is replaced whole.
+type fileMeta struct {
+	files disk.FS
+	path  string
+	// mu guards kept, which is on disk before it is seen here. Nothing waits under it but the disk itself.
+	mu   sync.Mutex
+	kept fileMetaKept
+}
+
+type fileMetaKept struct {
+	State  types.PersistentState
+	Stable map[string][]byte
+}
+
+// loadMeta reads the file. Segments without it are a log that has lost its head.
+func loadMeta(files disk.FS, dir string) (*fileMeta, error) {
+	m := &fileMeta{files: files, path: filepath.Join(dir, fileMetaName), kept: fileMetaKept{Stable: map[string][]byte{}}}
+	content, err := disk.ReadFile(files, m.path)
+	switch {
+	case errors.Is(err, os.ErrNotExist):
+		names, err := disk.List(files, dir)
+		if err != nil {
+			return nil, fmt.Errorf("raftlog: %w", err)
+		}
+		for _, name := range names {
+			if strings.HasSuffix(name, ".wal") {
+				return nil, fmt.Errorf("%w: %s", ErrMissing, m.path)
+			}
+		}
+		return m, nil
+	case err != nil:
+		return nil, fmt.Errorf("raftlog: %w", err)
+	}
+	if err := json.Unmarshal(content, &m.kept); err != nil {
+		return nil, fmt.Errorf("%w: %s: %w", ErrDamaged, m.path, err)
+	}
+	return m, nil
+}
+
+// Load gives the list of segments.
+func (m *fileMeta) Load(string) (types.PersistentState, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.kept.State, nil
+}
+
+// CommitState replaces the list of segments.
+func (m *fileMeta) CommitState(s types.PersistentState) error {
+	return m.update(func(k *fileMetaKept) { k.State = s })
+}
+
+// GetStable reads a value; nil: there is none.
+func (m *fileMeta) GetStable(key []byte) ([]byte, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.kept.Stable[string(key)], nil
+}
+
+// SetStable keeps a value.
+func (m *fileMeta) SetStable(key, value []byte) error {
+	return m.update(func(k *fileMetaKept) { k.Stable[string(key)] = value })
+}
+
+func (m *fileMeta) update(change func(*fileMetaKept)) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	next := fileMetaKept{State: m.kept.State, Stable: map[string][]byte{}}
+	for k, v := range m.kept.Stable {
+		next.Stable[k] = v
+	}
+	change(&next)
+	content, err := json.Marshal(next)
+	if err != nil {
+		return err
+	}
+	if err := disk.ReplaceFile(m.files, m.path, content); err != nil {
+		return err
+	}
+	m.kept = next
+	return nil
+}
+
+// Close has nothing to close.
+func (m *fileMeta) Close() error { return nil }

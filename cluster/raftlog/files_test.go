@@ -1,0 +1,80 @@
+package raftlog
+
+import (
+	"bytes"
+	"errors"
+	"log/slog"
+	"math/rand/v2"
+	"testing"
+
+	"github.com/hashicorp/raft"
+
+	"sluice/internal/disk"
+)
+
+func openOn(t *testing.T, files disk.FS) *Store {
+	t.Helper()
+	s, err := Open("/raft", Config{Files: files, Logger: slog.New(slog.DiscardHandler)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = s.Close() }) // a disk that is gone cannot be told of it
+	return s
+}
+
+// What was acknowledged is there after any loss of power, and what is there is as it was written.
+func TestPowerLossesLoseNothingAcknowledged(t *testing.T) {
+	t.Parallel()
+	for seed := range uint64(20) {
+		rng := rand.New(rand.NewPCG(seed, 1))
+		m, first, last := disk.NewMemory(), uint64(1), uint64(0)
+		for range 10 {
+			s := openOn(t, m.Mount())
+			if got, err := s.LastIndex(); err != nil || got != last {
+				t.Fatalf("seed %d: the log ends at %d, acknowledged was %d (%v)", seed, got, last, err)
+			}
+			if term, err := s.GetUint64([]byte("term")); err != nil || term != last {
+				t.Fatalf("seed %d: term %d, kept was %d (%v)", seed, term, last, err)
+			}
+			for n := max(first, 1); n <= last; n++ {
+				var l raft.Log
+				if err := s.GetLog(n, &l); err != nil || !bytes.Equal(l.Data, entry(n).Data) {
+					t.Fatalf("seed %d: entry %d: %v", seed, n, err)
+				}
+			}
+			for range rng.IntN(20) {
+				more := uint64(rng.IntN(200))
+				if more > 0 {
+					fill(t, s, last+1, last+more)
+				}
+				last += more
+			}
+			if last > first+100 && rng.IntN(2) == 0 {
+				if err := s.DeleteRange(first, last-100); err != nil {
+					t.Fatal(err)
+				}
+				first = last - 99
+			}
+			if err := s.SetUint64([]byte("term"), last); err != nil {
+				t.Fatal(err)
+			}
+			m.PowerLoss(rng, rng.IntN(101))
+		}
+	}
+}
+
+func TestALogWithoutItsListIsRefused(t *testing.T) {
+	t.Parallel()
+	m := disk.NewMemory()
+	files := m.Mount()
+	fill(t, openOn(t, files), 1, 3)
+	if err := files.Remove("/raft/wal/" + fileMetaName); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := Open("/raft", Config{Files: m.Mount(), Logger: slog.New(slog.DiscardHandler)}); !errors.Is(err, ErrMissing) {
+		t.Fatalf("want ErrMissing, got %v", err)
+	}
+	if _, err := Open("/bolt", Config{Files: m.Mount(), Backend: Bolt}); err == nil {
+		t.Fatal("bolt was opened outside of the system's files")
+	}
+}

@@ -81,7 +81,7 @@ func newTransport(cfg Config) (*ways, error) {
 	protocols := new(http.Protocols)
 	protocols.SetHTTP2(true)
 	protocols.SetUnencryptedHTTP2(true)
-	w := &ways{}
+	w := &ways{dial: cfg.Dial}
 	w.Transport = &http.Transport{
 		Protocols:       protocols,
 		DialContext:     w.dialPlain,

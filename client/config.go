@@ -1,6 +1,7 @@
 package client
 
 import (
+	"context"
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
@@ -40,6 +41,8 @@ type Config struct {
 	Retry Retry
 	// Logger takes what the client and its workers have to say. Default slog.Default().
 	Logger *slog.Logger
+	// Dial opens the connections, before TLS; a net.Dialer's if nil. For tests and proxies.
+	Dial func(ctx context.Context, network, address string) (net.Conn, error)
 	// WrapTransport stands around the client's HTTP transport, for tracing or tests. Nil: nothing does.
 	WrapTransport func(http.RoundTripper) http.RoundTripper
 }
@@ -73,6 +76,9 @@ func (c Config) withDefaults() Config {
 	c.Retry.Initial = orDefault(c.Retry.Initial, 20*time.Millisecond)
 	c.Retry.Max = orDefault(c.Retry.Max, 2*time.Second)
 	c.Logger = orDefault(c.Logger, slog.Default())
+	if c.Dial == nil {
+		c.Dial = (&net.Dialer{Timeout: 3 * time.Second, KeepAlive: 15 * time.Second}).DialContext
+	}
 	return c
 }
 

@@ -24,8 +24,6 @@ const (
 	excerptWait = 200 * time.Millisecond
 )
 
-var dialer = net.Dialer{Timeout: 3 * time.Second, KeepAlive: 15 * time.Second}
-
 // wayError is a connection that came to nothing before a call was put on it: nothing was done. What it came from is
 // not unwrapped: on the way through the HTTP and RPC libraries an end of file would be taken for one in an answer.
 type wayError struct {
@@ -45,6 +43,7 @@ const notEstablished = "http2: client conn could not be established"
 // connection is told only that there is none.
 type ways struct {
 	*http.Transport
+	dial func(ctx context.Context, network, address string) (net.Conn, error)
 	lost sync.Map // address → *wayError
 }
 
@@ -68,7 +67,7 @@ func (w *ways) note(address string, e *wayError) error {
 
 // dialPlain opens a connection without TLS.
 func (w *ways) dialPlain(ctx context.Context, network, address string) (net.Conn, error) {
-	raw, err := dialer.DialContext(ctx, network, address)
+	raw, err := w.dial(ctx, network, address)
 	if err != nil {
 		return nil, err
 	}
@@ -82,7 +81,7 @@ func (w *ways) dialSecure(cfg *tls.Config) func(ctx context.Context, network, ad
 		if err != nil {
 			return nil, err
 		}
-		raw, err := dialer.DialContext(ctx, network, address)
+		raw, err := w.dial(ctx, network, address)
 		if err != nil {
 			return nil, err
 		}

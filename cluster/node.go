@@ -71,9 +71,10 @@ type Node struct {
 	running errgroup.Group
 	// stopped is closed when Run begins to stop, halted when raft has stopped.
 	stopped, halted chan struct{}
-	// parked is closed when a goroutine of raft was kept from a panic: raft cannot be waited for any more.
-	parked   chan struct{}
-	parkOnce sync.Once
+	// parked is closed when a goroutine of raft was kept from a panic: raft cannot be waited for any more. Run closes
+	// abandoned when it has answered, whereupon such goroutines end.
+	parked, abandoned chan struct{}
+	parkOnce          sync.Once
 	// end makes Run stop; cause is why, if the node had to.
 	end   context.CancelCauseFunc
 	ended context.Context
@@ -108,7 +109,7 @@ func New(cfg Config) (*Node, error) {
 	}
 	n := &Node{
 		cfg: cfg, log: cfg.Logger.With("component", "cluster", "node", cfg.NodeID), metrics: newMetrics(), started: time.Now(),
-		leads: make(chan bool, 16), selecting: make(chan struct{}, selectionsMax), stopped: make(chan struct{}), halted: make(chan struct{}), parked: make(chan struct{}),
+		leads: make(chan bool, 16), selecting: make(chan struct{}, selectionsMax), stopped: make(chan struct{}), halted: make(chan struct{}), parked: make(chan struct{}), abandoned: make(chan struct{}),
 		seen: map[string]gossip.Member{}, health: map[string]string{},
 	}
 	n.held.node, n.held.request = n, "start-held-"+uuid.NewString()
@@ -275,6 +276,7 @@ func (n *Node) stop(awaited, gossiping <-chan struct{}) error {
 		}
 		closed <- errors.Join(stopped, n.release())
 	}()
+	defer close(n.abandoned)
 	cause := context.Cause(n.ended)
 	if errors.Is(cause, context.Canceled) {
 		return <-closed
@@ -296,6 +298,10 @@ func (n *Node) fatal(err error) {
 	n.log.Error("this node must stop", "error", err)
 	n.end(err)
 }
+
+// Abort makes the node stop at once, as if it had been killed: nothing is handed over, nobody is told. Run answers the cause.
+// It is for tests of crashes; what the node still does while it ends is kept from its disk and its network by them.
+func (n *Node) Abort(cause error) { n.end(cause) }
 
 // settled waits for a future of raft, at most until raft has stopped.
 func (n *Node) settled(f raft.Future) error {

@@ -185,7 +185,7 @@ func (w *world) stop(id string) error {
 func (w *world) kill(id string) {
 	m := w.nodes[id]
 	w.fabric.isolate(m.port.addr, true)
-	m.Node.end(errors.New("killed"))
+	m.Node.Abort(errors.New("killed"))
 	<-m.done
 	m.port.Close()
 }

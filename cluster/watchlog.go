@@ -3,6 +3,7 @@ package cluster
 import (
 	"errors"
 	"fmt"
+	"runtime"
 
 	"github.com/hashicorp/raft"
 	"golang.org/x/sys/unix"
@@ -60,14 +61,16 @@ func (w *watchedLog) IsMonotonic() bool {
 	return ok && m.IsMonotonic()
 }
 
-// park keeps an error that raft answers with a panic from it, for ever, once raft runs: the node is ending, and does not
-// wait for raft then.
+// park keeps an error that raft answers with a panic from it, once raft runs: the node is ending, and does not wait for
+// raft then. The goroutine ends when the node has.
 func (w *watchedLog) park(err error) error {
 	if err == nil || w.node.raft() == nil {
 		return err
 	}
 	w.node.parkOnce.Do(func() { close(w.node.parked) })
-	select {}
+	<-w.node.abandoned
+	runtime.Goexit()
+	return nil
 }
 
 func (w *watchedLog) note(what string, err error) error {

@@ -55,8 +55,10 @@ type Config struct {
 	SnapshotInterval  time.Duration
 	SnapshotThreshold uint64
 	TrailingLogs      uint64
-	// Tune, if set, changes the node's configuration last; for tests and for what has no field here.
-	Tune func(*cluster.Config)
+	// Tune and TuneTransport, if set, change the configuration of the node and of its port last; for tests and for what
+	// has no field here.
+	Tune          func(*cluster.Config)
+	TuneTransport func(*transport.Config)
 
 	// Limits bound what callers may ask for.
 	Limits Limits
@@ -144,11 +146,15 @@ func (c Config) Validate() error {
 func (c Config) secure() bool { return c.CertFile != "" }
 
 func (c Config) transport() transport.Config {
-	return transport.Config{
+	carrier := transport.Config{
 		NodeID: c.NodeID, Listen: c.Listen, Advertise: c.Advertise,
 		CertFile: c.CertFile, KeyFile: c.KeyFile, CAFile: c.CAFile, Insecure: c.Insecure,
 		MaxConnections: c.Limits.Connections, Logger: c.Logger,
 	}
+	if c.TuneTransport != nil {
+		c.TuneTransport(&carrier)
+	}
+	return carrier
 }
 
 func (c Config) cluster(carrier cluster.Transport) cluster.Config {

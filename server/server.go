@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"sync/atomic"
 	"time"
 
 	"connectrpc.com/connect"
@@ -25,6 +26,8 @@ type Server struct {
 	transport *transport.Transport
 	node      *cluster.Node
 	http      *http.Server
+	// aborted: the end is a crash.
+	aborted atomic.Bool
 }
 
 // New binds the port, opens the data folder and puts the parts together; nothing is served before Run.
@@ -126,7 +129,9 @@ func (s *Server) Run(ctx context.Context) error {
 	s.logger.InfoContext(ctx, "serving", "node", s.cfg.NodeID, "cluster", s.cfg.Cluster, "address", s.Addr().String(), "tls", s.cfg.secure())
 
 	<-over.Done()
-	s.drain(context.WithoutCancel(ctx))
+	if !s.aborted.Load() {
+		s.drain(context.WithoutCancel(ctx))
+	}
 	stopNode()
 	err := node.wait()
 	err = errors.Join(err, s.http.Close(), front.wait())
@@ -134,6 +139,15 @@ func (s *Server) Run(ctx context.Context) error {
 	err = errors.Join(err, carrier.wait())
 	s.logger.InfoContext(ctx, "stopped", "node", s.cfg.NodeID)
 	return err
+}
+
+// Abort makes a server end as if it had been killed: calls in progress are cut, the lead is not handed over, nobody is
+// told. Run answers the cause. It is for tests of crashes.
+func (s *Server) Abort(cause error) {
+	s.aborted.Store(true)
+	s.node.Abort(cause)
+	// What is cut off now is cut off by a crash: there is nobody to tell.
+	_ = s.transport.Close()
 }
 
 // part is one part of the server at work.

@@ -45,6 +45,8 @@ type Config struct {
 	HandshakeTimeout time.Duration
 	// DialTimeout is how long opening a connection to a node may take, handshake included, 3 s if zero.
 	DialTimeout time.Duration
+	// Bind opens the port; net.Listen if nil.
+	Bind func(network, address string) (net.Listener, error)
 	// Dial opens TCP connections to nodes; a net.Dialer's if nil. Tests put faults in between.
 	Dial func(ctx context.Context, network, address string) (net.Conn, error)
 	// Logger takes what an operator should know; slog.Default if nil.
@@ -63,6 +65,9 @@ func (c Config) withDefaults() Config {
 	}
 	if c.DialTimeout == 0 {
 		c.DialTimeout = DialTimeoutDefault
+	}
+	if c.Bind == nil {
+		c.Bind = net.Listen
 	}
 	if c.Dial == nil {
 		c.Dial = (&net.Dialer{}).DialContext

@@ -69,7 +69,7 @@ func Listen(cfg Config) (*Transport, error) {
 }
 
 func (t *Transport) bind() error {
-	listener, err := net.Listen("tcp", t.cfg.Listen)
+	listener, err := t.cfg.Bind("tcp", t.cfg.Listen)
 	if err != nil {
 		return fmt.Errorf("transport: cannot listen on %s: %w", t.cfg.Listen, err)
 	}

@@ -1,0 +1,112 @@
+package world
+
+import (
+	"fmt"
+	"strings"
+	"time"
+)
+
+// Kind is a kind of fault.
+type Kind string
+
+// The kinds of faults. Each says what Inject does with the fault's fields, and what Heal does.
+const (
+	// Partition drops what the network carries over the fault's Cuts, each in its direction alone. Heal carries it again.
+	Partition Kind = "partition"
+	// Loss drops Percent of the packets that arrive at Nodes.
+	Loss Kind = "loss"
+	// Delay holds what Nodes send to other nodes for Span, and longer now and then.
+	Delay Kind = "delay"
+
+	// Kill ends Nodes at once, what was written but not synced survives. Heal starts them.
+	Kill Kind = "kill"
+	// Pause stops Nodes where they are, connections stay open. Heal lets them go on.
+	Pause Kind = "pause"
+	// PowerLoss ends Nodes at once, and what they have not synced is gone. Heal starts them. With all nodes named they
+	// lose power together.
+	PowerLoss Kind = "power-loss"
+	// Restart ends Nodes in good order, one after the other, and starts each before the next. Heal does nothing.
+	Restart Kind = "restart"
+	// Transfer asks the cluster to move its leadership to the first of Nodes. Heal does nothing.
+	Transfer Kind = "transfer"
+
+	// DiskError has the disks of Nodes fail a sync; the nodes are expected to end. Heal starts them on a sound disk.
+	DiskError Kind = "disk-error"
+	// DiskFull leaves no room on the disks of Nodes. Heal frees it, and starts those that ended.
+	DiskFull Kind = "disk-full"
+	// DiskHang has every write to the disks of Nodes wait until Heal.
+	DiskHang Kind = "disk-hang"
+	// DiskSlow has every sync of Nodes take Span longer.
+	DiskSlow Kind = "disk-slow"
+	// DiskReadOnly refuses every write to the disks of Nodes. Heal allows them, and starts those that ended.
+	DiskReadOnly Kind = "disk-read-only"
+	// BitFlip stops Nodes, turns over one bit of one file of each, and starts them: they must refuse to start or be
+	// whole. Heal replaces those that refused, as DiskLoss does.
+	BitFlip Kind = "bit-flip"
+	// Truncation is BitFlip with a file cut short.
+	Truncation Kind = "truncation"
+	// DiskLoss stops Nodes and takes all their data away. Heal starts them empty under a new id, waits for them to join
+	// and removes the old id.
+	DiskLoss Kind = "disk-loss"
+
+	// ClockSkew has the clocks of Nodes go ahead by Span, which may be negative, from one moment to the next.
+	ClockSkew Kind = "clock-skew"
+
+	// WorkerKill ends Workers at once. Heal starts them again under their names.
+	WorkerKill Kind = "worker-kill"
+	// WorkerPause stops Workers where they are. Heal lets them go on.
+	WorkerPause Kind = "worker-pause"
+)
+
+// Kinds are all of them, in a fixed order.
+func Kinds() []Kind {
+	return []Kind{
+		Partition, Loss, Delay, Kill, Pause, PowerLoss, Restart, Transfer,
+		DiskError, DiskFull, DiskHang, DiskSlow, DiskReadOnly, BitFlip, Truncation, DiskLoss,
+		ClockSkew, WorkerKill, WorkerPause,
+	}
+}
+
+// Cut is one direction of a connection between two places: From sends, To does not hear it.
+type Cut struct {
+	From string `json:"from"`
+	To   string `json:"to"`
+}
+
+// Fault is one thing to be done to a world. Fields that its Kind does not speak of are zero.
+type Fault struct {
+	Kind Kind `json:"kind"`
+	// Nodes are places.
+	Nodes []string `json:"nodes,omitempty"`
+	// Workers are names.
+	Workers []string      `json:"workers,omitempty"`
+	Cuts    []Cut         `json:"cuts,omitempty"`
+	Percent int           `json:"percent,omitempty"`
+	Span    time.Duration `json:"span,omitempty"`
+	// Seed of what the world chooses by itself: which bit, which file, which packet.
+	Seed uint64 `json:"seed,omitempty"`
+	// Shape says in a word what the cuts look like: majority, bridge, ring, one-way, …; or who was hit: leader, quorum, all.
+	Shape string `json:"shape,omitempty"`
+}
+
+// String is for a person: kind, shape and who is hit.
+func (f Fault) String() string {
+	words := []string{string(f.Kind)}
+	if f.Shape != "" {
+		words = append(words, "("+f.Shape+")")
+	}
+	words = append(words, f.Nodes...)
+	words = append(words, f.Workers...)
+	if len(f.Nodes)+len(f.Workers) == 0 {
+		for _, cut := range f.Cuts {
+			words = append(words, cut.From+">"+cut.To)
+		}
+	}
+	if f.Percent != 0 {
+		words = append(words, fmt.Sprintf("%d %%", f.Percent))
+	}
+	if f.Span != 0 {
+		words = append(words, f.Span.String())
+	}
+	return strings.Join(words, " ")
+}

@@ -11,6 +11,7 @@ import (
 
 	"sluice/cluster/gossip"
 	"sluice/cluster/raftlog"
+	"sluice/internal/audit"
 	"sluice/internal/disk"
 	"sluice/queue"
 	"sluice/transport"
@@ -88,6 +89,10 @@ type Config struct {
 	ForwardCalls int
 	// DigestEvery is after how many entries the leader puts a digest of the state into the log; default 1,000.
 	DigestEvery int
+
+	// Audit, if set, is told of every entry that this node applies, before its proposer is answered, and of every state
+	// that it takes over; by one goroutine at a time. It is for tests of clusters. After an error the node stops.
+	Audit func(rows ...audit.Row) error
 
 	// LeaderWait is how long a call waits for a leader before it says NO_LEADER; default 5 s.
 	LeaderWait time.Duration

@@ -11,10 +11,12 @@ import (
 	"sync/atomic"
 
 	"github.com/hashicorp/raft"
+	"google.golang.org/protobuf/proto"
 
 	logv1 "sluice/api/log/v1"
 	"sluice/cluster/snapshot"
 	"sluice/fsm"
+	"sluice/internal/audit"
 	"sluice/internal/disk"
 )
 
@@ -148,10 +150,41 @@ func (g *group) apply(logs []*raft.Log) ([]fsm.Result, error) {
 		g.onFatal(g.broken)
 		return nil, g.broken
 	}
+	if err := g.note(logs, results); err != nil {
+		g.broken = err
+		g.onFatal(err)
+		return nil, err
+	}
 	g.onApplied(logs)
 	g.onEffects(&effects)
 	g.applied.reach(entries[len(entries)-1].Index)
 	return results, nil
+}
+
+// note tells the audit what was applied just now. It is told before anybody is answered.
+func (g *group) note(logs []*raft.Log, results []fsm.Result) error {
+	if g.cfg.Audit == nil {
+		return nil
+	}
+	var rows []audit.Row
+	for n, l := range logs {
+		if results[n].Digest == 0 && results[n].Outcomes == nil {
+			continue // applied before
+		}
+		outcomes := make([][]byte, len(results[n].Outcomes))
+		for i, o := range results[n].Outcomes {
+			var err error
+			if outcomes[i], err = proto.Marshal(o); err != nil {
+				return fmt.Errorf("cluster: audit: %w", err)
+			}
+		}
+		var entry []byte
+		if l.Type == raft.LogCommand {
+			entry = l.Data
+		}
+		rows = append(rows, audit.Entry(l.Index, l.Term, results[n].Digest, entry, outcomes))
+	}
+	return g.cfg.Audit(rows...)
 }
 
 // Apply applies one entry; raft uses ApplyBatch.
@@ -243,6 +276,11 @@ func (g *group) restore(r io.Reader) error {
 	}
 	if err := g.onRestore(index); err != nil {
 		return err
+	}
+	if g.cfg.Audit != nil {
+		if err := g.cfg.Audit(audit.Restore(index)); err != nil {
+			return err
+		}
 	}
 	return g.swap(incoming)
 }

@@ -138,7 +138,7 @@ func (m *Machine) Apply(entries []Entry) ([]Result, Effects, error) {
 			m.stopped = true
 			return nil, Effects{}, fmt.Errorf("fsm: entry %d: %w", e.Index, err)
 		}
-		results[n].Outcomes = outcomes
+		results[n] = Result{Outcomes: outcomes, Digest: m.meta.Digest}
 	}
 	if err := t.commit(); err != nil {
 		m.stopped = true

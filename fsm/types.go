@@ -26,8 +26,12 @@ type Entry struct {
 	Data        []byte
 }
 
-// Result holds the outcomes of an entry, one a command; none for an entry that had been applied before.
-type Result struct{ Outcomes []*logv1.Outcome }
+// Result holds the outcomes of an entry, one a command, and the chained hash over the writes up to it; nothing for an
+// entry that had been applied before.
+type Result struct {
+	Outcomes []*logv1.Outcome
+	Digest   uint64
+}
 
 // Errors after which a node must stop: to skip an entry would be divergence.
 var (

@@ -8,6 +8,7 @@ import (
 
 	"sluice/cluster"
 	"sluice/cluster/raftlog"
+	"sluice/internal/audit"
 	"sluice/transport"
 )
 
@@ -55,6 +56,8 @@ type Config struct {
 	SnapshotInterval  time.Duration
 	SnapshotThreshold uint64
 	TrailingLogs      uint64
+	// Audit, if set, is told of every entry that the node applies, as cluster.Config says.
+	Audit func(rows ...audit.Row) error
 	// Tune and TuneTransport, if set, change the configuration of the node and of its port last; for tests and for what
 	// has no field here.
 	Tune          func(*cluster.Config)
@@ -163,6 +166,7 @@ func (c Config) cluster(carrier cluster.Transport) cluster.Config {
 		GossipBind: c.Gossip, GossipAdvertise: c.GossipAdvertise, BootstrapExpect: c.BootstrapExpect, Join: c.Join, StartHeld: c.StartHeld,
 		RaftLog:          raftlog.Backend(c.LogStore),
 		SnapshotInterval: c.SnapshotInterval, SnapshotThreshold: c.SnapshotThreshold, TrailingLogs: c.TrailingLogs,
+		Audit: c.Audit,
 	}
 	if c.Tune != nil {
 		c.Tune(&node)

@@ -8,11 +8,13 @@ import (
 	"net"
 	"strings"
 	"syscall"
+	"time"
 
 	"github.com/knadh/koanf/v2"
 	"github.com/spf13/cobra"
 
 	"sluice/cluster"
+	"sluice/internal/audit"
 	"sluice/internal/obs"
 	"sluice/server"
 )
@@ -42,6 +44,9 @@ and --tls-ca: nodes then know each other by their certificates.`,
 		cfg, err := serverConfig(sh, k)
 		if err != nil {
 			return misused(err)
+		}
+		if name := k.String("audit-file"); name != "" {
+			return audited(cmd.Context(), cfg, name)
 		}
 		return serve(cmd.Context(), cfg)
 	}
@@ -75,7 +80,36 @@ func serverConfig(sh *shell, k *koanf.Koanf) (server.Config, error) {
 		CertFile: k.String("tls-cert"), KeyFile: k.String("tls-key"), CAFile: k.String("tls-ca"), Insecure: k.Bool("insecure"), StartHeld: k.Bool("start-held"),
 		LogStore: k.String("log-store"),
 	}
+	if cfg.SnapshotInterval, err = span(k, "snapshot-interval"); err != nil {
+		return server.Config{}, err
+	}
+	if cfg.SnapshotThreshold, err = count(k, "snapshot-threshold"); err != nil {
+		return server.Config{}, err
+	}
+	if cfg.TrailingLogs, err = count(k, "trailing-logs"); err != nil {
+		return server.Config{}, err
+	}
 	return cfg, cfg.Defaults().Validate()
+}
+
+// span reads a setting that is a length of time; zero if it was not given.
+func span(k *koanf.Koanf, name string) (time.Duration, error) {
+	if k.String(name) == "" {
+		return 0, nil
+	}
+	d, err := time.ParseDuration(k.String(name))
+	if err != nil || d <= 0 {
+		return 0, fmt.Errorf("%s: %q is no length of time above zero: give it as in 10s or 2m", name, k.String(name))
+	}
+	return d, nil
+}
+
+// count reads a setting that is a number; zero if it was not given.
+func count(k *koanf.Koanf, name string) (uint64, error) {
+	if n := k.Int(name); n >= 0 {
+		return uint64(n), nil
+	}
+	return 0, fmt.Errorf("%s: %d is below zero", name, k.Int(name))
 }
 
 // nodeLogger is the one log stream of a node: standard error.
@@ -85,6 +119,16 @@ func nodeLogger(sh *shell, format, level string) (*slog.Logger, error) {
 		return nil, fmt.Errorf("log: %w", err)
 	}
 	return l, nil
+}
+
+// audited serves and appends every applied entry to a file.
+func audited(ctx context.Context, cfg server.Config, name string) error {
+	file, err := audit.Open(name)
+	if err != nil {
+		return err
+	}
+	cfg.Audit = file.Append
+	return errors.Join(serve(ctx, cfg), file.Close())
 }
 
 func serve(ctx context.Context, cfg server.Config) error {

@@ -1,0 +1,88 @@
+package history
+
+import (
+	"bufio"
+	"cmp"
+	"fmt"
+	"io"
+	"reflect"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// ednOp is one line of a history.edn.
+type ednOp struct {
+	at      time.Duration
+	process string
+	kind    string // :invoke, :ok, :fail or :info
+	f       string
+	value   string
+}
+
+// WriteEDN writes the operations and faults as Jepsen does: one map a line, :invoke, then :ok, :fail or :info. An
+// operation without an answer has an :info at the end, and every client is a process.
+func (h *History) WriteEDN(out io.Writer) error {
+	lines := h.ednLines()
+	w := bufio.NewWriter(out)
+	for index, l := range lines {
+		if _, err := fmt.Fprintf(w, "{:index %d, :time %d, :type %s, :process %s, :f :%s, :value %s}\n", index, l.at.Nanoseconds(), l.kind, l.process, l.f, l.value); err != nil {
+			return fmt.Errorf("history: %w", err)
+		}
+	}
+	if err := w.Flush(); err != nil {
+		return fmt.Errorf("history: %w", err)
+	}
+	return nil
+}
+
+func (h *History) ednLines() (lines []ednOp) {
+	processes := map[string]string{}
+	last := time.Duration(0)
+	for _, o := range h.Operations {
+		if processes[o.Client] == "" {
+			processes[o.Client] = strconv.Itoa(len(processes))
+		}
+		last = max(last, o.Call)
+		if o.Return != Never {
+			last = max(last, o.Return)
+		}
+	}
+	for _, o := range h.Operations {
+		process := processes[o.Client]
+		lines = append(lines, ednOp{o.Call, process, ":invoke", string(o.What), edn(o.Args)})
+		switch o.Result {
+		case OK:
+			lines = append(lines, ednOp{o.Return, process, ":ok", string(o.What), edn(o.Answer)})
+		case Fail:
+			lines = append(lines, ednOp{o.Return, process, ":fail", string(o.What), edn(o.Answer)})
+		case Unknown:
+			lines = append(lines, ednOp{last, process, ":info", string(o.What), edn(o.Answer)})
+		}
+	}
+	for _, f := range h.Faults {
+		lines = append(lines, ednOp{f.At, ":nemesis", ":info", f.Value.Kind, edn(f.Value)})
+	}
+	slices.SortStableFunc(lines, func(a, b ednOp) int { return cmp.Compare(a.at, b.at) })
+	return lines
+}
+
+// edn writes the fields of a flat struct that are not zero, by their names in JSON.
+func edn(v any) string {
+	var fields []string
+	value := reflect.ValueOf(v)
+	for n := range value.NumField() {
+		field := value.Field(n)
+		if field.IsZero() {
+			continue
+		}
+		name, _, _ := strings.Cut(value.Type().Field(n).Tag.Get("json"), ",")
+		text := fmt.Sprint(field.Interface())
+		if field.Kind() == reflect.String {
+			text = strconv.Quote(field.String())
+		}
+		fields = append(fields, ":"+name+" "+text)
+	}
+	return "{" + strings.Join(fields, ", ") + "}"
+}

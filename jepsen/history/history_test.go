@@ -1,0 +1,99 @@
+package history
+
+import (
+	"bytes"
+	"strings"
+	"testing"
+	"time"
+)
+
+// ticking is a time that goes on by one with each look.
+func ticking() func() time.Duration {
+	var now time.Duration
+	return func() time.Duration { now++; return now }
+}
+
+func TestWhatIsWrittenIsReadBack(t *testing.T) {
+	t.Parallel()
+	var out bytes.Buffer
+	l := NewLog(&out, ticking())
+	l.Call(Call{ID: "c1-1", Client: "c1", What: Send, Args: Args{Application: "a", Instance: "i", MessageID: "m1"}})
+	l.Call(Call{ID: "c2-1", Client: "c2", What: Send, Args: Args{Application: "a", Instance: "i", MessageID: "m2"}})
+	l.Return(Return{ID: "c1-1", Result: OK, Answer: Answer{Seq: 1, Index: 7}})
+	l.Worker(WorkerEvent{Worker: "w1", Deed: Deliver, Seq: 1})
+	l.Fault(FaultEvent{Number: 1, Kind: "kill", Stage: Injected})
+	l.Audit(Audit{Node: "n1", Index: 7, Entry: []byte{1, 2}})
+	l.Mark(Mark{Name: FaultsOver})
+	if err := l.Err(); err != nil {
+		t.Fatal(err)
+	}
+	h, err := Read(strings.NewReader(out.String() + `{"at":99,"call":{"id":"cut`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(h.Operations) != 2 || h.Operations[0].Return != 3 || h.Operations[0].Answer.Index != 7 {
+		t.Fatalf("operations %+v", h.Operations)
+	}
+	if o := h.Operations[1]; o.Result != Unknown || o.Return != Never {
+		t.Errorf("without an answer: %+v", o)
+	}
+	if len(h.Worker) != 1 || len(h.Faults) != 1 || len(h.Audits["n1"]) != 1 {
+		t.Errorf("the rest is %+v", h)
+	}
+	if at, ok := h.Marked(FaultsOver); !ok || at != 7 {
+		t.Errorf("the mark is at %v, %v", at, ok)
+	}
+}
+
+func TestUnknownIsNeverDropped(t *testing.T) {
+	t.Parallel()
+	var out bytes.Buffer
+	l := NewLog(&out, ticking())
+	l.Call(Call{ID: "c1-1", Client: "c1", What: Send})
+	l.Return(Return{ID: "c1-1", Result: Unknown, Answer: Answer{Error: "the connection broke"}})
+	h, err := Read(&out)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if o := h.Operations[0]; o.Return != Never || o.Answer.Error == "" {
+		t.Fatalf("unknown was read as %+v", o)
+	}
+	var edn bytes.Buffer
+	if err := h.WriteEDN(&edn); err != nil {
+		t.Fatal(err)
+	}
+	want := `{:index 0, :time 1, :type :invoke, :process 0, :f :send, :value {}}
+{:index 1, :time 1, :type :info, :process 0, :f :send, :value {:error "the connection broke"}}
+`
+	if edn.String() != want {
+		t.Errorf("history.edn is\n%s", edn.String())
+	}
+}
+
+func TestBrokenHistoriesAreRefused(t *testing.T) {
+	t.Parallel()
+	for name, text := range map[string]string{
+		"a line that is no JSON":     "{\"at\":1}\nnonsense\n",
+		"an answer without a call":   `{"at":1,"return":{"id":"c1-1","result":"ok"}}` + "\n",
+		"an operation called twice":  strings.Repeat(`{"at":1,"call":{"id":"c1-1","client":"c1","what":"send","args":{}}}`+"\n", 2),
+		"a wrong type within a line": `{"at":"soon"}` + "\n",
+	} {
+		if _, err := Read(strings.NewReader(text)); err == nil {
+			t.Errorf("%s is taken", name)
+		}
+	}
+}
+
+// brokenWriter fails.
+type brokenWriter struct{}
+
+func (brokenWriter) Write([]byte) (int, error) { return 0, bytes.ErrTooLarge }
+
+func TestTroubleWithTheWriterIsTold(t *testing.T) {
+	t.Parallel()
+	l := NewLog(brokenWriter{}, ticking())
+	l.Mark(Mark{Name: FaultsOver})
+	if l.Err() == nil {
+		t.Error("a history with a hole has no error")
+	}
+}

@@ -140,9 +140,14 @@ type WorkerEvent struct {
 	Type        string `json:"type,omitempty"`
 	Deferred    bool   `json:"deferred,omitempty"`
 	InDoubt     bool   `json:"in-doubt,omitempty"`
+	// State is the instance's state as the handler saw it.
+	State string `json:"state,omitempty"`
 	// Through is what a recovery handler processed through.
 	Through uint64 `json:"through,omitempty"`
-	Error   string `json:"error,omitempty"`
+	// Before is how often an effect had been left before; To is the instance that an outgoing message is for.
+	Before int    `json:"before,omitempty"`
+	To     string `json:"to,omitempty"`
+	Error  string `json:"error,omitempty"`
 }
 
 // FaultEvent is a fault that begins, ends, or is skipped because the world cannot do it.

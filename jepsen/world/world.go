@@ -63,6 +63,8 @@ type Worker struct {
 	Capacity int `json:"capacity"`
 	// Seed of whatever is left to chance in its handlers.
 	Seed uint64 `json:"seed"`
+	// Outside is a folder that all workers of a run share: the world outside Sluice, where their effects are.
+	Outside string `json:"outside"`
 }
 
 // RunWorker is what a worker does: workload.Work is one. It ends when ctx ends, in good order.

@@ -1,0 +1,80 @@
+package workload
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"time"
+
+	"sluice/client"
+)
+
+// task is what a message asks its handler to do; it is the message's data.
+type task struct {
+	// Take is how long the handler takes, in milliseconds.
+	Take int `json:"take,omitempty"`
+	// Fail is how many attempts fail before one succeeds; a great number makes poison.
+	Fail int `json:"fail,omitempty"`
+	// Reject has the handler reject the message; Recover sends the instance into recovery at the first attempt.
+	Reject  bool `json:"reject,omitempty"`
+	Recover bool `json:"recover,omitempty"`
+	// To is the instance of the same application that gets a message of its own.
+	To string `json:"to,omitempty"`
+	// Reply has the handler reply.
+	Reply bool `json:"reply,omitempty"`
+}
+
+const poison = 1000
+
+// plan is a task by chance: most are plain.
+func plan(random *rand.Rand, instances int) []byte {
+	t := task{}
+	if random.IntN(4) == 0 {
+		t.Take = random.IntN(30)
+	}
+	switch roll := random.IntN(100); {
+	case roll < 5:
+		t.Fail = 1
+	case roll < 6:
+		t.Fail = poison
+	case roll < 8:
+		t.Reject = true
+	case roll < 9:
+		t.Recover = true
+	case roll < 20:
+		t.To = Instance(random.IntN(instances))
+	case roll < 40:
+		t.Reply = true
+	}
+	data, err := json.Marshal(t)
+	if err != nil {
+		panic(err) // plain fields can be marshalled
+	}
+	return data
+}
+
+// readTask reads a message's data; what comes from an event log asks for nothing.
+func readTask(data []byte) (t task) {
+	if json.Unmarshal(data, &t) != nil {
+		return task{}
+	}
+	return t
+}
+
+func (t task) take() time.Duration { return time.Duration(t.Take) * time.Millisecond }
+
+// verdict is what the handler returns for an attempt.
+func (t task) verdict(attempt int) error {
+	switch {
+	case t.Reject:
+		return client.Reject(errors.New("rejected as planned"))
+	case t.Recover && attempt == 1:
+		return client.Recover(errors.New("recovery as planned"))
+	case attempt <= t.Fail:
+		return fmt.Errorf("failed as planned, attempt %d", attempt)
+	}
+	return nil
+}
+
+func isUnknownInstance(err error) bool { return errors.Is(err, client.ErrUnknownInstance) }

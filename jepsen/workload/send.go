@@ -1,0 +1,174 @@
+package workload
+
+import (
+	"context"
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"time"
+
+	"sluice/client"
+	"sluice/jepsen/history"
+	"sluice/jepsen/world"
+)
+
+// Load says how much is sent. The zero value of a field means its default.
+type Load struct {
+	// Instances of each application; default 8.
+	Instances int
+	// Senders at work at once; default 8.
+	Senders int
+	// Operators at work at once; default 2.
+	Operators int
+	// Pause between two messages of one sender; default 20 ms.
+	Pause time.Duration
+	// Seed of whatever is left to chance.
+	Seed uint64
+}
+
+func (l Load) defaults() Load {
+	standard(&l.Instances, 8)
+	standard(&l.Senders, 8)
+	standard(&l.Operators, 2)
+	standard(&l.Pause, 20*time.Millisecond)
+	return l
+}
+
+func standard[T comparable](field *T, otherwise T) {
+	var zero T
+	if *field == zero {
+		*field = otherwise
+	}
+}
+
+// Declare applies the applications under test, until it succeeds or ctx ends.
+func Declare(ctx context.Context, w world.World) error {
+	c, err := w.Client(ctx, "declare")
+	if err != nil {
+		return err
+	}
+	defer c.Close()
+	for _, a := range Applications() {
+		if err := newCaller("declare", c, w.History()).apply(ctx, a); err != nil {
+			return fmt.Errorf("workload: declare %s: %w", a.Name, err)
+		}
+	}
+	return nil
+}
+
+// sender sends messages to instances chosen by chance.
+type sender struct {
+	*caller
+	w      world.World
+	load   Load
+	random *rand.Rand
+	sent   int
+	// recent are the last messages sent, to be sent again now and then.
+	recent []client.Message
+}
+
+// recentMost is how many messages a sender remembers.
+const recentMost = 16
+
+// Send sends until ctx ends. The name is the client's and the beginning of its messages' ids.
+func Send(ctx context.Context, w world.World, name string, l Load) error {
+	c, err := w.Client(ctx, name)
+	if err != nil {
+		return err
+	}
+	defer c.Close()
+	l = l.defaults()
+	s := &sender{caller: newCaller(name, c, w.History()), w: w, load: l, random: chance(l.Seed, name)}
+	for ctx.Err() == nil {
+		s.one(ctx)
+		if w.Wait(ctx, l.Pause/2+time.Duration(s.random.Int64N(int64(l.Pause)))) != nil {
+			break
+		}
+	}
+	return nil
+}
+
+// one sends a new message, or one of late again, or one of late with other content, which must be refused.
+func (s *sender) one(ctx context.Context) {
+	m := s.next()
+	switch roll := s.random.IntN(100); {
+	case roll < 8 && len(s.recent) > 0:
+		m = s.recent[s.random.IntN(len(s.recent))]
+	case roll < 10 && len(s.recent) > 0:
+		m = s.recent[s.random.IntN(len(s.recent))]
+		m.Data = append(slices.Clone(m.Data), " and more"...)
+	default:
+		s.remember(m)
+	}
+	if _, err := s.send(ctx, m); err != nil || s.random.IntN(10) > 0 {
+		return
+	}
+	waiting, cancel := context.WithTimeout(ctx, time.Second)
+	defer cancel()
+	_, _ = s.await(waiting, m.InstanceID(), m.ID) // whatever comes of it is in the history
+}
+
+func (s *sender) next() client.Message {
+	s.sent++
+	apps := Applications()
+	m := client.Message{
+		Application: apps[s.random.IntN(len(apps))].Name, Instance: Instance(s.random.IntN(s.load.Instances)),
+		ID: fmt.Sprintf("%s-%d", s.name, s.sent), Type: TypeWork, AwaitReply: true,
+	}
+	switch roll := s.random.IntN(100); {
+	case roll < 12:
+		m.Type = TypeFix
+	case roll < 20:
+		m.Type = TypeNote
+	}
+	m.Data = plan(s.random, s.load.Instances)
+	return m
+}
+
+func (s *sender) remember(m client.Message) {
+	s.recent = append(s.recent, m)
+	if len(s.recent) > recentMost {
+		s.recent = s.recent[1:]
+	}
+}
+
+// Drain asks for the end of every message that was accepted, until all are settled or ctx ends; it returns how many
+// are not. It is the quiet phase's proof that nothing is stuck.
+func Drain(ctx context.Context, w world.World, l Load) (left int, err error) {
+	c, err := w.Client(ctx, "drain")
+	if err != nil {
+		return 0, err
+	}
+	defer c.Close()
+	ask := newCaller("drain", c, w.History())
+	for {
+		left, err = unsettled(ctx, ask, l.defaults().Instances)
+		if err == nil && left == 0 {
+			return 0, nil
+		}
+		if ended := w.Wait(ctx, 250*time.Millisecond); ended != nil {
+			return left, err
+		}
+	}
+}
+
+// unsettled counts messages in all inboxes, and completes recoveries that wait for an operator.
+func unsettled(ctx context.Context, ask *caller, instances int) (count int, err error) {
+	for _, a := range Applications() {
+		for n := range instances {
+			id := client.InstanceID{Application: a.Name, Key: Instance(n)}
+			i, err := ask.client.Instances().Get(ctx, id)
+			switch {
+			case resultOf(err) == history.Fail && isUnknownInstance(err):
+				continue
+			case err != nil:
+				return count, err
+			}
+			count += int(i.NormalMessages + i.RecoveryMessages)
+			if i.Mode != client.ModeNormal {
+				count++
+			}
+		}
+	}
+	return count, nil
+}

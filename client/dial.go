@@ -71,7 +71,7 @@ func (w *ways) dialPlain(ctx context.Context, network, address string) (net.Conn
 	if err != nil {
 		return nil, err
 	}
-	return &greeting{Conn: raw, ways: w, address: address}, nil
+	return w.greet(raw, address), nil
 }
 
 // dialSecure opens connections with TLS.
@@ -98,7 +98,7 @@ func (w *ways) dialSecure(cfg *tls.Config) func(ctx context.Context, network, ad
 			_ = raw.Close()
 			return nil, &wayError{"the peer does not speak HTTP/2", fmt.Errorf("it chose %q in the TLS handshake", p), true}
 		}
-		return &greeting{Conn: secured, ways: w, address: address}, nil
+		return w.greet(secured, address), nil
 	}
 }
 
@@ -138,9 +138,15 @@ type greeting struct {
 	address string
 	written bool // by the first Write; writes do not overlap
 
-	hearing sync.Once
-	err     error  // why the first frame did not come; set within hearing
-	first   []byte // what was read of it and not given yet; after hearing the reader's alone
+	// hearing takes one token, of the one that listens; heard is closed when it has. They are no sync.Once, for simulated
+	// time stands still while a goroutine waits for a lock.
+	hearing, heard chan struct{}
+	err            error  // why the first frame did not come; set before heard is closed
+	first          []byte // what was read of it and not given yet; from then on the reader's alone
+}
+
+func (w *ways) greet(conn net.Conn, address string) *greeting {
+	return &greeting{Conn: conn, ways: w, address: address, hearing: make(chan struct{}, 1), heard: make(chan struct{})}
 }
 
 // Read gives the first frame, then what the connection has. Only one goroutine reads at a time.
@@ -176,7 +182,12 @@ func (g *greeting) Write(p []byte) (int, error) {
 
 // hear waits for the other side's first frame, once.
 func (g *greeting) hear() error {
-	g.hearing.Do(func() { g.err = g.listen() })
+	select {
+	case g.hearing <- struct{}{}: // it stays there
+		g.err = g.listen()
+		close(g.heard)
+	case <-g.heard:
+	}
 	return g.err
 }
 

@@ -199,6 +199,8 @@ const (
 	// FaultsOver: all faults are healed. QuietOver: what was to be waited for after that has come, or the bound is over.
 	FaultsOver = "faults-over"
 	QuietOver  = "quiet-over"
+	// NodeEnded: a node's process ended though no fault had stopped it.
+	NodeEnded = "node-ended"
 )
 
 // Row is one line of a history. Exactly one of the pointers is set.

@@ -7,7 +7,6 @@ import (
 	"time"
 
 	"sluice/client"
-	"sluice/jepsen/history"
 	"sluice/jepsen/world"
 )
 
@@ -26,7 +25,7 @@ func Operate(ctx context.Context, w world.World, name string, l Load) error {
 		return err
 	}
 	defer c.Close()
-	l = l.defaults()
+	l = l.Defaults()
 	o := &operator{caller: newCaller(name, c, w.History()), load: l, random: chance(l.Seed, name)}
 	for ctx.Err() == nil {
 		o.one(ctx)
@@ -100,21 +99,4 @@ func (o *operator) wholeApplication(ctx context.Context, name string) {
 		return
 	}
 	_, _ = o.completeApplication(ctx, name, o.request())
-}
-
-// Finish completes whatever recovery waits for an operator: those that the workers' recovery handlers do not end by
-// themselves. It is for the quiet phase.
-func Finish(ctx context.Context, w world.World, l Load) error {
-	c, err := w.Client(ctx, "finish")
-	if err != nil {
-		return err
-	}
-	defer c.Close()
-	ask := newCaller("finish", c, w.History())
-	for _, a := range Applications() {
-		if _, err := ask.completeApplication(ctx, a.Name, "finish-"+a.Name); resultOf(err) == history.Unknown {
-			return fmt.Errorf("workload: finish %s: %w", a.Name, err)
-		}
-	}
-	return nil
 }

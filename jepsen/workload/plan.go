@@ -16,7 +16,7 @@ type task struct {
 	Take int `json:"take,omitempty"`
 	// Fail is how many attempts fail before one succeeds; a great number makes poison.
 	Fail int `json:"fail,omitempty"`
-	// Reject has the handler reject the message; Recover sends the instance into recovery at the first attempt.
+	// Reject has the handler reject the message; Recover has it send the instance into recovery, every second time.
 	Reject  bool `json:"reject,omitempty"`
 	Recover bool `json:"recover,omitempty"`
 	// To is the instance of the same application that gets a message of its own.
@@ -64,12 +64,12 @@ func readTask(data []byte) (t task) {
 
 func (t task) take() time.Duration { return time.Duration(t.Take) * time.Millisecond }
 
-// verdict is what the handler returns for an attempt.
-func (t task) verdict(attempt int) error {
+// verdict is what the handler returns for an attempt; coin is true every second time.
+func (t task) verdict(attempt int, coin bool) error {
 	switch {
 	case t.Reject:
 		return client.Reject(errors.New("rejected as planned"))
-	case t.Recover && attempt == 1:
+	case t.Recover && coin:
 		return client.Recover(errors.New("recovery as planned"))
 	case attempt <= t.Fail:
 		return fmt.Errorf("failed as planned, attempt %d", attempt)

@@ -8,7 +8,6 @@ import (
 	"time"
 
 	"sluice/client"
-	"sluice/jepsen/history"
 	"sluice/jepsen/world"
 )
 
@@ -26,7 +25,8 @@ type Load struct {
 	Seed uint64
 }
 
-func (l Load) defaults() Load {
+// Defaults fills in what is zero.
+func (l Load) Defaults() Load {
 	standard(&l.Instances, 8)
 	standard(&l.Senders, 8)
 	standard(&l.Operators, 2)
@@ -77,7 +77,7 @@ func Send(ctx context.Context, w world.World, name string, l Load) error {
 		return err
 	}
 	defer c.Close()
-	l = l.defaults()
+	l = l.Defaults()
 	s := &sender{caller: newCaller(name, c, w.History()), w: w, load: l, random: chance(l.Seed, name)}
 	for ctx.Err() == nil {
 		s.one(ctx)
@@ -130,45 +130,4 @@ func (s *sender) remember(m client.Message) {
 	if len(s.recent) > recentMost {
 		s.recent = s.recent[1:]
 	}
-}
-
-// Drain asks for the end of every message that was accepted, until all are settled or ctx ends; it returns how many
-// are not. It is the quiet phase's proof that nothing is stuck.
-func Drain(ctx context.Context, w world.World, l Load) (left int, err error) {
-	c, err := w.Client(ctx, "drain")
-	if err != nil {
-		return 0, err
-	}
-	defer c.Close()
-	ask := newCaller("drain", c, w.History())
-	for {
-		left, err = unsettled(ctx, ask, l.defaults().Instances)
-		if err == nil && left == 0 {
-			return 0, nil
-		}
-		if ended := w.Wait(ctx, 250*time.Millisecond); ended != nil {
-			return left, err
-		}
-	}
-}
-
-// unsettled counts messages in all inboxes, and completes recoveries that wait for an operator.
-func unsettled(ctx context.Context, ask *caller, instances int) (count int, err error) {
-	for _, a := range Applications() {
-		for n := range instances {
-			id := client.InstanceID{Application: a.Name, Key: Instance(n)}
-			i, err := ask.client.Instances().Get(ctx, id)
-			switch {
-			case resultOf(err) == history.Fail && isUnknownInstance(err):
-				continue
-			case err != nil:
-				return count, err
-			}
-			count += int(i.NormalMessages + i.RecoveryMessages)
-			if i.Mode != client.ModeNormal {
-				count++
-			}
-		}
-	}
-	return count, nil
 }

@@ -88,7 +88,7 @@ func (k *worker) carryOut(ctx context.Context, d *client.Delivery) error {
 	if err := wait(ctx, t.take()); err != nil {
 		return err
 	}
-	if err := t.verdict(d.Attempt); err != nil {
+	if err := t.verdict(d.Attempt, k.roll(2) == 0); err != nil {
 		return err
 	}
 	if err := k.effect(d); err != nil {

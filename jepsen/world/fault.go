@@ -45,8 +45,8 @@ const (
 	BitFlip Kind = "bit-flip"
 	// Truncation is BitFlip with a file cut short.
 	Truncation Kind = "truncation"
-	// DiskLoss stops Nodes and takes all their data away. Heal starts them empty under a new id, waits for them to join
-	// and removes the old id.
+	// DiskLoss stops Nodes and takes all their data away. Heal removes the old ids from the cluster, starts empty nodes
+	// under new ids at the same places, and waits until they vote.
 	DiskLoss Kind = "disk-loss"
 
 	// ClockSkew has the clocks of Nodes go ahead by Span, which may be negative, from one moment to the next.

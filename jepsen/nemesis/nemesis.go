@@ -1,0 +1,150 @@
+package nemesis
+
+import (
+	"context"
+	"errors"
+	"math/rand/v2"
+	"slices"
+	"sync"
+	"time"
+
+	"sluice/jepsen/history"
+	"sluice/jepsen/world"
+)
+
+// Config says how a world is hurt.
+type Config struct {
+	// Seed of whatever is left to chance.
+	Seed uint64
+	// Kinds of faults; those that the world cannot do are skipped. Default all.
+	Kinds []world.Kind
+	// Workers are the names of those that may be hit.
+	Workers []string
+	// Gap is how long the world is left alone between two faults of a lane; default 1 to 4 seconds by chance.
+	Gap time.Duration
+	// Tell is told of every fault; default: nobody is.
+	Tell func(format string, args ...any)
+}
+
+// gentle are the kinds that may be in force while a node is stopped or its disk is hurt: they have a lane of their own.
+var gentle = []world.Kind{world.Partition, world.Loss, world.Delay, world.Transfer, world.ClockSkew, world.WorkerKill, world.WorkerPause}
+
+const (
+	// injectWithin and healWithin bound one step, so that a world that hangs is told of.
+	injectWithin = 3 * time.Minute
+	healWithin   = 3 * time.Minute
+)
+
+// nemesis is at work in one world.
+type nemesis struct {
+	Config
+	w      world.World
+	mu     sync.Mutex
+	number int
+	// healing is the trouble with heals: the world is no longer what the plan takes it for.
+	healing error
+}
+
+// Run hurts the world until ctx ends; then it heals what is hurt, and returns. Its error tells of faults that could not
+// be healed; those that could not be injected are in the history, and told.
+func Run(ctx context.Context, w world.World, cfg Config) error {
+	if cfg.Kinds == nil {
+		cfg.Kinds = world.Kinds()
+	}
+	if cfg.Tell == nil {
+		cfg.Tell = func(string, ...any) {}
+	}
+	n := &nemesis{Config: cfg, w: w}
+	var soft, hard []world.Kind
+	for _, kind := range cfg.Kinds {
+		switch err := w.Has(kind); {
+		case err != nil:
+			n.skip(kind, err)
+		case (kind == world.WorkerKill || kind == world.WorkerPause) && len(cfg.Workers) == 0:
+			n.skip(kind, errors.New("there are no workers"))
+		case slices.Contains(gentle, kind):
+			soft = append(soft, kind)
+		default:
+			hard = append(hard, kind)
+		}
+	}
+	var lanes sync.WaitGroup
+	for lane, kinds := range [][]world.Kind{soft, hard} {
+		if len(kinds) > 0 {
+			lanes.Go(func() { n.lane(ctx, kinds, uint64(lane)) })
+		}
+	}
+	lanes.Wait()
+	return n.healing
+}
+
+func (n *nemesis) next() int {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.number++
+	return n.number
+}
+
+func (n *nemesis) skip(kind world.Kind, why error) {
+	n.Tell("SKIPPED %s: %v", kind, why)
+	n.w.History().Fault(history.FaultEvent{Number: n.next(), Kind: string(kind), Text: string(kind), Stage: history.Skipped, Error: why.Error()})
+}
+
+// lane has one fault at a time: each kind once, then by chance.
+func (n *nemesis) lane(ctx context.Context, kinds []world.Kind, lane uint64) {
+	c := &chooser{random: rand.New(rand.NewPCG(n.Seed, lane)), nodes: n.w.Nodes(), workers: n.Workers}
+	plan := slices.Clone(kinds)
+	c.random.Shuffle(len(plan), func(i, j int) { plan[i], plan[j] = plan[j], plan[i] })
+	for {
+		gap := n.Gap
+		if gap == 0 {
+			gap = time.Second + time.Duration(c.random.Int64N(int64(3*time.Second)))
+		}
+		if n.w.Wait(ctx, gap) != nil {
+			return
+		}
+		kind := kinds[c.random.IntN(len(kinds))]
+		if len(plan) > 0 {
+			kind, plan = plan[0], plan[1:]
+		}
+		n.one(ctx, c, kind)
+	}
+}
+
+// one injects a fault, lets it last, and heals it even if ctx has ended.
+func (n *nemesis) one(ctx context.Context, c *chooser, kind world.Kind) {
+	f, dwell := c.fault(kind, n.w.Leader(ctx)), c.dwell(kind)
+	e := history.FaultEvent{Number: n.next(), Kind: string(kind), Text: f.String()}
+	n.Tell("%3d %s", e.Number, f)
+	n.stage(e, history.Injecting, nil)
+	steady := context.WithoutCancel(ctx)
+	within, cancel := context.WithTimeout(steady, injectWithin)
+	heal, err := n.w.Inject(within, f)
+	cancel()
+	if err != nil {
+		n.Tell("%3d FAILED %s: %v", e.Number, f, err)
+		n.stage(e, history.Failing, err)
+		return
+	}
+	n.stage(e, history.Injected, nil)
+	_ = n.w.Wait(ctx, dwell) // it ends early when ctx does
+	n.stage(e, history.Healing, nil)
+	within, cancel = context.WithTimeout(steady, healWithin)
+	defer cancel()
+	err = heal(within)
+	n.stage(e, history.Healed, err)
+	if err != nil {
+		n.Tell("%3d NOT HEALED %s: %v", e.Number, f, err)
+		n.mu.Lock()
+		n.healing = errors.Join(n.healing, err)
+		n.mu.Unlock()
+	}
+}
+
+func (n *nemesis) stage(e history.FaultEvent, stage string, err error) {
+	e.Stage = stage
+	if err != nil {
+		e.Error = err.Error()
+	}
+	n.w.History().Fault(e)
+}

@@ -1,0 +1,57 @@
+// Package scenario is what is done to a world, in words: who works, which faults there are, for how long. The same
+// scenarios run in both worlds.
+package scenario
+
+import (
+	"fmt"
+	"strings"
+	"time"
+
+	"sluice/jepsen/workload"
+	"sluice/jepsen/world"
+)
+
+// Scenario is one of them.
+type Scenario struct {
+	Name string
+	// About says in a sentence what it doubts.
+	About string
+	// Faults there are; each comes at least once if the time is long enough.
+	Faults []world.Kind
+	// Time is how long there are faults. The quiet phase comes on top.
+	Time time.Duration
+	// Workers of each application; default 3.
+	Workers int
+	// Load on the cluster.
+	Load workload.Load
+}
+
+// All are the scenarios, by what they doubt.
+func All() []Scenario {
+	return []Scenario{
+		{Name: "calm", About: "nothing is hurt: what fails here fails always", Time: 20 * time.Second},
+		{Name: "everything", About: "every kind of fault at least once", Time: 5 * time.Minute, Faults: world.Kinds()},
+		{Name: "crashes", About: "what was acknowledged survives nodes that die", Time: time.Minute, Faults: []world.Kind{world.Kill, world.Restart}},
+		{Name: "power", About: "what was acknowledged survives that nothing unsynced does", Time: time.Minute, Faults: []world.Kind{world.PowerLoss}},
+		{Name: "partitions", About: "a minority refuses, and the rest goes on", Time: time.Minute, Faults: []world.Kind{world.Partition, world.Loss, world.Delay}},
+		{Name: "stale leaders", About: "a leader that was asleep neither reads nor settles", Time: time.Minute, Faults: []world.Kind{world.Pause, world.Transfer, world.Partition}},
+		{Name: "disks", About: "a node with a bad disk steps back, and never serves what it misread", Time: 2 * time.Minute, Faults: []world.Kind{
+			world.DiskError, world.DiskFull, world.DiskHang, world.DiskSlow, world.DiskReadOnly, world.BitFlip, world.Truncation, world.DiskLoss}},
+		{Name: "owners lost", About: "no handler is run again blindly", Time: time.Minute, Faults: []world.Kind{world.WorkerKill, world.WorkerPause}},
+		{Name: "owners and leaders lost", About: "recoveries and drains that are interrupted go on", Time: time.Minute, Faults: []world.Kind{world.WorkerKill, world.Kill, world.Transfer}},
+		{Name: "clocks", About: "a wrong clock costs time, and nothing else", Time: time.Minute, Faults: []world.Kind{world.ClockSkew, world.WorkerPause, world.Kill}},
+		{Name: "smoke", About: "a minute of what breaks most", Time: time.Minute, Faults: []world.Kind{world.Kill, world.PowerLoss, world.Partition, world.Pause, world.WorkerKill}},
+	}
+}
+
+// Find finds one by its name.
+func Find(name string) (Scenario, error) {
+	var names []string
+	for _, s := range All() {
+		if s.Name == name {
+			return s, nil
+		}
+		names = append(names, s.Name)
+	}
+	return Scenario{}, fmt.Errorf("there is no scenario %q; there are: %s", name, strings.Join(names, ", "))
+}

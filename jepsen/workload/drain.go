@@ -1,0 +1,106 @@
+package workload
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"sluice/client"
+	"sluice/jepsen/world"
+)
+
+// drainEvery is how often Drain looks.
+const drainEvery = 250 * time.Millisecond
+
+// Drain waits until nothing is unsettled and every instance is normal, or ctx ends; it returns what is left, for a
+// person. It does what an operator does meanwhile: poison is dead-lettered by hand, and applications that are in recovery
+// as a whole are completed. It is the quiet phase's proof that nothing is stuck.
+func Drain(ctx context.Context, w world.World, l Load) (left []string, err error) {
+	c, err := w.Client(ctx, "drain")
+	if err != nil {
+		return nil, err
+	}
+	defer c.Close()
+	d := &drainer{caller: newCaller("drain", c, w.History()), instances: l.Defaults().Instances}
+	for {
+		left, err = d.round(ctx)
+		if err == nil && len(left) == 0 {
+			return nil, nil
+		}
+		if w.Wait(ctx, drainEvery) != nil {
+			return left, err
+		}
+	}
+}
+
+type drainer struct {
+	*caller
+	instances, rounds int
+}
+
+// round looks at every instance, and says what it waits for.
+func (d *drainer) round(ctx context.Context) (left []string, err error) {
+	d.rounds++
+	for _, a := range Applications() {
+		if d.rounds%8 == 1 { // the completion takes its time
+			if _, err := d.completeApplication(ctx, a.Name, fmt.Sprintf("drain-%s-%d", a.Name, d.rounds)); err != nil {
+				return left, err
+			}
+		}
+		for n := range d.instances {
+			waits, err := d.look(ctx, client.InstanceID{Application: a.Name, Key: Instance(n)})
+			if err != nil {
+				return left, err
+			}
+			if waits != "" {
+				left = append(left, waits)
+			}
+		}
+	}
+	return left, nil
+}
+
+func (d *drainer) look(ctx context.Context, id client.InstanceID) (waits string, err error) {
+	i, err := d.client.Instances().Get(ctx, id)
+	switch {
+	case errors.Is(err, client.ErrUnknownInstance):
+		return "", nil
+	case err != nil:
+		return "", err
+	case i.NormalMessages+i.RecoveryMessages == 0 && i.Mode == client.ModeNormal:
+		return "", nil
+	}
+	waits = fmt.Sprintf("%s: %s, cause %q, %d normal and %d recovery messages, owner %q", id, i.Mode, i.Cause, i.NormalMessages, i.RecoveryMessages, i.Owner)
+	for m, err := range d.client.Instances().ListMessages(ctx, id, client.ListMessages{}) {
+		if err != nil {
+			return waits, err
+		}
+		if readTask(m.Message.Data).Fail == poison {
+			request := fmt.Sprintf("drain-%s-%s-%d", id, m.Lane, m.Seq)
+			_, _ = d.resolve(ctx, id, client.ResolveMessage{Seq: m.Seq, Lane: m.Lane, Action: client.ActionDeadLetter, Reason: "poison", RequestID: request})
+		}
+	}
+	return waits, nil
+}
+
+// Probe sends one message to an instance of its own until it is accepted, or ctx ends, and tells how long that took:
+// after faults are healed a cluster must take messages again.
+func Probe(ctx context.Context, w world.World) (time.Duration, error) {
+	c, err := w.Client(ctx, "probe")
+	if err != nil {
+		return 0, err
+	}
+	defer c.Close()
+	began := w.Now()
+	p := newCaller("probe", c, w.History())
+	for {
+		_, err := p.send(ctx, client.Message{Application: Applications()[0].Name, Instance: "probe", ID: fmt.Sprintf("probe-%d", began), Type: TypeWork, Data: []byte("{}")})
+		if err == nil {
+			return w.Now() - began, nil
+		}
+		if w.Wait(ctx, 50*time.Millisecond) != nil {
+			return 0, fmt.Errorf("workload: probe: %w", err)
+		}
+	}
+}

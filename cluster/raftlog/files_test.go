@@ -49,6 +49,13 @@ func TestPowerLossesLoseNothingAcknowledged(t *testing.T) {
 				}
 				last += more
 			}
+			if last > first+20 && rng.IntN(2) == 0 {
+				cut := uint64(rng.IntN(10))
+				if err := s.DeleteRange(last-cut, last); err != nil {
+					t.Fatal(err)
+				}
+				last -= cut + 1
+			}
 			if last > first+100 && rng.IntN(2) == 0 {
 				if err := s.DeleteRange(first, last-100); err != nil {
 					t.Fatal(err)

@@ -13,44 +13,76 @@ import (
 	"github.com/hashicorp/raft-wal/types"
 )
 
-// mendedMeta is a list of segments that finishes, before the log is opened, what a crash interrupted.
+// mendedMeta is a list of segments that finishes, before the log is opened, what raft-wal 0.4.0 leaves unfinished.
 //
-// Raft-wal writes the index of a full segment with its last batch, and only then, in the background, notes that the
-// segment is sealed and begins the next one. A crash in between, or in the midst of that last batch, leaves a tail that it
-// takes for sealed and appends to: every append from then on is refused, and the node could never be started again. All
-// nodes fill their segments with the same entries, so a loss of power can do that to a whole cluster.
+// It writes the index of a full segment with its last batch, and only then, in the background, notes that the segment is
+// sealed and begins the next one. A crash in between, or in the midst of that last batch, leaves a tail that it takes for
+// sealed and appends to: every append from then on is refused, and the node could never be started again. All nodes fill
+// their segments with the same entries, so a loss of power can do that to a whole cluster.
+//
+// And when entries are cut off the end of the log, it notes that the segment is sealed and writes no index, without which
+// its entries cannot be read at the next start (hashicorp/raft-wal #31).
 type mendedMeta struct {
 	types.MetaStore
 	files types.VFS
 }
 
-// Load gives the list of segments, whose tail can be appended to.
+// Load gives the list of segments, all of which can be read, and whose tail can be appended to.
 func (m *mendedMeta) Load(dir string) (types.PersistentState, error) {
 	s, err := m.MetaStore.Load(dir)
-	if err != nil || len(s.Segments) == 0 {
+	if err != nil {
 		return s, err
 	}
-	tail := &s.Segments[len(s.Segments)-1]
-	if !tail.SealTime.IsZero() {
+	changed := false
+	for n := range s.Segments {
+		mended, err := m.mend(dir, &s, n)
+		if err != nil {
+			return s, fmt.Errorf("raftlog: look at segment %s: %w", segment.FileName(s.Segments[n]), err)
+		}
+		changed = changed || mended
+	}
+	if !changed {
 		return s, nil
 	}
-	found, err := m.scan(dir, *tail)
-	switch {
-	case errors.Is(err, os.ErrNotExist): // it was noted, and not made yet
-		return s, nil
-	case err != nil:
-		return s, fmt.Errorf("raftlog: look at the end of the log: %w", err)
-	case found.index == 0:
-		return s, nil
-	case !found.whole:
-		return s, m.erase(dir, *tail, found.index)
-	}
-	tail.SealTime, tail.MaxIndex, tail.IndexStart = time.Now(), tail.BaseIndex+found.entries-1, uint64(found.index+frameHeader)
-	s.Segments = append(s.Segments, types.SegmentInfo{
-		ID: s.NextSegmentID, BaseIndex: tail.MaxIndex + 1, MinIndex: tail.MaxIndex + 1, SizeLimit: tail.SizeLimit, Codec: tail.Codec, CreateTime: tail.SealTime,
-	})
-	s.NextSegmentID++
 	return s, m.CommitState(s)
+}
+
+// mend looks at a segment that may be unfinished, and tells whether the list was changed.
+func (m *mendedMeta) mend(dir string, s *types.PersistentState, n int) (changed bool, err error) {
+	info := &s.Segments[n]
+	if info.IndexStart != 0 {
+		return false, nil
+	}
+	sealed := !info.SealTime.IsZero()
+	file, err := m.files.OpenWriter(dir, segment.FileName(*info))
+	if errors.Is(err, os.ErrNotExist) && !sealed { // it was noted, and not made yet
+		return false, nil
+	}
+	if err != nil {
+		return false, err
+	}
+	defer func() { err = errors.Join(err, file.Close()) }()
+	found, err := scanSegment(file)
+	switch {
+	case err != nil:
+		return false, err
+	case found.whole:
+		info.IndexStart = uint64(found.index + frameHeader)
+	case sealed:
+		info.IndexStart, err = found.writeIndex(file)
+	case found.index != 0:
+		return false, erase(file, found.index)
+	default:
+		return false, nil
+	}
+	if !sealed {
+		info.SealTime, info.MaxIndex = time.Now(), info.BaseIndex+uint64(len(found.offsets))-1
+		s.Segments = append(s.Segments, types.SegmentInfo{
+			ID: s.NextSegmentID, BaseIndex: info.MaxIndex + 1, MinIndex: info.MaxIndex + 1, SizeLimit: info.SizeLimit, Codec: info.Codec, CreateTime: info.SealTime,
+		})
+		s.NextSegmentID++
+	}
+	return true, err
 }
 
 // The form of a segment: a header, then frames whose headers tell a kind and a length, or of a commit the checksum of all
@@ -60,76 +92,110 @@ const (
 	frameHeader   = 8
 )
 
-// tailEnd is what the end of a segment holds.
-type tailEnd struct {
-	// entries come before the index.
-	entries uint64
-	// index is where the index's frame begins; 0: there is none. whole: the batch it is part of was committed.
+// segmentEnd is what a segment holds, as far as it was committed.
+type segmentEnd struct {
+	// offsets are where the entries' frames begin.
+	offsets []uint32
+	// end is where the last commit ends.
+	end int64
+	// index is where the index's frame begins, committed or not; 0: there is none. whole: it was committed.
 	index int64
 	whole bool
 }
 
-func (m *mendedMeta) scan(dir string, tail types.SegmentInfo) (end tailEnd, err error) {
-	file, err := m.files.OpenReader(dir, segment.FileName(tail))
-	if err != nil {
-		return end, err
-	}
-	defer func() { err = errors.Join(err, file.Close()) }()
-	return scanSegment(file)
+// commit is the frame that ends a batch.
+type commit struct {
+	from, at int64
+	sum      uint32
+	entries  int
 }
 
-// scanSegment walks the frames as raft-wal does when it opens a segment: what is no frame is the end.
-func scanSegment(r io.ReaderAt) (end tailEnd, err error) {
-	var head [frameHeader]byte
+// scanSegment walks the frames as raft-wal does when it opens a segment: what is no frame is the end, and of the commits
+// only the last may be torn.
+func scanSegment(r io.ReaderAt) (segmentEnd, error) {
+	var end segmentEnd
+	var commits []commit
 	batch, at := int64(0), int64(segmentHeader)
-	for {
-		if _, err := r.ReadAt(head[:], at); errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
-			return end, nil
-		} else if err != nil {
+	for !end.whole {
+		kind, value, err := readFrame(r, at)
+		if err != nil {
 			return end, err
 		}
-		value := binary.LittleEndian.Uint32(head[4:])
 		size := int64(frameHeader)
-		switch head[0] {
+		switch kind {
 		case segment.FrameEntry:
-			end.entries++
+			end.offsets = append(end.offsets, uint32(at))
 			size += padded(value)
 		case segment.FrameIndex:
 			end.index = at
 			size += padded(value)
 		case segment.FrameCommit:
-			if end.index != 0 {
-				end.whole, err = committed(r, batch, at, value)
-				return end, err
-			}
+			commits = append(commits, commit{batch, at, value, len(end.offsets)})
 			batch = at + size
+			if end.index == 0 {
+				break
+			}
+			if end.whole, err = commits[len(commits)-1].good(r); err != nil || !end.whole {
+				return end.cut(commits[:len(commits)-1]), err
+			}
 		default:
-			return end, nil
+			return end.settle(r, commits)
 		}
 		at += size
 	}
+	return end.cut(commits), nil
+}
+
+// settle ends a scan without a whole index: nothing behind the last commit counts, and if nothing is there it may be torn.
+func (e segmentEnd) settle(r io.ReaderAt, commits []commit) (segmentEnd, error) {
+	if last := len(commits) - 1; last >= 0 && e.index == 0 && commits[last].entries == len(e.offsets) {
+		good, err := commits[last].good(r)
+		if err != nil {
+			return e, err
+		}
+		if !good {
+			commits = commits[:last]
+		}
+	}
+	return e.cut(commits), nil
+}
+
+// cut leaves what was committed.
+func (e segmentEnd) cut(commits []commit) segmentEnd {
+	if len(commits) == 0 {
+		e.offsets, e.end = nil, segmentHeader
+		return e
+	}
+	last := commits[len(commits)-1]
+	e.offsets, e.end = e.offsets[:last.entries], last.at+frameHeader
+	return e
+}
+
+// readFrame reads the header of a frame; kind segment.FrameInvalid: there is none.
+func readFrame(r io.ReaderAt, at int64) (kind uint8, value uint32, err error) {
+	var head [frameHeader]byte
+	_, err = r.ReadAt(head[:], at)
+	if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
+		return segment.FrameInvalid, 0, nil
+	}
+	return head[0], binary.LittleEndian.Uint32(head[4:]), err
 }
 
 func padded(length uint32) int64 {
 	return (int64(length) + frameHeader - 1) / frameHeader * frameHeader
 }
 
-// committed tells whether the bytes of a batch have the checksum of its commit.
-func committed(r io.ReaderAt, from, to int64, want uint32) (bool, error) {
-	content := make([]byte, to-from)
-	if _, err := r.ReadAt(content, from); err != nil {
+// good tells whether the batch has the checksum of its commit.
+func (c commit) good(r io.ReaderAt) (bool, error) {
+	content := make([]byte, c.at-c.from)
+	if _, err := r.ReadAt(content, c.from); err != nil {
 		return false, err
 	}
-	return crc32.Checksum(content, castagnoli) == want, nil
+	return crc32.Checksum(content, castagnoli) == c.sum, nil
 }
 
-// erase puts zeros in the place of an index that was not committed, and of what follows it.
-func (m *mendedMeta) erase(dir string, tail types.SegmentInfo, from int64) (err error) {
-	file, err := m.files.OpenWriter(dir, segment.FileName(tail))
-	if err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, file.Close()) }()
+// erase puts zeros in the place of all from an offset on.
+func erase(file types.WritableFile, from int64) error {
 	chunk, zeros := make([]byte, 64<<10), make([]byte, 64<<10)
 	for {
 		n, err := file.ReadAt(chunk, from)
@@ -143,4 +209,24 @@ func (m *mendedMeta) erase(dir string, tail types.SegmentInfo, from int64) (err 
 			return file.Sync()
 		}
 	}
+}
+
+// writeIndex writes the index of what was committed behind it, commits it, and tells where it begins.
+func (e segmentEnd) writeIndex(file types.WritableFile) (start uint64, err error) {
+	if err := erase(file, e.end); err != nil {
+		return 0, err
+	}
+	frame := make([]byte, frameHeader+padded(uint32(4*len(e.offsets)))+frameHeader)
+	frame[0] = segment.FrameIndex
+	binary.LittleEndian.PutUint32(frame[4:], uint32(4*len(e.offsets)))
+	for n, o := range e.offsets {
+		binary.LittleEndian.PutUint32(frame[frameHeader+4*n:], o)
+	}
+	end := frame[len(frame)-frameHeader:]
+	end[0] = segment.FrameCommit
+	binary.LittleEndian.PutUint32(end[4:], crc32.Checksum(frame[:len(frame)-frameHeader], castagnoli))
+	if _, err := file.WriteAt(frame, e.end); err != nil {
+		return 0, err
+	}
+	return uint64(e.end + frameHeader), file.Sync()
 }

@@ -118,3 +118,35 @@ func TestATornFullTailIsAppendedTo(t *testing.T) {
 	}
 	goesOn(t, dir, entries-1)
 }
+
+// What was cut off the end of the log is gone after the next start, and what was kept is there (hashicorp/raft-wal #31).
+func TestALogThatWasCutShortIsOpenedAgain(t *testing.T) {
+	t.Parallel()
+	each(t, func(t *testing.T, b Backend) {
+		dir := t.TempDir()
+		last := uint64(100)
+		s := open(t, dir, b)
+		fill(t, s, 1, last)
+		for range 3 {
+			last -= 7
+			if err := s.DeleteRange(last+1, last+7); err != nil {
+				t.Fatal(err)
+			}
+			if err := s.Close(); err != nil {
+				t.Fatal(err)
+			}
+			s = open(t, dir, b)
+			if got, err := s.LastIndex(); err != nil || got != last {
+				t.Fatalf("the log ends at %d, want %d (%v)", got, last, err)
+			}
+			for n := uint64(1); n <= last; n++ {
+				var l raft.Log
+				if err := s.GetLog(n, &l); err != nil || !bytes.Equal(l.Data, entry(n).Data) {
+					t.Fatalf("entry %d: %v", n, err)
+				}
+			}
+			fill(t, s, last+1, last+3)
+			last += 3
+		}
+	})
+}

@@ -18,6 +18,6 @@
 //	},
 //
 // It is written for SQLite and PostgreSQL, over any of their drivers, which it does not import. The tables are made by
-// the statements in SQLite and PostgreSQL. There is a record for each message until Prune removes it, and one with the
-// highest epoch for each instance until Forget does.
+// the statements in SQLite and PostgreSQL. There is a record for each message until Prune removes it, as Settled allows
+// for what cannot come again, and one with the highest epoch for each instance until Forget does.
 package inbox

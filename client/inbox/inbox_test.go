@@ -283,19 +283,29 @@ func TestPruneAndForget(t *testing.T) {
 			}
 		}
 		for _, c := range []struct {
-			below         client.Seq
+			spent         inbox.Spent
 			limit         int
 			removed, left int64
-		}{{4, 4, 4, 6}, {4, 4, 2, 4}, {4, 4, 0, 4}} {
-			removed, err := inbox.Prune(t.Context(), db, account, c.below, c.limit)
+		}{
+			{inbox.Spent{Below: 4, Except: []client.Seq{1, 2, 3}}, 4, 0, 10},
+			{inbox.Spent{Below: 4, Except: []client.Seq{2}}, 3, 3, 7},
+			{inbox.Spent{Below: 4, Except: []client.Seq{2, 9}}, 3, 1, 6},
+			{inbox.Spent{Below: 4}, 4, 2, 4},
+			{inbox.Spent{Below: 4}, 4, 0, 4},
+			{inbox.Spent{}, 4, 0, 4},
+		} {
+			removed, err := inbox.Prune(t.Context(), db, account, c.spent, c.limit)
 			if left := count(t, db, `SELECT count(*) FROM sluice_inbox`); err != nil || removed != c.removed || int64(left) != c.left {
 				t.Errorf("removed %d, %d are left, %v, want %d and %d", removed, left, err, c.removed, c.left)
 			}
 		}
 		for _, limit := range []int{0, inbox.MaxPrune + 1} {
-			if _, err := inbox.Prune(t.Context(), db, account, 1, limit); err == nil {
+			if _, err := inbox.Prune(t.Context(), db, account, inbox.Spent{Below: 1}, limit); err == nil {
 				t.Errorf("a limit of %d", limit)
 			}
+		}
+		if _, err := inbox.Prune(t.Context(), db, account, inbox.Spent{Below: 9, Except: []client.Seq{3, 2}}, 1); err == nil {
+			t.Error("exceptions in disorder")
 		}
 		if got := do(t.Context(), db, message(2, client.LaneNormal, 4)); got != "repeated" {
 			t.Errorf("what was not pruned: %s", got)

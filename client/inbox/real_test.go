@@ -3,9 +3,11 @@ package inbox_test
 import (
 	"context"
 	"database/sql"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -137,11 +139,11 @@ func pruneAll(t *testing.T, c *client.Client, db *sql.DB, instances, each int) {
 	t.Helper()
 	for i := range instances {
 		id := client.InstanceID{Application: "app", Key: fmt.Sprint("i", i)}
-		below, err := inbox.Settled(t.Context(), c, id)
-		if err != nil || below != client.Seq(each+1) {
-			t.Errorf("settled below %d, %v, want %d", below, err, each+1)
+		spent, err := inbox.Settled(t.Context(), c, id)
+		if err != nil || spent.Below != client.Seq(each+1) || len(spent.Except) != 0 {
+			t.Errorf("settled: %+v, %v, want all below %d", spent, err, each+1)
 		}
-		if removed, err := inbox.Prune(t.Context(), db, id, below, inbox.MaxPrune); err != nil || removed != int64(each) {
+		if removed, err := inbox.Prune(t.Context(), db, id, spent, inbox.MaxPrune); err != nil || removed != int64(each) {
 			t.Errorf("%d records removed, %v, want %d", removed, err, each)
 		}
 	}
@@ -158,8 +160,8 @@ func TestRealSettledStopsAtWhatIsUnsettled(t *testing.T) {
 		t.Fatal(err)
 	}
 	for i, kind := range []string{"recovery.a", "b", "c"} {
-		if below, err := inbox.Settled(t.Context(), c, id); err != nil || i == 0 && below != 1 || i > 0 && below > 2 {
-			t.Errorf("before message %d: settled below %d, %v", i+1, below, err)
+		if spent, err := inbox.Settled(t.Context(), c, id); err != nil || i == 0 && spent.Below != 1 || i > 0 && spent.Below > 2 {
+			t.Errorf("before message %d: settled %+v, %v", i+1, spent, err)
 		}
 		if _, err := c.Send(t.Context(), client.Message{Application: "app", Instance: "i", Type: kind}); err != nil {
 			t.Fatal(err)
@@ -170,8 +172,61 @@ func TestRealSettledStopsAtWhatIsUnsettled(t *testing.T) {
 		if _, err := c.Instances().ResolveMessage(t.Context(), id, m); err != nil {
 			t.Fatal(err)
 		}
-		if below, err := inbox.Settled(t.Context(), c, id); err != nil || below != []client.Seq{1, 3}[i] {
-			t.Errorf("after skipping %d: settled below %d, %v", m.Seq, below, err)
+		if spent, err := inbox.Settled(t.Context(), c, id); err != nil || spent.Below != []client.Seq{1, 3}[i] {
+			t.Errorf("after skipping %d: settled %+v, %v", m.Seq, spent, err)
 		}
 	}
+}
+
+// A handler fails after its effects were committed, until its message is dead-lettered. The record must outlast the
+// pruning, for the message can be put back.
+func TestRealDeadLetterThatIsPutBackTookEffectOnce(t *testing.T) {
+	everywhere(t, func(t *testing.T, db *sql.DB) {
+		c := sluicetest.Start(t).Client(t)
+		app := client.Application{Name: "app", Delivery: client.DeliveryPolicy{MaxAttempts: 1, OnMaxAttempts: client.PolicyDeadLetter}}
+		if _, err := c.Applications().Apply(t.Context(), app); err != nil {
+			t.Fatal(err)
+		}
+		var mended atomic.Bool
+		work(t, c, client.WorkerConfig{Handler: func(ctx context.Context, d *client.Delivery) error {
+			if _, err := inbox.Do(ctx, db, d, effect(ctx, d)); err != nil {
+				return err
+			}
+			if d.Message.ID == "m2" && !mended.Load() {
+				return errors.New("no reply can be made of it")
+			}
+			return nil
+		}})
+		id := client.InstanceID{Application: "app", Key: "i"}
+		for _, message := range []string{"m1", "m2", "m3"} {
+			if _, err := c.Send(t.Context(), client.Message{Application: "app", Instance: "i", ID: message, Type: "t"}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if _, err := c.Await(t.Context(), id, "m3"); err != nil {
+			t.Fatal(err)
+		}
+		spent, err := inbox.Settled(t.Context(), c, id)
+		if err != nil || spent.Below != 4 || !slices.Equal(spent.Except, []client.Seq{2}) {
+			t.Errorf("settled: %+v, %v", spent, err)
+		}
+		if removed, err := inbox.Prune(t.Context(), db, id, spent, inbox.MaxPrune); err != nil || removed != 2 {
+			t.Errorf("%d removed, %v", removed, err)
+		}
+		mended.Store(true)
+		if back, err := c.Instances().PutBack(t.Context(), id, client.PutBack{Seqs: []client.Seq{2}}); err != nil || back.Results[0].Err != nil {
+			t.Fatalf("%+v, %v", back, err)
+		}
+		for status, err := c.Await(t.Context(), id, "m2"); err != nil; status, err = c.Await(t.Context(), id, "m2") {
+			if !errors.Is(err, client.ErrDeadLettered) || t.Context().Err() != nil { // it waits to be put back
+				t.Fatalf("%+v, %v", status, err)
+			}
+		}
+		if n := count(t, db, `SELECT count(*) FROM effect`); n != 3 {
+			t.Errorf("%d effects of 3 messages", n)
+		}
+		if spent, err := inbox.Settled(t.Context(), c, id); err != nil || spent.Below != 4 || len(spent.Except) != 0 {
+			t.Errorf("settled: %+v, %v", spent, err)
+		}
+	})
 }

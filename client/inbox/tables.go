@@ -63,7 +63,7 @@ WHERE application = $1 AND instance = $2 AND lane = $3 AND seq >= $4 AND seq <= 
 	prune = `
 DELETE FROM sluice_inbox WHERE (application, instance, lane, seq) IN (
 	SELECT application, instance, lane, seq FROM sluice_inbox
-	WHERE application = $1 AND instance = $2 AND seq < $3 ORDER BY lane, seq LIMIT $4)`
+	WHERE application = $1 AND instance = $2 AND lane = $3 AND seq >= $4 AND seq < $5 ORDER BY seq LIMIT $6)`
 
 	lower = `DELETE FROM sluice_inbox_fence WHERE application = $1 AND instance = $2`
 )

@@ -162,11 +162,11 @@ func proof(ctx context.Context, s *stage.Stage) error {
 		return fmt.Errorf("the bank has %+v, and %d were paid in by %d deposits", b, sum, len(deposits))
 	}
 	s.Title("Every deposit took effect once: %d. What is settled needs no record any more", sum)
-	below, err := inbox.Settled(ctx, s.Client, ada)
+	spent, err := inbox.Settled(ctx, s.Client, ada)
 	if err != nil {
 		return err
 	}
-	removed, err := inbox.Prune(ctx, db, ada, below, inbox.MaxPrune)
-	s.Say("%d records below number %d were removed", removed, below)
+	removed, err := inbox.Prune(ctx, db, ada, spent, inbox.MaxPrune)
+	s.Say("%d records below number %d were removed", removed, spent.Below)
 	return err
 }

@@ -33,11 +33,14 @@ type list struct {
 }
 
 // shop is where prices are sent to.
-type shop struct{ *stage.Stage }
+type shop struct {
+	*stage.Stage
+	seen client.ListedMessage // the poison, as the operator has seen it
+}
 
 // poison tells the story.
 func poison(ctx context.Context, on *stage.Stage) error {
-	s := &shop{on}
+	s := &shop{Stage: on}
 	s.Title("The application %q is declared: %d attempts, then recovery", application, attempts)
 	_, err := s.Client.Applications().Apply(ctx, client.Application{
 		Name:     application,
@@ -136,20 +139,27 @@ func (s *shop) looked(ctx context.Context) error {
 		for _, a := range m.AttemptHistory {
 			s.Say("  attempt %d: %s", a.Number, a.Error)
 		}
+		if len(m.AttemptHistory) > 0 {
+			s.seen = m
+		}
 	}
 	return nil
 }
 
 // mended puts the data right and completes the recovery.
 func (s *shop) mended(ctx context.Context) error {
-	s.Title("The operator replaces the data of number 2; its place, its id and its number stay")
+	s.Title("The operator replaces the data of number %d; its place, its id and its number stay", s.seen.Seq)
 	status, err := s.Client.Instances().ResolveMessage(ctx, tea, client.ResolveMessage{
-		Seq: 2, Lane: client.LaneNormal, Action: client.ActionReplace, Data: []byte("4.30"), Reason: "a comma for a point",
+		Seq: s.seen.Seq, Lane: s.seen.Lane, Action: client.ActionReplace, Data: []byte("4.30"), Reason: "a comma for a point",
+		Version: s.seen.Version, // refused if it is not any more what the operator has seen
 	})
 	if err != nil {
 		return err
 	}
 	s.Say("number %d, %s: %s", status.Seq, status.MessageID, status.Status)
+	for _, e := range status.Edits {
+		s.Say("  %s: %s", e.Action, e.Reason)
+	}
 	s.Title("And completes the recovery: the handler has not taken number 2 in, so it is delivered again")
 	now, err := s.Client.Instances().Get(ctx, tea)
 	if err != nil {

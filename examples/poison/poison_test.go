@@ -18,7 +18,7 @@ func TestThePoisonIsMendedAndTheRestFollows(t *testing.T) {
 		if err := poison(ctx, on); err != nil {
 			return err
 		}
-		s := &shop{on}
+		s := &shop{Stage: on}
 		stop, err := s.open()
 		if err != nil {
 			return err
@@ -40,7 +40,7 @@ func TestThePoisonIsMendedAndTheRestFollows(t *testing.T) {
 func wantMended(ctx context.Context, t *testing.T, s *shop) {
 	t.Helper()
 	m, err := s.Client.Get(ctx, tea, "m2")
-	if err != nil || m.Seq != 2 || m.Settlement != client.SettlementCompleted || m.Attempts != attempts {
+	if err != nil || m.Seq != 2 || m.Settlement != client.SettlementCompleted || m.Attempts != attempts || len(m.Edits) != 1 || m.Edits[0].Action != "replaced" {
 		t.Errorf("%+v, %v", m, err)
 	}
 	for m, err := range s.Client.Instances().ListMessages(ctx, tea, client.ListMessages{DeadLetters: true}) {

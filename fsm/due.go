@@ -194,7 +194,7 @@ func (t *txn) expiryDue(i *instance, seq uint64) error {
 	if errors.Is(err, queue.ErrNotFound) {
 		m, err = queue.Message(t, i.rec.Uid, recoveryLane, seq)
 	}
-	if err != nil {
+	if err != nil || m.Message.ExpireTime == nil { // put back past its time, it expires no more
 		return ignore(err, queue.ErrNotFound)
 	}
 	if i.app.settings.freeze && i.rec.FrozenSinceMs != 0 {
@@ -225,11 +225,16 @@ func (t *txn) busy(i *instance, m *logv1.MessageRecord) (bool, error) {
 	return slices.Contains(out, m.Seq), err
 }
 
-// hold puts off an expiry until something has changed; see thaw.
+// hold puts off an expiry until something has changed; see thaw. A message that was put back may come due twice: where
+// the clock was frozen, the time at which it was due before it was dead-lettered is not the one of now.
 func (t *txn) hold(i *instance, m *logv1.MessageRecord) error {
+	k := heldKey(i.rec.Uid, byte(m.Lane), m.Seq)
+	if _, err := t.Get(k); !errors.Is(err, queue.ErrNotFound) {
+		return err
+	}
 	i.rec.HeldExpiries++
 	t.change(i)
-	return t.Set(heldKey(i.rec.Uid, byte(m.Lane), m.Seq), nil)
+	return t.Set(k, nil)
 }
 
 // thaw has all held expiries looked at again: from the first on, also while a look is under way that has passed some.

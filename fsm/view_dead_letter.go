@@ -1,9 +1,12 @@
 package fsm
 
 import (
+	"cmp"
 	"encoding/hex"
 	"slices"
 	"strings"
+
+	"google.golang.org/protobuf/proto"
 
 	logv1 "sluice/api/log/v1"
 	"sluice/api/reason"
@@ -12,7 +15,7 @@ import (
 )
 
 const (
-	// mostGrouped and mostGroupedBytes bound what one grouping looks at.
+	// mostGrouped and mostGroupedBytes bound what one grouping looks at, and so what its groups keep of it.
 	mostGrouped      = 100_000
 	mostGroupedBytes = 256 << 20
 	// mostGroups bounds the groups that are shown, groupInstances the instances named with each.
@@ -45,8 +48,9 @@ func (v *View) DeadLetters(q *sluicev1.ListDeadLettersRequest) (out *sluicev1.Li
 		}
 		looked++
 		if q.Fingerprint == "" || q.Fingerprint == m.DeadLetter.GetFingerprint() {
-			held += len(m.Message.GetData()) + len(m.OriginalData)
-			out.DeadLetters = append(out.DeadLetters, &sluicev1.DeadLettered{Instance: key, Message: listedDead(m)})
+			shown := &sluicev1.DeadLettered{Instance: key, Message: listedDead(m)}
+			held += proto.Size(shown)
+			out.DeadLetters = append(out.DeadLetters, shown)
 		}
 		return true
 	})
@@ -62,14 +66,14 @@ func (v *View) DeadLetterGroups(q *sluicev1.GroupDeadLettersRequest) (out *sluic
 		return nil, err
 	}
 	out = &sluicev1.GroupDeadLettersResponse{}
-	groups, held := map[string]*sluicev1.DeadLetterGroup{}, 0
+	groups, read := map[string]*sluicev1.DeadLetterGroup{}, 0
 	err = w.walk(func(key string, m *logv1.MessageRecord) bool {
-		if out.LookedAt == mostGrouped || held > mostGroupedBytes {
+		if out.LookedAt == mostGrouped || read > mostGroupedBytes {
 			out.Truncated = true
 			return false
 		}
 		out.LookedAt++
-		held += len(m.Message.GetData()) + len(m.OriginalData)
+		read += proto.Size(m)
 		addToGroup(groups, key, m.DeadLetter)
 		return true
 	})
@@ -77,10 +81,7 @@ func (v *View) DeadLetterGroups(q *sluicev1.GroupDeadLettersRequest) (out *sluic
 		out.Groups = append(out.Groups, g)
 	}
 	slices.SortFunc(out.Groups, func(a, b *sluicev1.DeadLetterGroup) int {
-		if a.Count != b.Count {
-			return int(int64(b.Count) - int64(a.Count))
-		}
-		return strings.Compare(a.Fingerprint, b.Fingerprint)
+		return cmp.Or(cmp.Compare(b.Count, a.Count), strings.Compare(a.Fingerprint, b.Fingerprint))
 	})
 	out.Groups = out.Groups[:min(len(out.Groups), mostGroups)]
 	return out, err

@@ -6,6 +6,8 @@ import (
 	"errors"
 	"slices"
 
+	"google.golang.org/protobuf/proto"
+
 	logv1 "sluice/api/log/v1"
 	"sluice/api/reason"
 	sluicev1 "sluice/api/sluice/v1"
@@ -168,7 +170,8 @@ func parseToken(s string) (sluicev1.Lane, uint64, error) {
 	return sluicev1.Lane(b[0]), binary.BigEndian.Uint64(b[1:]), nil
 }
 
-// mostPageBytes bounds what a page holds beyond its first message.
+// mostPageBytes bounds what a page holds of each lane beyond one message: with all that is shown of it, as what it was before
+// it was replaced and the errors of its attempts.
 const mostPageBytes = 4 << 20
 
 // list adds a lane's messages to a page, from a sequence number on; a full page tells where to go on.
@@ -177,7 +180,7 @@ func (r *reading) list(i *instance, l sluicev1.Lane, dead bool, from uint64, siz
 	if err != nil {
 		return err
 	}
-	walk, held := queue.Messages, uint64(0)
+	walk, held := queue.Messages, 0
 	if dead {
 		walk = queue.DeadLetters
 	} else {
@@ -189,9 +192,9 @@ func (r *reading) list(i *instance, l sluicev1.Lane, dead bool, from uint64, siz
 			out.NextPageToken = hex.EncodeToString(u64([]byte{byte(l)}, m.Seq))
 			return false
 		}
-		held += uint64(len(m.Message.Data))
 		var shown *sluicev1.ListedMessage
 		shown, inner = o.listed(m, dead)
+		held += proto.Size(shown)
 		out.Messages = append(out.Messages, shown)
 		return inner == nil
 	})

@@ -102,7 +102,7 @@ func newDeadLetter(why, first, last string, now int64) *sluicev1.DeadLetter {
 	return &sluicev1.DeadLetter{Reason: why, FirstError: first, LastError: last, Fingerprint: fingerprint(why + "\n" + last), Time: timestamp(now)}
 }
 
-// leave takes a message out of its lane and out of every count.
+// leave takes a message out of its lane and out of every count: what join did.
 func (t *txn) leave(i *instance, m *logv1.MessageRecord) error {
 	l, r := i.lane(m.Lane), i.rec
 	if err := t.passPutBack(i, m); err != nil {

@@ -204,35 +204,14 @@ func (t *txn) revive(i *instance, m *logv1.MessageRecord, e *sluicev1.Edit) erro
 	if err != nil {
 		return err
 	}
-	if err := queue.Append(t, i.rec.Uid, m); err != nil {
+	if err := t.join(i, m); err != nil {
 		return err
 	}
-	l := i.lane(m.Lane)
-	if l.Messages == 0 || m.Seq < l.Front {
-		l.Front = m.Seq
-	}
-	if len(heads) == 0 || m.Seq < heads[0] {
+	if l := i.lane(m.Lane); len(heads) == 0 || m.Seq < heads[0] {
 		l.HeadAttempts, l.HeadWaitMs = 0, 0
 	}
-	l.Messages++
-	l.Bytes += m.Bytes
 	*i.head(m.Lane) = head{}
-	t.countRevived(i, m)
-	t.change(i)
 	return t.messageEvent(i, sluicev1.EventType_EVENT_MESSAGE_PUT_BACK, m, e.Reason)
-}
-
-func (t *txn) countRevived(i *instance, m *logv1.MessageRecord) {
-	r := i.rec
-	if m.Disposition != deferred {
-		return
-	}
-	if r.DeferredMessages == 0 || m.Seq < r.DeferredFrom {
-		r.DeferredFrom = m.Seq
-	}
-	r.DeferredMessages++
-	r.DeferredBytes += m.Bytes
-	t.countDeferred(i.app, 1, m.Bytes)
 }
 
 // restoreFailure puts the failed attempts of a dead letter on record again.

@@ -152,19 +152,13 @@ func (t *txn) accept(i *instance, m *logv1.MessageRecord) (*sluicev1.Receipt, er
 	if r.FrozenSinceMs != 0 && i.app.settings.freeze {
 		m.FrozenMs += t.now - r.FrozenSinceMs
 	}
-	if err := queue.Append(t, r.Uid, m); err != nil {
+	if err := t.join(i, m); err != nil {
 		return nil, err
 	}
 	r.NextSeq++
-	if l.Messages == 0 {
-		l.Front = m.Seq
-	}
-	l.Messages++
-	l.Bytes += m.Bytes
 	l.Tail = m.Seq
 	i.head(m.Lane).appended(m.Seq)
-	t.countAccepted(i, m)
-	t.change(i)
+	t.countAccepted(m)
 	if m.Disposition == deferred {
 		if err := t.messageEvent(i, sluicev1.EventType_EVENT_MESSAGE_DEFERRED, m, ""); err != nil {
 			return nil, err
@@ -182,16 +176,32 @@ func (t *txn) accept(i *instance, m *logv1.MessageRecord) (*sluicev1.Receipt, er
 	return receipt, t.queueUp(i)
 }
 
-func (t *txn) countAccepted(i *instance, m *logv1.MessageRecord) {
-	c, r := &t.fx.Counters, i.rec
-	switch m.Disposition {
-	case deferred:
-		if r.DeferredMessages == 0 {
+// join puts a message into its lane, at the place of its sequence number, and into every count: leave undoes it.
+func (t *txn) join(i *instance, m *logv1.MessageRecord) error {
+	r, l := i.rec, i.lane(m.Lane)
+	if err := queue.Append(t, r.Uid, m); err != nil {
+		return err
+	}
+	if l.Messages == 0 || m.Seq < l.Front {
+		l.Front = m.Seq
+	}
+	l.Messages++
+	l.Bytes += m.Bytes
+	if m.Disposition == deferred {
+		if r.DeferredMessages == 0 || m.Seq < r.DeferredFrom {
 			r.DeferredFrom = m.Seq
 		}
 		r.DeferredMessages++
 		r.DeferredBytes += m.Bytes
 		t.countDeferred(i.app, 1, m.Bytes)
+	}
+	t.change(i)
+	return nil
+}
+
+func (t *txn) countAccepted(m *logv1.MessageRecord) {
+	switch c := &t.fx.Counters; m.Disposition {
+	case deferred:
 		c.Deferred++
 	case recovery:
 		c.Recovery++

@@ -52,7 +52,18 @@ func Example_typedState() {
 	}
 	add := client.Message{Application: "baskets", Instance: "ada", Type: "item.added", Data: []byte("tea")}
 
-	work := func(handler func(context.Context, *client.Delivery) error) {
+	older := client.Typed(client.Schema[[]string]{Version: 1}, func(_ context.Context, tx *client.Tx[[]string]) error {
+		*tx.State = append(*tx.State, string(tx.Message.Data))
+		return tx.ReplyJSON(tx.State)
+	})
+	newer := client.Typed(baskets, func(_ context.Context, tx *client.Tx[basket]) error {
+		if tx.State.Items == nil { // an instance without a state has the zero one
+			tx.State.Items = map[string]int{}
+		}
+		tx.State.Items[string(tx.Message.Data)]++
+		return tx.ReplyJSON(tx.State)
+	})
+	for _, handler := range []func(context.Context, *client.Delivery) error{older, newer} {
 		worker, err := c.NewWorker(client.WorkerConfig{Application: "baskets", Logger: quiet, Handler: handler})
 		if err != nil {
 			log.Fatal(err)
@@ -67,19 +78,6 @@ func Example_typedState() {
 			log.Fatal(err)
 		}
 	}
-	// The older release.
-	work(client.Typed(client.Schema[[]string]{Version: 1}, func(_ context.Context, tx *client.Tx[[]string]) error {
-		*tx.State = append(*tx.State, string(tx.Message.Data))
-		return tx.ReplyJSON(tx.State)
-	}))
-	// This one.
-	work(client.Typed(baskets, func(_ context.Context, tx *client.Tx[basket]) error {
-		if tx.State.Items == nil { // an instance without a state has the zero one
-			tx.State.Items = map[string]int{}
-		}
-		tx.State.Items[string(tx.Message.Data)]++
-		return tx.ReplyJSON(tx.State)
-	}))
 
 	// Output:
 	// ["tea"]

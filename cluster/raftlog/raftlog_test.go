@@ -110,6 +110,41 @@ func TestEndsOfTheLog(t *testing.T) {
 	})
 }
 
+// A follower cuts the tail of its log off when a new leader has another one. What is left must still be read after a
+// restart: raft-wal before 0.4.1 left a segment without an index (hashicorp/raft-wal #31), and the node never started
+// again.
+func TestALogWhoseTailWasCutOffIsReadAfterARestart(t *testing.T) {
+	each(t, func(t *testing.T, b Backend) {
+		dir := t.TempDir()
+		s := open(t, dir, b)
+		fill(t, s, 1, 20)
+		if err := s.DeleteRange(16, 20); err != nil {
+			t.Fatal(err)
+		}
+		fill(t, s, 16, 18)
+		if err := s.DeleteRange(18, 18); err != nil {
+			t.Fatal(err)
+		}
+		if err := s.Close(); err != nil {
+			t.Fatal(err)
+		}
+		s = open(t, dir, b)
+		for index := uint64(1); index <= 17; index++ {
+			var got raft.Log
+			if err := s.GetLog(index, &got); err != nil || got.Index != index {
+				t.Fatalf("entry %d: %+v %v", index, got, err)
+			}
+		}
+		fill(t, s, 18, 19)
+		if last, err := s.LastIndex(); err != nil || last != 19 {
+			t.Errorf("the last entry is %d, %v", last, err)
+		}
+		if err := s.Close(); err != nil {
+			t.Fatal(err)
+		}
+	})
+}
+
 func TestAnotherBackendIsRefused(t *testing.T) {
 	t.Parallel()
 	each(t, func(t *testing.T, b Backend) {

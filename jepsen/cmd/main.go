@@ -17,6 +17,7 @@ import (
 )
 
 const usage = `usage: jepsen run -bin sluice [-scenario NAME] [-seed N] [-time 5m] [-dir DIR] [-plain]
+       jepsen check DIR
        jepsen list`
 
 func main() {
@@ -39,6 +40,11 @@ func command(ctx context.Context, args []string) error {
 	switch args[0] {
 	case "run":
 		return run(ctx, args[1:])
+	case "check":
+		if len(args) != 2 {
+			return errors.New(usage)
+		}
+		return judge(args[1])
 	case "list":
 		list()
 		return nil

@@ -50,17 +50,17 @@ func (o *operator) instance() client.InstanceID {
 func (o *operator) one(ctx context.Context) {
 	id := o.instance()
 	switch roll := o.random.IntN(100); {
-	case roll < 45:
+	case roll < 60:
 		_, _ = o.getInstance(ctx, id)
-	case roll < 65:
+	case roll < 74:
 		request := o.request()
 		_, err := o.enterRecovery(ctx, id, "operator "+request, request)
 		if err == nil && o.random.IntN(5) == 0 {
 			_, _ = o.enterRecovery(ctx, id, "operator "+request, request) // a repeat has no effect
 		}
-	case roll < 85:
+	case roll < 88:
 		o.complete(ctx, id)
-	case roll < 97:
+	case roll < 99:
 		o.resolveOne(ctx, id)
 	default:
 		o.wholeApplication(ctx, id.Application)

@@ -48,8 +48,9 @@ func Declare(ctx context.Context, w world.World) error {
 		return err
 	}
 	defer c.Close()
+	ask := newCaller("declare", c, w.History())
 	for _, a := range Applications() {
-		if err := newCaller("declare", c, w.History()).apply(ctx, a); err != nil {
+		if err := ask.apply(ctx, a); err != nil {
 			return fmt.Errorf("workload: declare %s: %w", a.Name, err)
 		}
 	}

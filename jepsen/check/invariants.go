@@ -1,0 +1,329 @@
+package check
+
+import (
+	"fmt"
+	"time"
+
+	"sluice/jepsen/history"
+	"sluice/jepsen/model"
+)
+
+// Checker is one of the checkers.
+type Checker struct {
+	Name string
+	// About says in a sentence what it doubts.
+	About string
+	Check func(*Case) []Violation
+}
+
+// Checkers are all of them, in the order of semantics. I11, that memory is bounded, is measured and not checked here.
+func Checkers() []Checker {
+	return []Checker{
+		{"I1", "no loss", I1}, {"I2", "settled once, as told", I2}, {"I3", "order in each lane", I3}, {"I4", "gate", I4},
+		{"I5", "isolation", I5}, {"I6", "drain before what came later", I6}, {"I7", "fencing", I7}, {"I8", "one owner", I8},
+		{"I9", "linearizable", I9}, {"I10", "idempotence", I10}, {"I12", "replicas agree", I12},
+		{"outside", "effects outside, once", Outside}, {"liveness", "quiet after the faults", Liveness},
+	}
+}
+
+func violation(invariant, format string, args ...any) Violation {
+	return Violation{invariant, fmt.Sprintf(format, args...)}
+}
+
+// told are the mismatches that speak against an invariant.
+func (c *Case) told(invariant string) (out []Violation) {
+	for _, m := range c.Mismatches {
+		if m.Invariant == invariant {
+			out = append(out, violation(invariant, "entry %v: %s", m.At, m.Text))
+		}
+	}
+	return out
+}
+
+func (c *Case) lifeOf(o history.Operation) *model.Life {
+	return c.lives[lifeKey{o.Args.Application, o.Args.Instance, o.Args.MessageID}]
+}
+
+// I1 holds every receipt against the committed order: what was accepted is there, under the number that was told, and
+// is settled or in its inbox.
+func I1(c *Case) []Violation {
+	out := c.told("I1")
+	for _, o := range c.Operations {
+		if o.What != history.Send || o.Result != history.OK {
+			continue
+		}
+		l := c.lifeOf(o)
+		switch {
+		case l == nil:
+			out = append(out, violation("I1", "%s was told that %s/%s has %q as seq %d of entry %d: it was never committed", o.ID, o.Args.Application, o.Args.Instance, o.Args.MessageID, o.Answer.Seq, o.Answer.Index))
+		case l.Seq != o.Answer.Seq || l.Accepted.Index != o.Answer.Index:
+			out = append(out, violation("I1", "%s was told seq %d of entry %d; committed is seq %d of entry %d", o.ID, o.Answer.Seq, o.Answer.Index, l.Seq, l.Accepted.Index))
+		}
+	}
+	return out
+}
+
+// I2 holds what senders and workers were told of a settlement against the one that stands.
+func I2(c *Case) []Violation {
+	out := c.told("I2")
+	for _, o := range c.Operations {
+		if o.What != history.Await || o.Result != history.OK || o.Answer.Settlement == "" {
+			continue
+		}
+		if l := c.lifeOf(o); l == nil || l.Settlement != o.Answer.Settlement {
+			out = append(out, violation("I2", "%s was told that %q of %s/%s was settled as %s; committed is %s", o.ID, o.Args.MessageID, o.Args.Application, o.Args.Instance, o.Answer.Settlement, settlementOf(l)))
+		}
+	}
+	ends := map[history.Deed]string{history.Settled: "completed", history.Rejected: "dead-lettered"}
+	for _, e := range c.Worker {
+		want, ends := ends[e.Value.Deed]
+		if !ends || e.Value.Seq == 0 {
+			continue
+		}
+		l := c.numbers[keyOf(e.Value)]
+		if l == nil || l.Settlement != want || l.By == nil || l.Under.Number != e.Value.Epoch {
+			out = append(out, violation("I2", "%s was told that its settlement of %s/%s %s %d under epoch %d stands (%s); committed is %s", e.Value.Worker, e.Value.Application, e.Value.Instance, e.Value.Lane, e.Value.Seq, e.Value.Epoch, want, settlementOf(l)))
+		}
+	}
+	return out
+}
+
+func keyOf(e history.WorkerEvent) numberKey {
+	return numberKey{e.Application, e.Instance, e.Lane, e.Seq}
+}
+
+func settlementOf(l *model.Life) string {
+	switch {
+	case l == nil:
+		return "nothing of it"
+	case l.Settlement == "":
+		return "that it is unsettled"
+	case l.By != nil && l.Under != nil:
+		return fmt.Sprintf("%s by %s under epoch %d", l.Settlement, l.Session, l.Under.Number)
+	}
+	return l.Settlement + ", not by a worker"
+}
+
+// I3 holds the order of each lane: of the settlements by handlers, and of the deliveries of one epoch.
+func I3(c *Case) []Violation {
+	out := c.told("I3")
+	last := map[numberKey]*model.Life{}
+	for _, l := range settledInOrder(c.Model.Lives) {
+		if l.By == nil {
+			continue
+		}
+		lane := numberKey{l.Instance.ID.Application, l.Instance.ID.Key, laneName(l.Lane), 0}
+		if before := last[lane]; before != nil && before.Seq > l.Seq {
+			out = append(out, violation("I3", "%s, lane %s: seq %d was settled at %v, and seq %d before it, at %v", l.Instance.ID, lane.lane, l.Seq, l.Settled, before.Seq, before.Settled))
+		}
+		last[lane] = l
+	}
+	given := map[string]uint64{}
+	for _, e := range c.Worker {
+		if v := e.Value; v.Deed == history.Deliver {
+			under := fmt.Sprintf("%s/%s %s under epoch %d", v.Application, v.Instance, v.Lane, v.Epoch)
+			if given[under] > v.Seq {
+				out = append(out, violation("I3", "%s: %s was given seq %d after seq %d", under, v.Worker, v.Seq, given[under]))
+			}
+			given[under] = v.Seq
+		}
+	}
+	return out
+}
+
+// I4 holds every delivery against the mode of its epoch.
+func I4(c *Case) []Violation {
+	out := c.told("I4")
+	inRecovery := c.recoveryEpochs()
+	for _, e := range c.Worker {
+		v := e.Value
+		if v.Deed != history.Deliver {
+			continue
+		}
+		recovery, known := inRecovery[epochKey{v.Application, v.Instance, v.Epoch}]
+		if known && recovery != (v.Lane == "recovery") {
+			out = append(out, violation("I4", "%s was given %s/%s %s %d under epoch %d, in which the instance is in recovery: %v", v.Worker, v.Application, v.Instance, v.Lane, v.Seq, v.Epoch, recovery))
+		}
+	}
+	return out
+}
+
+type epochKey struct {
+	application, instance string
+	epoch                 uint64
+}
+
+// recoveryEpochs tells of each epoch that was ever told whether its instance was in recovery: an epoch begins with every
+// entry and every completion, so that it is either or.
+func (c *Case) recoveryEpochs() map[epochKey]bool {
+	all := map[epochKey]bool{}
+	for id, i := range c.Model.Instances() {
+		for _, v := range i.Versions {
+			if v.Epoch.Number != 0 {
+				all[epochKey{id.Application, id.Key, v.Epoch.Number}] = v.Mode == model.Recovery
+			}
+		}
+	}
+	return all
+}
+
+// isolationMost is how long a message may wait, with nothing hurt, whose own instance is normal all the time.
+const isolationMost = 15 * time.Second
+
+// I5 holds messages of instances that are normal, while nothing is hurt, against a bound: recoveries of others do not
+// delay them.
+func I5(c *Case) []Violation {
+	out := c.told("I5")
+	disturbed := c.disturbed()
+	for _, l := range c.Model.Lives {
+		settled, ended := c.settledAt(l)
+		accepted := c.times[l.Accepted.Index]
+		if !ended || settled-accepted <= isolationMost || l.Disposition != "accepted" || !normalWithin(l) {
+			continue
+		}
+		if !disturbed.overlaps(accepted, settled) {
+			out = append(out, violation("I5", "%s seq %d waited %v, though its instance was normal and nothing was hurt", l.Instance.ID, l.Seq, settled-accepted))
+		}
+	}
+	return out
+}
+
+// normalWithin tells that the instance was normal from a message's acceptance to its settlement.
+func normalWithin(l *model.Life) bool {
+	for _, v := range l.Instance.Versions {
+		if !v.At.Before(l.Accepted) && v.At.Before(l.Settled) && v.Mode != model.Normal {
+			return false
+		}
+	}
+	return true
+}
+
+// I6 holds, at every settlement of what was accepted in normal mode, that nothing deferred before it is left.
+func I6(c *Case) []Violation {
+	out := c.told("I6")
+	held := map[*model.Instance]map[*model.Life]bool{}
+	for _, s := range steps(c.Model.Lives) {
+		l := s.life
+		if held[l.Instance] == nil {
+			held[l.Instance] = map[*model.Life]bool{}
+		}
+		switch {
+		case l.Disposition == "deferred" && s.accepted:
+			held[l.Instance][l] = true
+		case l.Disposition == "deferred":
+			delete(held[l.Instance], l)
+		case l.Disposition == "accepted" && !s.accepted && l.By != nil && l.Settlement == "completed":
+			for left := range held[l.Instance] {
+				if left.Accepted.Before(l.Accepted) {
+					out = append(out, violation("I6", "%s: seq %d, accepted in normal mode, was settled at %v before seq %d, which had been deferred", l.Instance.ID, l.Seq, l.Settled, left.Seq))
+				}
+			}
+		}
+	}
+	return out
+}
+
+// I7 holds what took effect against the epochs: the model refuses what is old.
+func I7(c *Case) []Violation {
+	out := c.told("I7")
+	for id, i := range c.Model.Instances() {
+		last := uint64(0)
+		for _, v := range i.Versions {
+			if v.Epoch.Number != 0 && v.Epoch.Number < last {
+				out = append(out, violation("I7", "%s: epoch %d came after epoch %d", id, v.Epoch.Number, last))
+			}
+			last = max(last, v.Epoch.Number)
+		}
+	}
+	return out
+}
+
+// I8 holds that one epoch of an instance is delivered to one worker alone.
+func I8(c *Case) []Violation {
+	out := c.told("I8")
+	owner := map[epochKey]string{}
+	for _, e := range c.Worker {
+		v := e.Value
+		if v.Deed != history.Deliver && v.Deed != history.Recover {
+			continue
+		}
+		key := epochKey{v.Application, v.Instance, v.Epoch}
+		if other := owner[key]; other != "" && other != v.Worker {
+			out = append(out, violation("I8", "%s/%s under epoch %d was given to %s and to %s", v.Application, v.Instance, v.Epoch, other, v.Worker))
+		}
+		owner[key] = v.Worker
+	}
+	return out
+}
+
+// I10 holds that the same message sent again, and the same request asked again, is answered as it was the first time.
+func I10(c *Case) []Violation {
+	out := c.told("I10")
+	first := map[string]history.Operation{}
+	for _, o := range c.Operations {
+		key := ""
+		switch {
+		case o.Result != history.OK:
+		case o.What == history.Send:
+			key = fmt.Sprintf("message %q to %s/%s", o.Args.MessageID, o.Args.Application, o.Args.Instance)
+		case o.What == history.EnterRecovery || o.What == history.CompleteRecovery:
+			key = fmt.Sprintf("%s of %s/%s with request id %q", o.What, o.Args.Application, o.Args.Instance, o.Args.Request)
+		}
+		if key == "" {
+			continue
+		}
+		before, again := first[key]
+		if !again {
+			first[key] = o
+			continue
+		}
+		a, b := before.Answer, o.Answer
+		if a.Seq != b.Seq || a.Epoch != b.Epoch || a.Mode != b.Mode || a.Index != b.Index || a.Disposition != b.Disposition {
+			out = append(out, violation("I10", "%s: %s was answered %s, and %s %s", key, before.ID, brief(a), o.ID, brief(b)))
+		}
+		if !a.Duplicate && !b.Duplicate {
+			out = append(out, violation("I10", "%s: both %s and %s were told that they were the first", key, before.ID, o.ID))
+		}
+	}
+	return out
+}
+
+func brief(a history.Answer) string {
+	return fmt.Sprintf("seq %d, %s, %s, epoch %d, entry %d", a.Seq, a.Disposition, a.Mode, a.Epoch, a.Index)
+}
+
+// I12 holds that replicas applied the same entries and had the same state after each.
+func I12(c *Case) []Violation { return append(c.told("I12"), c.Disagreements...) }
+
+// Outside holds that handlers of accounts, with a recovery handler that asks what took effect, left each effect once in
+// the world outside. Handlers of feeds are delivered again, and may leave it more often.
+func Outside(c *Case) (out []Violation) {
+	for _, e := range c.Worker {
+		if v := e.Value; v.Deed == history.Effect && v.Before > 0 && v.Application == "accounts" {
+			out = append(out, violation("outside", "%s left the effect of %s/%s %s %d under epoch %d, which had been left %d times before", v.Worker, v.Application, v.Instance, v.Lane, v.Seq, v.Epoch, v.Before))
+		}
+	}
+	return out
+}
+
+// Liveness holds that once the faults were over the cluster took a message again and settled all it held.
+func Liveness(c *Case) (out []Violation) {
+	over := false
+	for _, m := range c.Marks {
+		if m.Value.Name == history.QuietOver {
+			over = true
+			if m.Value.Text != "" {
+				out = append(out, violation("liveness", "%s", m.Value.Text))
+			}
+		}
+	}
+	if !over {
+		return append(out, violation("liveness", "the quiet phase did not end: the run was broken off"))
+	}
+	for _, l := range c.Model.Lives {
+		if l.Settlement == "" && l.Message.Id[:min(6, len(l.Message.Id))] != "probe-" {
+			out = append(out, violation("liveness", "%s seq %d, accepted at %v, is unsettled at the end", l.Instance.ID, l.Seq, l.Accepted))
+		}
+	}
+	return out
+}

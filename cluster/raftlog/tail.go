@@ -13,15 +13,15 @@ import (
 	"github.com/hashicorp/raft-wal/types"
 )
 
-// mendedMeta is a list of segments that finishes, before the log is opened, what raft-wal 0.4.0 leaves unfinished.
+// mendedMeta is a list of segments that finishes, before the log is opened, what raft-wal leaves unfinished.
 //
 // It writes the index of a full segment with its last batch, and only then, in the background, notes that the segment is
 // sealed and begins the next one. A crash in between, or in the midst of that last batch, leaves a tail that it takes for
 // sealed and appends to: every append from then on is refused, and the node could never be started again. All nodes fill
 // their segments with the same entries, so a loss of power can do that to a whole cluster.
 //
-// And when entries are cut off the end of the log, it notes that the segment is sealed and writes no index, without which
-// its entries cannot be read at the next start (hashicorp/raft-wal #31).
+// And before 0.4.1, when entries were cut off the end of the log, it noted that the segment was sealed and wrote no index,
+// without which the entries cannot be read at the next start (hashicorp/raft-wal #31): there are folders that were left so.
 type mendedMeta struct {
 	types.MetaStore
 	files types.VFS

@@ -2,6 +2,7 @@ package raftlog
 
 import (
 	"bytes"
+	"errors"
 	"os"
 	"path/filepath"
 	"testing"
@@ -19,16 +20,24 @@ import (
 // answers the segment's file and how many entries there are.
 func full(t *testing.T, dir string) (path string, entries uint64) {
 	t.Helper()
+	info, entries := lone(t, dir, 1000)
+	list(t, dir, info)
+	return filepath.Join(logPath(dir, WAL), segment.FileName(info)), entries
+}
+
+// lone makes a segment that is full or holds so many entries.
+func lone(t *testing.T, dir string, most uint64) (info types.SegmentInfo, entries uint64) {
+	t.Helper()
 	folder := logPath(dir, WAL)
 	if err := os.MkdirAll(folder, 0o700); err != nil {
 		t.Fatal(err)
 	}
-	info := types.SegmentInfo{ID: 0, BaseIndex: 1, MinIndex: 1, SizeLimit: 4096, Codec: wal.CodecBinaryV1, CreateTime: time.Now()}
+	info = types.SegmentInfo{ID: 0, BaseIndex: 1, MinIndex: 1, SizeLimit: 4096, Codec: wal.CodecBinaryV1, CreateTime: time.Now()}
 	writer, err := segment.NewFiler(folder, walfs.New()).Create(info)
 	if err != nil {
 		t.Fatal(err)
 	}
-	for sealed := false; !sealed; {
+	for sealed := false; !sealed && entries < most; {
 		entries++
 		c := check(&collected{}, dir, Config{}.withDefaults())
 		if err := c.StoreLog(entry(entries)); err != nil {
@@ -46,18 +55,23 @@ func full(t *testing.T, dir string) (path string, entries uint64) {
 			t.Fatal(err)
 		}
 	}
-	meta := &metadb.BoltMetaDB{}
-	if _, err := meta.Load(folder); err != nil {
+	if err := writer.Close(); err != nil {
 		t.Fatal(err)
 	}
-	for _, err := range []error{
-		writer.Close(), meta.CommitState(types.PersistentState{NextSegmentID: 1, Segments: []types.SegmentInfo{info}}), meta.Close(),
-	} {
-		if err != nil {
-			t.Fatal(err)
-		}
+	return info, entries
+}
+
+// list makes the list of a log's segments.
+func list(t *testing.T, dir string, segments ...types.SegmentInfo) {
+	t.Helper()
+	meta := &metadb.BoltMetaDB{}
+	if _, err := meta.Load(logPath(dir, WAL)); err != nil {
+		t.Fatal(err)
 	}
-	return filepath.Join(folder, segment.FileName(info)), entries
+	state := types.PersistentState{NextSegmentID: uint64(len(segments)), Segments: segments}
+	if err := errors.Join(meta.CommitState(state), meta.Close()); err != nil {
+		t.Fatal(err)
+	}
 }
 
 // collected takes the entry that a checked log would store.
@@ -119,7 +133,19 @@ func TestATornFullTailIsAppendedTo(t *testing.T) {
 	goesOn(t, dir, entries-1)
 }
 
-// What was cut off the end of the log is gone after the next start, and what was kept is there (hashicorp/raft-wal #31).
+// Raft-wal before 0.4.1 left segments that are sealed and have no index.
+func TestASealedSegmentWithoutAnIndexIsRead(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	info, entries := lone(t, dir, 9)
+	next := info
+	info.SealTime, info.MaxIndex = time.Now(), entries-2 // two were cut off
+	next.ID, next.BaseIndex, next.MinIndex = 1, entries-1, entries-1
+	list(t, dir, info, next)
+	goesOn(t, dir, entries-2)
+}
+
+// What was cut off the end of the log, again and again, is gone after the next start, and what was kept is there.
 func TestALogThatWasCutShortIsOpenedAgain(t *testing.T) {
 	t.Parallel()
 	each(t, func(t *testing.T, b Backend) {

@@ -1,0 +1,420 @@
+package sim
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"strconv"
+	"sync"
+	"syscall"
+	"time"
+)
+
+// network carries streams and datagrams between hosts. What is random about a link is drawn from the seed, the link and a
+// counter of what went over it, so that it does not hang on what other links do.
+type network struct {
+	dice  dice
+	trace *trace
+
+	// mu guards what follows, and the state of every link. Nothing waits under it.
+	mu    sync.Mutex
+	hosts map[string]*host
+	links map[way]*link
+	// qualities are of the hosts that were ever treated badly.
+	qualities map[string]*quality
+}
+
+// quality is how the network treats a host.
+type quality struct {
+	// loss is how many percent of the packets that arrive are lost.
+	loss int
+	// slow is added to the way of what it sends to hosts that have a quality, too.
+	slow time.Duration
+}
+
+// way is a direction between two hosts.
+type way struct{ from, to string }
+
+func newNetwork(d dice, t *trace) *network {
+	return &network{dice: d, trace: t, hosts: map[string]*host{}, links: map[way]*link{}, qualities: map[string]*quality{}}
+}
+
+// link is one direction between two hosts. Its fields are guarded by the network's mu.
+type link struct {
+	way
+	// sent counts what went over it.
+	sent uint64
+	// cuts counts who cut it: nothing arrives while anybody does. since is when the first did.
+	cuts  int
+	since time.Time
+	// streams are those that go over it.
+	streams map[*stream]struct{}
+}
+
+func (n *network) link(w way) *link {
+	l := n.links[w]
+	if l == nil {
+		l = &link{way: w, streams: map[*stream]struct{}{}}
+		n.links[w] = l
+	}
+	return l
+}
+
+const (
+	// usual is how long a packet is under way at least, and jitter how much longer it may well be.
+	usual  = 200 * time.Microsecond
+	jitter = 800 * time.Microsecond
+	// tail is the chance, one in so many, that a packet takes its time: up to tailMost, mostly far less.
+	tail     = 200
+	tailMost = 400 * time.Millisecond
+	// resend is how long a sender waits before it sends a lost packet again; the wait doubles, up to resendMost.
+	resend     = 200 * time.Millisecond
+	resendMost = 3 * time.Second
+)
+
+// delay is how long the next packet takes over a link. A packet of a stream that is lost is sent again, so it only takes longer.
+func (n *network) delay(l *link) time.Duration {
+	l.sent++
+	d := n.dice.of("packet", l.from, l.to, strconv.FormatUint(l.sent, 10))
+	span := usual + time.Duration(d.Int64N(int64(jitter)))
+	if from, to := n.qualities[l.from], n.qualities[l.to]; from != nil && to != nil && from.slow > 0 {
+		span += from.slow
+		if d.IntN(10) == 0 {
+			span += time.Duration(d.Int64N(int64(4 * from.slow)))
+		}
+	}
+	if d.IntN(tail) == 0 {
+		span += tailMost / time.Duration(1+d.IntN(40))
+	}
+	loss := n.loss(l.to)
+	for wait := resend; loss > 0 && d.IntN(100) < loss; wait = min(2*wait, resendMost) {
+		span += wait
+	}
+	return span
+}
+
+// loss is how many percent of the packets to a host are lost.
+func (n *network) loss(to string) int {
+	if q := n.qualities[to]; q != nil {
+		return q.loss
+	}
+	return 0
+}
+
+// host is a machine with an address, from its start to its end. A machine that comes back is another host.
+type host struct {
+	network   *network
+	name      string
+	listeners map[string]*listener
+	conns     map[*conn]struct{}
+	// gone: the process was killed, and its machine says so to whoever asks. dark: the machine itself is off.
+	gone, dark bool
+	// orphans are the far ends of streams that a dark machine left.
+	orphans []*stream
+}
+
+// boot brings a host up under a name, which is its IP address, and tells the far ends of what the one before left.
+func (n *network) boot(name string) *host {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if old := n.hosts[name]; old != nil {
+		n.drop(old, false)
+		for _, s := range old.orphans {
+			n.reset(s)
+		}
+	}
+	h := &host{network: n, name: name, listeners: map[string]*listener{}, conns: map[*conn]struct{}{}}
+	n.hosts[name] = h
+	return h
+}
+
+// kill ends a host: its connections are gone at once. If only its process was killed the other ends are told; if its
+// machine lost power they hear nothing.
+func (n *network) kill(h *host, dark bool) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.drop(h, dark)
+}
+
+// end ends all hosts.
+func (n *network) end() {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	for _, h := range n.hosts {
+		n.drop(h, false)
+	}
+}
+
+func (n *network) drop(h *host, dark bool) {
+	if h.gone {
+		return
+	}
+	h.gone, h.dark = true, dark
+	for _, l := range h.listeners {
+		l.stop()
+	}
+	for c := range h.conns {
+		c.in.leave()
+		c.out.stop()
+		delete(c.in.link.streams, c.in)
+		if far := c.out; dark {
+			h.orphans = append(h.orphans, far)
+		} else {
+			n.reset(far)
+		}
+	}
+	clear(h.conns)
+}
+
+// reset ends a stream with a reset, after the time a packet takes.
+func (n *network) reset(s *stream) { s.finish(time.Now().Add(n.delay(s.link)), syscall.ECONNRESET) }
+
+// cut adds a cut to a direction; heal takes one away. What was held then arrives, some time later.
+func (n *network) cut(w way) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	l := n.link(w)
+	if l.cuts++; l.cuts == 1 {
+		l.since = time.Now()
+	}
+}
+
+func (n *network) heal(w way) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	l := n.link(w)
+	if l.cuts--; l.cuts > 0 {
+		return
+	}
+	// Senders that waited longer wait longer before they try again.
+	most := min(time.Since(l.since)/2+time.Millisecond, resendMost)
+	l.sent++
+	again := time.Now().Add(time.Duration(n.dice.of("heal", l.from, l.to, strconv.FormatUint(l.sent, 10)).Int64N(int64(most))))
+	for s := range l.streams {
+		s.postpone(again)
+	}
+}
+
+// worsen changes how the network treats a host.
+func (n *network) worsen(name string, change func(*quality)) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	change(n.quality(name))
+}
+
+func (n *network) quality(name string) *quality {
+	q := n.qualities[name]
+	if q == nil {
+		q = &quality{}
+		n.qualities[name] = q
+	}
+	return q
+}
+
+func (n *network) held(l *link) bool {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return l.cuts > 0
+}
+
+// datagram carries a message that may be lost; arrive is called at the other end, if it gets there.
+func (h *host) datagram(to string, arrive func()) {
+	n := h.network
+	n.mu.Lock()
+	l := n.link(way{h.name, to})
+	l.sent++
+	lost := h.gone || l.cuts > 0 || n.dice.of("loss", l.from, l.to, strconv.FormatUint(l.sent, 10)).IntN(100) < n.loss(to)
+	span := n.delay(l)
+	n.mu.Unlock()
+	if lost {
+		return
+	}
+	time.AfterFunc(span, func() {
+		n.mu.Lock()
+		there := n.hosts[to]
+		ok := there != nil && !there.gone && l.cuts == 0
+		n.mu.Unlock()
+		if ok {
+			arrive()
+		}
+	})
+}
+
+// address is HOST:PORT.
+type address string
+
+// Network is "tcp".
+func (address) Network() string { return "tcp" }
+
+// String is HOST:PORT.
+func (a address) String() string { return string(a) }
+
+// listener takes connections to a port of a host.
+type listener struct {
+	host   *host
+	at     address
+	accept chan *conn
+	closed chan struct{}
+	once   sync.Once
+}
+
+const backlog = 128
+
+// listen opens a port.
+func (h *host) listen(_, at string) (net.Listener, error) {
+	h.network.mu.Lock()
+	defer h.network.mu.Unlock()
+	if h.gone {
+		return nil, net.ErrClosed
+	}
+	if h.listeners[at] != nil {
+		return nil, fmt.Errorf("listen %s: %w", at, syscall.EADDRINUSE)
+	}
+	l := &listener{host: h, at: address(at), accept: make(chan *conn, backlog), closed: make(chan struct{})}
+	h.listeners[at] = l
+	return l, nil
+}
+
+// Accept waits for a connection.
+func (l *listener) Accept() (net.Conn, error) {
+	select {
+	case c := <-l.accept:
+		return c, nil
+	case <-l.closed:
+		return nil, net.ErrClosed
+	}
+}
+
+// Close closes the port.
+func (l *listener) Close() error {
+	l.host.network.mu.Lock()
+	defer l.host.network.mu.Unlock()
+	delete(l.host.listeners, string(l.at))
+	l.stop()
+	return nil
+}
+
+func (l *listener) stop() { l.once.Do(func() { close(l.closed) }) }
+
+// Addr is the port's address.
+func (l *listener) Addr() net.Addr { return l.at }
+
+// knock is the wait between the tries of a dial that nobody answers.
+const knock = time.Second
+
+// dial opens a connection from this host, for as long as ctx allows.
+func (h *host) dial(ctx context.Context, _, at string) (net.Conn, error) {
+	to, _, err := net.SplitHostPort(at)
+	if err != nil {
+		return nil, err
+	}
+	for {
+		span, open := h.knock(to, at)
+		timer := time.NewTimer(span)
+		select {
+		case <-timer.C:
+		case <-ctx.Done():
+			timer.Stop()
+			return nil, &net.OpError{Op: "dial", Net: "tcp", Addr: address(at), Err: ctx.Err()}
+		}
+		if open == nil {
+			continue
+		}
+		c, err := open()
+		if err != nil {
+			return nil, &net.OpError{Op: "dial", Net: "tcp", Addr: address(at), Err: err}
+		}
+		return c, nil
+	}
+}
+
+// knock asks for a connection once. It answers how long the answer takes, and what it is; nil: none will come.
+func (h *host) knock(to, at string) (time.Duration, func() (net.Conn, error)) {
+	n := h.network
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	there, back := n.link(way{h.name, to}), n.link(way{to, h.name})
+	host := n.hosts[to]
+	if there.cuts+back.cuts > 0 || host == nil || host.dark {
+		return knock, nil
+	}
+	return n.delay(there) + n.delay(back), func() (net.Conn, error) { return h.connect(to, at) }
+}
+
+func (h *host) connect(to, at string) (net.Conn, error) {
+	n := h.network
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	target := n.hosts[to]
+	if h.gone {
+		return nil, net.ErrClosed
+	}
+	if target == nil || target.gone || target.listeners[at] == nil {
+		return nil, syscall.ECONNREFUSED
+	}
+	there, back := newStream(n, n.link(way{h.name, to})), newStream(n, n.link(way{to, h.name}))
+	near := &conn{host: h, out: there, in: back, local: address(h.name + ":0"), remote: address(at)}
+	far := &conn{host: target, out: back, in: there, local: address(at), remote: address(h.name + ":0")}
+	select {
+	case target.listeners[at].accept <- far:
+	default:
+		return nil, syscall.ECONNREFUSED
+	}
+	h.conns[near], target.conns[far] = struct{}{}, struct{}{}
+	there.link.streams[there], back.link.streams[back] = struct{}{}, struct{}{}
+	return near, nil
+}
+
+// conn is one end of a connection. One goroutine may read and one write at a time, as all that use it here do.
+type conn struct {
+	host          *host
+	in, out       *stream
+	local, remote address
+	once          sync.Once
+}
+
+// Read reads what has arrived.
+func (c *conn) Read(p []byte) (int, error) { return c.in.read(p) }
+
+// Write sends.
+func (c *conn) Write(p []byte) (int, error) { return c.out.write(p) }
+
+// Close ends both directions; the other end learns it after what was sent before.
+func (c *conn) Close() error {
+	n := c.host.network
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	c.once.Do(func() {
+		delete(c.host.conns, c)
+		c.in.leave()
+		c.out.stop()
+		c.out.finish(time.Now().Add(n.delay(c.out.link)), io.EOF)
+		delete(c.in.link.streams, c.in)
+	})
+	return nil
+}
+
+// LocalAddr is this end's address.
+func (c *conn) LocalAddr() net.Addr { return c.local }
+
+// RemoteAddr is the other end's address.
+func (c *conn) RemoteAddr() net.Addr { return c.remote }
+
+// SetDeadline sets both deadlines.
+func (c *conn) SetDeadline(t time.Time) error {
+	return errors.Join(c.SetReadDeadline(t), c.SetWriteDeadline(t))
+}
+
+// SetReadDeadline bounds reads, those that wait too.
+func (c *conn) SetReadDeadline(t time.Time) error {
+	c.in.setDeadline(&c.in.readBy, t)
+	return nil
+}
+
+// SetWriteDeadline bounds writes, those that wait too.
+func (c *conn) SetWriteDeadline(t time.Time) error {
+	c.out.setDeadline(&c.out.writeBy, t)
+	return nil
+}

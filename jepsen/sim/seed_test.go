@@ -1,0 +1,65 @@
+package sim
+
+import (
+	"flag"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"runtime"
+	"testing"
+	"time"
+)
+
+var (
+	from  = flag.Uint64("sim.from", 1, "the first seed")
+	count = flag.Uint64("sim.count", 3, "how many seeds")
+	keep  = flag.String("sim.keep", "", "folder for the traces and histories of failures; with -sim.verbose of all")
+	loud  = flag.Bool("sim.verbose", false, "write the trace, and what nodes log, to standard error")
+)
+
+// TestSeeds plays seeds, one after the other.
+func TestSeeds(t *testing.T) {
+	for seed := *from; seed < *from+*count; seed++ {
+		t.Run(fmt.Sprint("seed=", seed), func(t *testing.T) { playSeed(t, seed) })
+	}
+}
+
+func playSeed(t *testing.T, seed uint64) {
+	p := ByChance(seed)
+	p.Outside = t.TempDir()
+	folder := *keep
+	if folder == "" {
+		folder = t.TempDir()
+	}
+	open := func(name string) *os.File {
+		f, err := os.Create(filepath.Join(folder, fmt.Sprintf("seed-%d-%s", seed, name)))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return f
+	}
+	trace, rows := open("trace.txt"), open("history.jsonl")
+	p.Trace, p.History = trace, rows
+	if *loud {
+		p.Trace = io.MultiWriter(trace, os.Stderr)
+		p.Logger = slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelInfo}))
+	}
+	began := time.Now()
+	var out Outcome
+	bubble(t, func(t *testing.T) {
+		var err error
+		if out, err = p.Run(); err != nil {
+			t.Errorf("seed %d (%s, %d nodes): %v", seed, p.Scenario.Name, p.Nodes, err)
+		}
+	})
+	fmt.Printf("SEED %d %s %d virtual=%.1f real=%.2f sum=%016x packets=%d failed=%v\n", seed, p.Scenario.Name, p.Nodes, out.Virtual.Seconds(), time.Since(began).Seconds(), out.Sum, out.Packets, t.Failed())
+	trace.Close()
+	rows.Close()
+	if !t.Failed() && !*loud {
+		os.Remove(trace.Name())
+		os.Remove(rows.Name())
+	}
+	runtime.GC()
+}

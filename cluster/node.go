@@ -303,6 +303,9 @@ func (n *Node) fatal(err error) {
 // It is for tests of crashes; what the node still does while it ends is kept from its disk and its network by them.
 func (n *Node) Abort(cause error) { n.end(cause) }
 
+// Ending is why the node has to stop, nil while it need not: Run has not returned yet, but will.
+func (n *Node) Ending() error { return context.Cause(n.ended) }
+
 // settled waits for a future of raft, at most until raft has stopped.
 func (n *Node) settled(f raft.Future) error {
 	answered := make(chan error, 1)

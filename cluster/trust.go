@@ -41,6 +41,8 @@ func (n *Node) whole() error {
 		return lost(fmt.Sprintf("the raft log ends at index %d and the state at %d", last, applied))
 	case first > from+1:
 		return lost(fmt.Sprintf("the state ends at index %d and the raft log begins at %d", from, first))
+	case len(snapshots) == 0 && first > 1, len(snapshots) > 0 && first > snapshots[0].Index+1:
+		return lost(fmt.Sprintf("the raft log begins at index %d, and no whole snapshot reaches there", first))
 	}
 	return nil
 }

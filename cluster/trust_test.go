@@ -136,8 +136,9 @@ func TestALogWithoutItsTailIsRefused(t *testing.T) {
 	}
 }
 
-// A raft log whose beginning was cut, as its snapshot made it superfluous, needs the snapshot or the state.
-func TestALogWithoutItsBeginningNeedsTheState(t *testing.T) {
+// A raft log whose beginning was cut, as its snapshot made it superfluous, needs the snapshot and the state. Raft itself
+// would say that a log was not found.
+func TestALogWithoutItsBeginningNeedsWhatComesBefore(t *testing.T) {
 	w := newWorld(t, func(c *Config) { c.TrailingLogs, c.SnapshotThreshold = 10, 20 })
 	l, err := startLone(w)
 	if err != nil {
@@ -154,11 +155,15 @@ func TestALogWithoutItsBeginningNeedsTheState(t *testing.T) {
 		t.Fatal(err)
 	}
 	group := filepath.Join(w.dir, "a", "groups", "0001")
-	if err := errors.Join(os.RemoveAll(filepath.Join(group, "state")), os.RemoveAll(filepath.Join(group, "snapshots"))); err != nil {
-		t.Fatal(err)
-	}
-	if _, err := startLone(w); !errors.Is(err, ErrLost) || !strings.Contains(err.Error(), "the raft log begins at") {
-		t.Fatalf("want ErrLost, got %v", err)
+	for _, gone := range []struct{ part, want string }{
+		{"snapshots", "no whole snapshot reaches there"}, {"state", "the state ends at index 0 and the raft log begins at"},
+	} {
+		if err := os.RemoveAll(filepath.Join(group, gone.part)); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := startLone(w); !errors.Is(err, ErrLost) || !strings.Contains(err.Error(), gone.want) {
+			t.Fatalf("without %s: want ErrLost, got %v", gone.part, err)
+		}
 	}
 }
 

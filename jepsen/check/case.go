@@ -39,7 +39,7 @@ type Case struct {
 
 // Entry is one entry of the committed order.
 type Entry struct {
-	Index uint64
+	Index, Term uint64
 	// At is when the first node applied it.
 	At       time.Duration
 	Data     []byte
@@ -87,7 +87,7 @@ func (c *Case) merge() {
 			}
 			e := all[a.Index]
 			if e == nil {
-				all[a.Index] = &Entry{Index: a.Index, At: row.At, Data: a.Entry, Outcomes: a.Outcomes, hash: a.Hash, digest: a.Digest, node: node}
+				all[a.Index] = &Entry{Index: a.Index, Term: a.Term, At: row.At, Data: a.Entry, Outcomes: a.Outcomes, hash: a.Hash, digest: a.Digest, node: node}
 				continue
 			}
 			e.At = min(e.At, row.At)

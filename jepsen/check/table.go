@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 	"text/tabwriter"
+	"time"
 
 	"sluice/jepsen/history"
 )
@@ -71,6 +72,9 @@ func (v *Verdict) printOperations(w io.Writer) {
 		deeds[history.Deliver], deeds[history.Settled], deeds[history.Recover], deeds[history.Recovered], deeds[history.Fenced])
 	fmt.Fprintf(w, "committed: %d entries, %d messages, %d changes of mode, %d leaders, %d drains interrupted by a new leader\n",
 		len(v.Case.Committed), len(v.Case.Model.Lives), len(v.Case.Model.Transitions), len(v.Case.leaders), v.Case.InterruptedDrains())
+	if all := v.Case.Failovers(); len(all) > 0 {
+		fmt.Fprintf(w, "from the death of a leader to the first message accepted: p50 %v, p99 %v, of %d\n", percentile(all, 50).Round(time.Millisecond), percentile(all, 99).Round(time.Millisecond), len(all))
+	}
 	for _, m := range v.Case.Marks {
 		if m.Value.Name == history.NodeEnded {
 			fmt.Fprintf(w, "at %.1fs: %s\n", m.At.Seconds(), m.Value.Text)

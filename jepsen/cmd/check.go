@@ -5,6 +5,7 @@ package main
 import (
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 
@@ -15,7 +16,8 @@ import (
 // errViolated: the history speaks against an invariant.
 var errViolated = errors.New("there are violations")
 
-// judge reads the history of a run, and prints the verdict.
+// judge reads the history of a run, prints the verdict, and leaves beside it what is for looking: verdict.txt,
+// history.edn and timeline.html, of the instance whose mode changed most.
 func judge(dir string) error {
 	file, err := os.Open(filepath.Join(dir, "history.jsonl"))
 	if err != nil {
@@ -30,11 +32,24 @@ func judge(dir string) error {
 		return err
 	}
 	v := check.Judge(c)
-	if err := v.Print(os.Stdout); err != nil {
-		return err
+	err = errors.Join(
+		v.Print(os.Stdout),
+		leave(dir, "verdict.txt", v.Print),
+		leave(dir, "history.edn", h.WriteEDN),
+	)
+	if i := c.Busiest(); i != nil {
+		err = errors.Join(err, leave(dir, "timeline.html", func(out io.Writer) error { return c.Timeline(out, i) }))
 	}
 	if n := v.Count(); n > 0 {
-		return fmt.Errorf("%w: %d in %s", errViolated, n, dir)
+		err = errors.Join(fmt.Errorf("%w: %d in %s", errViolated, n, dir), err)
 	}
-	return nil
+	return err
+}
+
+func leave(dir, name string, write func(io.Writer) error) error {
+	file, err := os.Create(filepath.Join(dir, name))
+	if err != nil {
+		return err
+	}
+	return errors.Join(write(file), file.Close())
 }

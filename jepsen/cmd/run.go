@@ -20,42 +20,57 @@ type settings struct {
 	bin, dir, scenario string
 	seed               uint64
 	time               time.Duration
+	hours              float64
 	plain              bool
 }
 
-func run(ctx context.Context, args []string) error {
-	var s settings
+func readSettings(args []string) (*settings, error) {
+	s := &settings{}
 	flags := flag.NewFlagSet("run", flag.ContinueOnError)
 	flags.StringVar(&s.bin, "bin", "", "the sluice program (required)")
 	flags.StringVar(&s.dir, "dir", "", "folder for what is left of the run; default: a temporary one, which is told")
 	flags.StringVar(&s.scenario, "scenario", "everything", "which scenario: see list")
 	flags.Uint64Var(&s.seed, "seed", 0, "seed of whatever is left to chance; 0: the time of day")
 	flags.DurationVar(&s.time, "time", 0, "how long there are faults; 0: what the scenario says")
+	flags.Float64Var(&s.hours, "hours", 0, "run all scenarios by turns for so many hours, each on a fresh cluster with a seed of its own")
 	flags.BoolVar(&s.plain, "plain", false, "do without namespaces and disks of our own")
 	if err := flags.Parse(args); err != nil {
-		return err
+		return nil, err
 	}
-	if s.bin == "" || flags.NArg() > 0 {
-		return errors.New(usage)
+	if s.bin == "" || flags.NArg() > 0 || s.hours < 0 {
+		return nil, errors.New(usage)
 	}
 	if s.seed == 0 {
 		s.seed = uint64(time.Now().UnixNano())
 	}
-	if s.dir == "" {
-		dir, err := os.MkdirTemp("", "jepsen-")
-		if err != nil {
-			return err
-		}
-		s.dir = dir
+	var err error
+	if s.bin, err = filepath.Abs(s.bin); err != nil {
+		return nil, err
 	}
-	return s.run(ctx)
+	if s.dir == "" {
+		s.dir, err = os.MkdirTemp("", "jepsen-")
+	}
+	return s, err
 }
 
-func (s *settings) run(ctx context.Context) (err error) {
+func run(ctx context.Context, args []string) error {
+	s, err := readSettings(args)
+	if err != nil {
+		return err
+	}
+	if s.hours > 0 {
+		return s.campaign(ctx)
+	}
 	plan, err := scenario.Find(s.scenario)
 	if err != nil {
 		return err
 	}
+	return s.one(ctx, plan, s.dir, s.seed)
+}
+
+// one runs a scenario once and judges what came of it. A history is judged even if the run itself went wrong, unless it
+// was broken off.
+func (s *settings) one(ctx context.Context, plan scenario.Scenario, dir string, seed uint64) (err error) {
 	if s.time > 0 {
 		plan.Time = s.time
 	}
@@ -63,20 +78,47 @@ func (s *settings) run(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	if s.bin, err = filepath.Abs(s.bin); err != nil {
-		return err
-	}
 	began := time.Now()
 	tell := func(format string, args ...any) {
 		fmt.Printf("%7.1fs  %s\n", time.Since(began).Seconds(), fmt.Sprintf(format, args...))
 	}
-	tell("scenario %q: %s; %v of faults, seed %d, left in %s", plan.Name, plan.About, plan.Time, s.seed, s.dir)
-	w, err := proc.New(ctx, proc.Config{Dir: s.dir, Bin: s.bin, Worker: []string{self, "worker"}, Plain: s.plain, Tell: tell})
+	tell("scenario %q: %s; %v of faults, seed %d, left in %s", plan.Name, plan.About, plan.Time, seed, dir)
+	w, err := proc.New(ctx, proc.Config{Dir: dir, Bin: s.bin, Worker: []string{self, "worker"}, Plain: s.plain, Tell: tell})
 	if err != nil {
 		return err
 	}
-	err = scenario.Run(ctx, w, plan, scenario.Options{Seed: s.seed, Outside: w.Outside(), Tell: tell})
-	return errors.Join(err, w.Close())
+	err = scenario.Run(ctx, w, plan, scenario.Options{Seed: seed, Outside: w.Outside(), Tell: tell})
+	err = errors.Join(err, w.Close())
+	if ctx.Err() != nil {
+		return err
+	}
+	fmt.Println()
+	return errors.Join(err, judge(dir))
+}
+
+// campaign runs all scenarios by turns. What is left of runs without violations is removed, but for their verdicts.
+func (s *settings) campaign(ctx context.Context) error {
+	until := time.Now().Add(time.Duration(s.hours * float64(time.Hour)))
+	var bad []error
+	runs := 0
+	for all := scenario.All(); time.Now().Before(until) && ctx.Err() == nil; runs++ {
+		plan, seed := all[runs%len(all)], s.seed+uint64(runs)
+		dir := filepath.Join(s.dir, fmt.Sprintf("%04d", runs+1))
+		err := s.one(ctx, plan, dir, seed)
+		switch {
+		case ctx.Err() != nil:
+		case err != nil:
+			fmt.Printf("BAD: scenario %q, seed %d: %v\n", plan.Name, seed, err)
+			bad = append(bad, fmt.Errorf("scenario %q, seed %d, left in %s: %w", plan.Name, seed, dir, err))
+		default:
+			err = errors.Join(os.Rename(filepath.Join(dir, "verdict.txt"), dir+".txt"), os.RemoveAll(dir))
+			if err != nil {
+				return err
+			}
+		}
+	}
+	fmt.Printf("%d runs, %d of them bad\n", runs, len(bad))
+	return errors.Join(append(bad, ctx.Err())...)
 }
 
 func list() {

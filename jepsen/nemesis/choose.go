@@ -13,6 +13,8 @@ type chooser struct {
 	random  *rand.Rand
 	nodes   []string
 	workers []string
+	// shape is the one that is asked for; empty: chance decides.
+	shape string
 }
 
 // shapes are whom a kind may hit; the first is the rule where a kind is not named.
@@ -76,7 +78,9 @@ func (c *chooser) fault(kind world.Kind, leader string) world.Fault {
 	}
 	f.Shape = "one"
 	if all := shapes[kind]; len(all) > 0 {
-		f.Shape = all[c.random.IntN(len(all))]
+		if f.Shape = all[c.random.IntN(len(all))]; slices.Contains(all, c.shape) {
+			f.Shape = c.shape
+		}
 	}
 	f.Nodes = c.hit(f.Shape, leader)
 	return f

@@ -20,6 +20,8 @@ type Config struct {
 	Kinds []world.Kind
 	// Workers are the names of those that may be hit.
 	Workers []string
+	// Shape, if set, is whom every fault hits that may hit it: leader, one, quorum or all.
+	Shape string
 	// Gap is how long the world is left alone between two faults of a lane; default 1 to 4 seconds by chance.
 	Gap time.Duration
 	// Tell is told of every fault; default: nobody is.
@@ -92,7 +94,7 @@ func (n *nemesis) skip(kind world.Kind, why error) {
 
 // lane has one fault at a time: each kind once, then by chance.
 func (n *nemesis) lane(ctx context.Context, kinds []world.Kind, lane uint64) {
-	c := &chooser{random: rand.New(rand.NewPCG(n.Seed, lane)), nodes: n.w.Nodes(), workers: n.Workers}
+	c := &chooser{random: rand.New(rand.NewPCG(n.Seed, lane)), nodes: n.w.Nodes(), workers: n.Workers, shape: n.Shape}
 	plan := slices.Clone(kinds)
 	c.random.Shuffle(len(plan), func(i, j int) { plan[i], plan[j] = plan[j], plan[i] })
 	for {

@@ -100,7 +100,7 @@ func hurt(ctx context.Context, w world.World, s Scenario, o Options, workers []s
 	}
 	if len(s.Faults) > 0 {
 		start(func() error {
-			return nemesis.Run(ctx, w, nemesis.Config{Seed: o.Seed, Kinds: s.Faults, Workers: workers, Tell: o.Tell})
+			return nemesis.Run(ctx, w, nemesis.Config{Seed: o.Seed, Kinds: s.Faults, Workers: workers, Shape: s.Shape, Tell: o.Tell})
 		})
 	}
 	_ = w.Wait(ctx, s.Time) // it ends early when ctx does

@@ -18,6 +18,8 @@ type Scenario struct {
 	About string
 	// Faults there are; each comes at least once if the time is long enough.
 	Faults []world.Kind
+	// Shape, if set, is whom the faults hit, where they can.
+	Shape string
 	// Time is how long there are faults. The quiet phase comes on top.
 	Time time.Duration
 	// Workers of each application; default 3.
@@ -33,6 +35,8 @@ func All() []Scenario {
 		{Name: "everything", About: "every kind of fault at least once", Time: 5 * time.Minute, Faults: world.Kinds()},
 		{Name: "crashes", About: "what was acknowledged survives nodes that die", Time: time.Minute, Faults: []world.Kind{world.Kill, world.Restart}},
 		{Name: "power", About: "what was acknowledged survives that nothing unsynced does", Time: time.Minute, Faults: []world.Kind{world.PowerLoss}},
+		{Name: "blackouts", About: "what was acknowledged survives that all nodes lose power at once", Time: time.Minute, Faults: []world.Kind{world.PowerLoss}, Shape: "all"},
+		{Name: "failover", About: "how long nothing is accepted when the leader dies", Time: 5 * time.Minute, Faults: []world.Kind{world.Kill}, Shape: "leader"},
 		{Name: "partitions", About: "a minority refuses, and the rest goes on", Time: time.Minute, Faults: []world.Kind{world.Partition, world.Loss, world.Delay}},
 		{Name: "stale leaders", About: "a leader that was asleep neither reads nor settles", Time: time.Minute, Faults: []world.Kind{world.Pause, world.Transfer, world.Partition}},
 		{Name: "disks", About: "a node with a bad disk steps back, and never serves what it misread", Time: 2 * time.Minute, Faults: []world.Kind{

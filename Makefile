@@ -19,6 +19,9 @@ SUITE    ?= core
 CASES    ?= .
 PKG      ?= ./...
 BENCH    ?=
+JEPSEN   ?=
+SCENARIO ?= everything
+HOURS    ?= 1
 PACKAGES := protoc-gen-go:google.golang.org/protobuf/cmd/protoc-gen-go \
             protoc-gen-connect-go:connectrpc.com/connect/cmd/protoc-gen-connect-go \
             buf:github.com/bufbuild/buf/cmd/buf \
@@ -28,9 +31,10 @@ PACKAGES := protoc-gen-go:google.golang.org/protobuf/cmd/protoc-gen-go \
 help: ## Explain every target (the default)
 	@echo 'make TARGET, where TARGET is one of:'
 	@echo
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 	@echo
-	@echo 'Variables: PKG=./fsm/... (test, race), ACCEPT=DIR SUITE=core|exact|all CASES=REGEX (accept), BENCH="-only send -repeat 1" (bench).'
+	@echo 'Variables: PKG=./fsm/... (test, race), ACCEPT=DIR SUITE=core|exact|all CASES=REGEX (accept), BENCH="-only send -repeat 1" (bench),'
+	@echo '           SCENARIO="owners lost" JEPSEN="-seed 7" (jepsen), HOURS=8 (jepsen-long).'
 
 .PHONY: build
 build: ## Build bin/sluice, one static binary
@@ -75,6 +79,16 @@ accept: ## Run the black-box acceptance suite in ACCEPT=DIR against the built bi
 bench: build ## Measure three local nodes against bare raft, and print the tables (BENCH= passes flags)
 	go build -o bin/bench ./bench
 	bin/bench -bin bin/sluice $(BENCH)
+
+.PHONY: jepsen
+jepsen: build ## Hurt five real nodes for five minutes in every way there is, and judge the history (root: all faults)
+	go build -o bin/jepsen ./jepsen/cmd
+	bin/jepsen run -bin bin/sluice -scenario '$(SCENARIO)' $(JEPSEN)
+
+.PHONY: jepsen-long
+jepsen-long: build ## Run all scenarios by turns for HOURS=N hours
+	go build -o bin/jepsen ./jepsen/cmd
+	bin/jepsen run -bin bin/sluice -hours $(HOURS) $(JEPSEN)
 
 .PHONY: demo
 demo: build ## Start an embedded node, kill a worker midway, and watch hold, recovery and drain

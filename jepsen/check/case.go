@@ -1,6 +1,7 @@
 package check
 
 import (
+	"errors"
 	"fmt"
 	"slices"
 	"time"
@@ -60,6 +61,9 @@ type numberKey struct {
 func New(h *history.History) (*Case, error) {
 	c := &Case{History: h, Model: model.New(), times: map[uint64]time.Duration{}, lives: map[lifeKey]*model.Life{}, numbers: map[numberKey]*model.Life{}}
 	c.merge()
+	if len(c.Committed) == 0 {
+		return nil, errors.New("check: no node told what it applied: the run did not come to its end")
+	}
 	for _, e := range c.Committed {
 		if err := c.replay(e); err != nil {
 			return nil, fmt.Errorf("check: %w", err)

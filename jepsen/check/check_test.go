@@ -144,6 +144,15 @@ func TestEachCheckerCatchesABadHistory(t *testing.T) {
 	}
 }
 
+func TestAHistoryWithoutAuditsIsNotJudged(t *testing.T) {
+	t.Parallel()
+	h := good(t)
+	h.Audits = nil
+	if _, err := New(h); err == nil {
+		t.Error("a run that was broken off has a verdict")
+	}
+}
+
 func caught(t *testing.T, v *Verdict, invariant string) {
 	t.Helper()
 	if len(v.Violations[invariant]) == 0 {

@@ -16,7 +16,7 @@ import (
 	"sluice/jepsen/workload"
 )
 
-const usage = `usage: jepsen run -bin sluice [-scenario NAME] [-seed N] [-time 5m] [-hours N] [-dir DIR] [-plain]
+const usage = `usage: jepsen run -bin sluice [-scenario NAME] [-seed N] [-time 5m] [-hours N] [-log FILE.xes] [-dir DIR] [-plain]
        jepsen check DIR
        jepsen list`
 

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"time"
@@ -17,11 +18,11 @@ import (
 
 // settings are the flags of a run.
 type settings struct {
-	bin, dir, scenario string
-	seed               uint64
-	time               time.Duration
-	hours              float64
-	plain              bool
+	bin, dir, scenario, log string
+	seed                    uint64
+	time                    time.Duration
+	hours                   float64
+	plain                   bool
 }
 
 func readSettings(args []string) (*settings, error) {
@@ -30,6 +31,7 @@ func readSettings(args []string) (*settings, error) {
 	flags.StringVar(&s.bin, "bin", "", "the sluice program (required)")
 	flags.StringVar(&s.dir, "dir", "", "folder for what is left of the run; default: a temporary one, which is told")
 	flags.StringVar(&s.scenario, "scenario", "everything", "which scenario: see list")
+	flags.StringVar(&s.log, "log", "", "an event log, .xes or .xes.gz, that is replayed beside the senders")
 	flags.Uint64Var(&s.seed, "seed", 0, "seed of whatever is left to chance; 0: the time of day")
 	flags.DurationVar(&s.time, "time", 0, "how long there are faults; 0: what the scenario says")
 	flags.Float64Var(&s.hours, "hours", 0, "run all scenarios by turns for so many hours, each on a fresh cluster with a seed of its own")
@@ -87,7 +89,11 @@ func (s *settings) one(ctx context.Context, plan scenario.Scenario, dir string, 
 	if err != nil {
 		return err
 	}
-	err = scenario.Run(ctx, w, plan, scenario.Options{Seed: seed, Outside: w.Outside(), Tell: tell})
+	o := scenario.Options{Seed: seed, Outside: w.Outside(), Tell: tell}
+	if s.log != "" {
+		o.EventLog = func() (io.ReadCloser, error) { return os.Open(s.log) }
+	}
+	err = scenario.Run(ctx, w, plan, o)
 	err = errors.Join(err, w.Close())
 	if ctx.Err() != nil {
 		return err

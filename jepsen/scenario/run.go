@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"sync"
 	"time"
 
@@ -26,6 +27,9 @@ type Options struct {
 	// Outside is a folder for the effects of handlers.
 	Outside string
 	Quiet   Quiet
+	// EventLog, if set, opens a log in the XES standard whose cases are replayed beside the senders, again from the
+	// beginning when it ends.
+	EventLog func() (io.ReadCloser, error)
 	// Tell is told what goes on; required.
 	Tell func(format string, args ...any)
 }
@@ -95,6 +99,9 @@ func hurt(ctx context.Context, w world.World, s Scenario, o Options, workers []s
 	for i := range load.Senders {
 		start(func() error { return workload.Send(ctx, w, fmt.Sprintf("sender-%d", i+1), load) })
 	}
+	if o.EventLog != nil {
+		start(func() error { return replay(ctx, w, load, o.EventLog) })
+	}
 	for i := range load.Operators {
 		start(func() error { return workload.Operate(ctx, w, fmt.Sprintf("operator-%d", i+1), load) })
 	}
@@ -107,6 +114,21 @@ func hurt(ctx context.Context, w world.World, s Scenario, o Options, workers []s
 	cancel()
 	all.Wait()
 	return errors.Join(errs...)
+}
+
+// replay replays an event log again and again, under another name each time: the same id is the same message.
+func replay(ctx context.Context, w world.World, load workload.Load, open func() (io.ReadCloser, error)) error {
+	for round := 1; ctx.Err() == nil; round++ {
+		log, err := open()
+		if err != nil {
+			return err
+		}
+		err = workload.Replay(ctx, w, fmt.Sprintf("replay-%d", round), log, load)
+		if err = errors.Join(err, log.Close()); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // calmDown waits until the cluster takes messages and has settled all that it holds.

@@ -25,11 +25,16 @@ type network struct {
 	losses map[string][]int
 }
 
-// filter is what stands in each namespace: sets of addresses that are not heard or not spoken to, and a chain for loss.
+// filter is what stands in each namespace: a set of addresses that are not heard, a chain for loss, and chains that lead
+// connections through a proxy.
 const filter = `table inet part {
  set inb { type ipv4_addr; }
  chain loss { }
  chain i { type filter hook input priority 0; iif "lo" accept; ip saddr @inb drop; jump loss; }
+}
+table ip detour {
+ chain breaks { type filter hook input priority 10; }
+ chain pre { type nat hook prerouting priority -100; }
 }
 `
 

@@ -121,7 +121,7 @@ func (w *World) connect(ctx context.Context, places []string) {
 		return
 	}
 	w.cfg.Tell("no network of our own (%v): nodes listen on 127.0.0.1", err)
-	for _, kind := range []world.Kind{world.Partition, world.Loss} {
+	for _, kind := range []world.Kind{world.Partition, world.Loss, world.Delay} {
 		w.missing[kind] = err.Error()
 	}
 }

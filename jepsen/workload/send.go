@@ -13,13 +13,13 @@ import (
 
 // Load says how much is sent. The zero value of a field means its default.
 type Load struct {
-	// Instances of each application; default 8.
+	// Instances of each application; default 10.
 	Instances int
-	// Senders at work at once; default 8.
+	// Senders at work at once; default 6.
 	Senders int
 	// Operators at work at once; default 2.
 	Operators int
-	// Pause between two messages of one sender; default 20 ms.
+	// Pause between two messages of one sender; default 30 ms.
 	Pause time.Duration
 	// Seed of whatever is left to chance.
 	Seed uint64
@@ -27,10 +27,10 @@ type Load struct {
 
 // Defaults fills in what is zero.
 func (l Load) Defaults() Load {
-	standard(&l.Instances, 8)
-	standard(&l.Senders, 8)
+	standard(&l.Instances, 10)
+	standard(&l.Senders, 6)
 	standard(&l.Operators, 2)
-	standard(&l.Pause, 20*time.Millisecond)
+	standard(&l.Pause, 30*time.Millisecond)
 	return l
 }
 

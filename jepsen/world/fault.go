@@ -15,7 +15,8 @@ const (
 	Partition Kind = "partition"
 	// Loss drops Percent of the packets that arrive at Nodes.
 	Loss Kind = "loss"
-	// Delay holds what Nodes send to other nodes for Span, and longer now and then.
+	// Delay holds what other nodes say to Nodes, and the answers, for Span, and longer now and then. Connections may break
+	// when it begins and ends.
 	Delay Kind = "delay"
 
 	// Kill ends Nodes at once, what was written but not synced survives. Heal starts them.

@@ -95,6 +95,9 @@ func (c *Case) merge() {
 				continue
 			}
 			e.At = min(e.At, row.At)
+			if len(e.Data) == 0 { // a node may have noted the hash alone
+				e.Data, e.Outcomes = a.Entry, a.Outcomes
+			}
 			if e.hash != a.Hash {
 				c.disagree("at index %d %s applied the entry %.12s and %s the entry %.12s", a.Index, e.node, e.hash, node, a.Hash)
 			}

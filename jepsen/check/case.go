@@ -15,7 +15,7 @@ import (
 
 // Violation is one thing that speaks against an invariant.
 type Violation struct {
-	// Invariant is I1 to I12, outside or liveness.
+	// Invariant is I1 to I12, state, outside or liveness.
 	Invariant string
 	Text      string
 }

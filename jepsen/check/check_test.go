@@ -127,6 +127,9 @@ func TestEachCheckerCatchesABadHistory(t *testing.T) {
 		}},
 		{"I12", "replicas that applied different entries", func(_ *testing.T, h *history.History) { h.Audits["n2"][5].Value.Hash = "another" }},
 		{"I12", "replicas with different states", func(_ *testing.T, h *history.History) { h.Audits["n2"][5].Value.Digest = "another" }},
+		{"state", "a handler that saw another state", func(t *testing.T, h *history.History) {
+			event(t, h, func(e *history.WorkerEvent) bool { return e.Deed == history.Deliver && e.Attempt == 1 && e.Seq > 2 }).State = "another"
+		}},
 		{"outside", "an effect left twice", func(t *testing.T, h *history.History) {
 			event(t, h, func(e *history.WorkerEvent) bool { return e.Deed == history.Effect && e.Application == "accounts" }).Before = 1
 		}},

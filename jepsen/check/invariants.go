@@ -22,7 +22,7 @@ func Checkers() []Checker {
 		{"I1", "no loss", I1}, {"I2", "settled once, as told", I2}, {"I3", "order in each lane", I3}, {"I4", "gate", I4},
 		{"I5", "isolation", I5}, {"I6", "drain before what came later", I6}, {"I7", "fencing", I7}, {"I8", "one owner", I8},
 		{"I9", "linearizable", I9}, {"I10", "idempotence", I10}, {"I12", "replicas agree", I12},
-		{"outside", "effects outside, once", Outside}, {"liveness", "quiet after the faults", Liveness},
+		{"state", "state with its settlement, or not at all", State}, {"outside", "effects outside, once", Outside}, {"liveness", "quiet after the faults", Liveness},
 	}
 }
 
@@ -304,6 +304,48 @@ func Outside(c *Case) (out []Violation) {
 		}
 	}
 	return out
+}
+
+// State holds what handlers saw of their instances' states against the settlements before: all of them are in it, once,
+// and nothing else; and what a recovery handler was told that it set is what stands.
+func State(c *Case) (out []Violation) {
+	seen := map[numberKey]map[uint64]string{} // by epoch
+	set, left := map[epochKey]string{}, c.leftByCompletions()
+	for _, e := range c.Worker {
+		v := e.Value
+		switch under := (epochKey{v.Application, v.Instance, v.Epoch}); v.Deed {
+		case history.Deliver:
+			if seen[keyOf(v)] == nil {
+				seen[keyOf(v)] = map[uint64]string{}
+			}
+			seen[keyOf(v)][v.Epoch] = v.State
+		case history.Settled:
+			l := c.numbers[keyOf(v)]
+			if state, noted := seen[keyOf(v)][v.Epoch]; noted && l != nil && l.Under != nil && l.Found != state {
+				out = append(out, violation("state", "%s seq %d under epoch %d: the handler saw %q, and %q was there", l.Instance.ID, l.Seq, v.Epoch, state, l.Found))
+			}
+		case history.Done:
+			if v.Lane == "" && v.State != "" {
+				set[under] = v.State
+			}
+		case history.Recovered:
+			if stands, ended := left[under]; ended && set[under] != "" && set[under] != stands {
+				out = append(out, violation("state", "%s/%s: the recovery under epoch %d was told that it set %q, and %q stands", v.Application, v.Instance, v.Epoch, set[under], stands))
+			}
+		}
+	}
+	return out
+}
+
+// leftByCompletions is the state that each completion left, by the epoch that it ended.
+func (c *Case) leftByCompletions() map[epochKey]string {
+	left := map[epochKey]string{}
+	for _, t := range c.Model.Transitions {
+		if t.Ended != nil && t.Ended.Number != 0 {
+			left[epochKey{t.Instance.ID.Application, t.Instance.ID.Key, t.Ended.Number}] = t.State
+		}
+	}
+	return left
 }
 
 // Liveness holds that once the faults were over the cluster took a message again and settled all it held.

@@ -47,6 +47,8 @@ type Instance struct {
 	recoveryFailure  failure
 	until            bool
 	lastCompletion   *completion
+	// State is what handlers keep.
+	State string
 	// byID is the memory of message ids.
 	byID map[string]*Life
 	// bySeq finds a message by lane and number, settled or not.
@@ -117,6 +119,8 @@ type Life struct {
 	Attempt int
 	// Through: a completion said that it took effect.
 	Through bool
+	// Found is the instance's state before its settlement: what its handler was to see.
+	Found   string
 	failure failure
 }
 
@@ -131,6 +135,9 @@ type Transition struct {
 	OwnerLost, Whole bool
 	// Held is how many deferred messages there were.
 	Held int
+	// Ended is the epoch that a completion ended, and State what it left; nil: it was none.
+	Ended *Epoch
+	State string
 }
 
 func laneNumber(l sluicev1.Lane) int {
@@ -268,8 +275,8 @@ func (m *Machine) transition(i *Instance, t Transition) {
 }
 
 // turnBack completes a recovery: what took effect is settled, what is left of the recovery lane is dead-lettered, and
-// what was deferred is let go.
-func (m *Machine) turnBack(i *Instance, through uint64) {
+// what was deferred is let go. state is nil if it stays as it is.
+func (m *Machine) turnBack(i *Instance, through uint64, state *string) {
 	last := &completion{ended: i.Epoch, through: through}
 	through = min(through, i.doubt[normalLane])
 	for _, l := range slices.Clone(i.Lanes[normalLane].Messages) {
@@ -292,8 +299,11 @@ func (m *Machine) turnBack(i *Instance, through uint64) {
 		all := i.Lanes[normalLane].Messages
 		i.drainTo = all[len(all)-1].Seq
 	}
+	if state != nil {
+		i.State = *state
+	}
 	last.begun, last.mode, i.lastCompletion = i.Epoch, i.Mode, last
-	m.transition(i, Transition{From: Recovery, To: i.Mode})
+	m.transition(i, Transition{From: Recovery, To: i.Mode, Ended: last.ended, State: i.State})
 }
 
 // end settles a message, once.

@@ -136,7 +136,7 @@ func TestARecoveryFromEntryToDrain(t *testing.T) {
 	if r := b.settleAs(i, inFixing, 6, completed); r != "" {
 		t.Errorf("the recovery message: %q", r)
 	}
-	b.turnBack(i, 1)
+	b.turnBack(i, 1, nil)
 	if i.Mode != Draining || i.drainTo != 5 || i.bySeq[normalLane][1].Settlement != "completed" || len(i.Lanes[normalLane].Messages) != 4 {
 		t.Fatalf("after the completion: %s to %d, %d left", i.Mode, i.drainTo, len(i.Lanes[normalLane].Messages))
 	}

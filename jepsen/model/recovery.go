@@ -120,7 +120,12 @@ func (m *Machine) completeRecovery(c *sluicev1.CompleteRecoveryRequest, o *logv1
 		if !m.judged(what, m.mayComplete(i, c, reason.Reason(o.Fault.GetReason())), o.Fault) {
 			return nil
 		}
-		m.turnBack(i, c.ProcessedThrough)
+		var state *string
+		if c.SetState {
+			set := string(c.State)
+			state = &set
+		}
+		m.turnBack(i, c.ProcessedThrough, state)
 		if o.Fault == nil {
 			m.answered(what, i, o.GetInstance())
 		}
@@ -245,7 +250,7 @@ func (m *Machine) stepOperation(c *logv1.StepOperation) error {
 		if i.Mode != Recovery || i.generation != op.generation || i.inDoubt() || len(i.Lanes[recoveryLane].Messages) > 0 || slices.Contains(c.Busy, i.ID.Key) {
 			continue
 		}
-		m.turnBack(i, 0)
+		m.turnBack(i, 0, nil)
 		acted++
 	}
 	op.done = true

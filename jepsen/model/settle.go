@@ -124,7 +124,10 @@ func (m *Machine) carryOut(i *Instance, session string, s *sluicev1.Settlement) 
 		m.end(l, "dead-lettered")
 		return
 	}
-	l.By, l.Session, l.Under, l.Attempt = s, session, i.Epoch, attempt
+	l.By, l.Session, l.Under, l.Attempt, l.Found = s, session, i.Epoch, attempt, i.State
+	if s.SetState {
+		i.State = string(s.State)
+	}
 	for n, out := range s.Outgoing {
 		out = proto.CloneOf(out)
 		if out.Id == "" {

@@ -198,6 +198,7 @@ func (k *worker) decide(r *client.Recovery, e history.WorkerEvent, done []int) {
 	if e.Through > 0 {
 		if data, err := json.Marshal(s); err == nil {
 			r.SetState(data)
+			e.State = string(data)
 		}
 	}
 	e.Deed = history.Done

@@ -76,5 +76,3 @@ func (t task) verdict(attempt int, coin bool) error {
 	}
 	return nil
 }
-
-func isUnknownInstance(err error) bool { return errors.Is(err, client.ErrUnknownInstance) }

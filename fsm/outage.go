@@ -104,7 +104,9 @@ func uncount(patterns []*logv1.FailurePattern, r *logv1.InstanceRecord) []*logv1
 // the other instances have: its message waits like theirs, so that it is not in doubt, and is not its last one.
 func (t *txn) declareOutage(i *instance, l sluicev1.Lane, wait int64, o *sluicev1.Outage) error {
 	i.lane(l).HeadAttempts++
-	if err := t.waitHead(i, l, wait); err != nil {
+	i.lane(l).HeadWaitMs = t.now + wait // until the entry below, which also puts back what waited for that
+	t.change(i)
+	if err := t.thaw(i); err != nil {
 		return err
 	}
 	seconds := max((t.now-o.FirstTime.AsTime().UnixMilli()+999)/1000, 1)

@@ -378,3 +378,22 @@ func TestAnOperatorsEntryShowsNoOutage(t *testing.T) {
 		t.Fatal(again)
 	}
 }
+
+// TestAnOutageLeavesNothingInDoubtOfWhatWasPutBack: the attempt that shows it ends the waiting, too.
+func TestAnOutageLeavesNothingInDoubtOfWhatWasPutBack(t *testing.T) {
+	t.Parallel()
+	r := setup(t, outage(2, time.Minute), backoff(time.Hour, time.Hour), window(2))
+	r.crowd(2)
+	r.send("i1", "c")
+	r.bury("i1", 1)
+	r.putBack("i1", true, 1)
+	r.failAs("i0", "down")
+	r.failAs("i1", "down")
+	r.wantWhole(true)
+	r.wantLane("i1", "a b c")
+	if got := r.doubts("i1"); got != "" {
+		t.Fatalf("in doubt: %q", got)
+	}
+	r.completeWhole(2, 0)
+	r.work("s", "i1", "a", "b", "c")
+}

@@ -211,7 +211,9 @@ func (t *txn) revive(i *instance, m *logv1.MessageRecord, e *sluicev1.Edit) erro
 		l.HeadAttempts, l.HeadWaitMs = 0, 0
 	}
 	*i.head(m.Lane) = head{}
-	return t.messageEvent(i, sluicev1.EventType_EVENT_MESSAGE_PUT_BACK, m, e.Reason)
+	return t.eventOf(i, &sluicev1.Event{
+		Type: sluicev1.EventType_EVENT_MESSAGE_PUT_BACK, MessageId: m.Message.Id, Seq: m.Seq, Lane: m.Lane, Detail: e.Reason, Actor: e.Actor,
+	})
 }
 
 // restoreFailure puts the failed attempts of a dead letter on record again.
@@ -316,7 +318,9 @@ func (p *puttingBack) waited(seq uint64) error {
 	if err != nil {
 		return err
 	}
-	return p.eventOf(p.i, &sluicev1.Event{Type: sluicev1.EventType_EVENT_MESSAGE_DEAD_LETTERED, Seq: seq, Lane: normalLane, Detail: "not put back: [" + f.Reason + "] " + f.Message})
+	return p.eventOf(p.i, &sluicev1.Event{
+		Type: sluicev1.EventType_EVENT_MESSAGE_DEAD_LETTERED, Seq: seq, Lane: normalLane, Detail: "not put back: [" + f.Reason + "] " + f.Message, Actor: p.edit.Actor,
+	})
 }
 
 // dropPutBack lets no dead letter wait any more.

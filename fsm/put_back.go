@@ -129,11 +129,11 @@ func (p *puttingBack) one(l sluicev1.Lane, seq uint64) (*sluicev1.PutBackResult,
 // have handled what stands behind it: so the instance enters recovery again, and a handler at work is fenced off.
 func (p *puttingBack) now(m *logv1.MessageRecord) error {
 	if r := p.i.rec; m.Lane == recoveryLane && r.Owner != "" && p.done == 0 {
-		until := r.UntilMs
+		until, generation := r.UntilMs, r.RecoveryGeneration // it is the same recovery, and ends as it would
 		if err := p.turnToRecovery(p.i, p.here(p.i, r.Cause)); err != nil {
 			return err
 		}
-		r.UntilMs = until
+		r.UntilMs, r.RecoveryGeneration = until, generation
 	}
 	p.done++
 	return p.revive(p.i, m, p.edit)

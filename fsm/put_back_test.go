@@ -240,6 +240,22 @@ func TestPutBackOfRecoveryLane(t *testing.T) {
 	r.refused("NOT_IN_RECOVERY", putBackCommand(q))
 }
 
+// TestPutBackStaysInTheApplicationsRecovery: entered again for what was put back, an instance is still completed with
+// its application.
+func TestPutBackStaysInTheApplicationsRecovery(t *testing.T) {
+	t.Parallel()
+	r := setup(t)
+	r.send("i", "m")
+	r.enterAll("fire")
+	r.sendRecovery("i", "r1")
+	r.own("i", "s")
+	r.finish("s", r.head("i"), outRejected)
+	r.ok(putBackCommand(&sluicev1.PutBackRequest{Instance: "i", Lane: laneRecovery, Seqs: []uint64{2}}))
+	r.work("s", "i", "r1")
+	r.completeWhole(1, 0)
+	r.wantMode("i", normal)
+}
+
 func TestPutBackByFingerprint(t *testing.T) {
 	t.Parallel()
 	r := setup(t)

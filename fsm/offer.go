@@ -20,19 +20,27 @@ type Given struct {
 	first     uint64 // the first message handed out under the epoch, after the announcement if there is one
 }
 
-// Again is what was given without its messages: those that are still out are offered once more, from the head on. As
-// long as the first is among them, nothing proves that anything of the epoch arrived: its state and the announcement of
+// Again is what was given without its messages: those that are still out are offered once more, from the head on. Until
+// the owner has settled the first, nothing proves that anything of the epoch arrived: its state and the announcement of
 // its recovery come once more, too.
 func (g Given) Again() Given { return Given{epoch: g.epoch, announced: g.announced, first: g.first} }
 
-// unproven tells that a given of Again is about messages of which none was settled under the epoch.
+// unproven tells that a given of Again is about messages of which the owner has settled none under the epoch. What an
+// operator settled, or is no longer remembered, proves nothing.
 func (o *offering) unproven() (bool, error) {
 	g, i := o.Given, o.i
 	if g.seq != 0 || g.first == 0 || i.out() == 0 {
 		return false, nil
 	}
 	seqs, err := i.first(o.r, i.working(), 1)
-	return err == nil && seqs[0] == g.first, err
+	if err != nil || seqs[0] == g.first {
+		return err == nil, err
+	}
+	past, err := i.memory().SettledBySeq(o.r, g.first)
+	if err != nil {
+		return errors.Is(err, queue.ErrNotFound), ignore(err, queue.ErrNotFound)
+	}
+	return past.SettleEpoch != g.epoch, nil
 }
 
 // Offer is what is out with the owner of an instance and was not handed out yet.

@@ -343,6 +343,18 @@ func TestWhatMayNotHaveArrivedComesWithItsState(t *testing.T) {
 	again("! r1 r2 ", true)
 	r.work("s", "i", "r1")
 	again("r2 ", false)
+	// That an operator settled the first proves nothing of the worker.
+	r.work("s", "i", "r2")
+	r.complete("i", 1<<40)
+	r.send("i", "e", "f")
+	r.ok(closeCommand("s"))
+	r.own("i", "s")
+	again("e f ", true)
+	r.skip("i", r.head("i").Seq)
+	again("f ", true)
+	r.bury("i", r.head("i").Seq)
+	r.send("i", "g")
+	again("g ", true)
 }
 
 func TestDeliveriesAreOfferedOnce(t *testing.T) {

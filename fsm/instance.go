@@ -112,6 +112,14 @@ func (i *instance) out() uint64 {
 	return n
 }
 
+// normalOut is how many messages of the normal lane are out.
+func (i *instance) normalOut() uint64 {
+	if i.rec.Mode == recoveryMode {
+		return 0
+	}
+	return i.out()
+}
+
 // doubtful tells that a message is in doubt: it was out when its instance entered recovery, and was not dead-lettered
 // and put back since.
 func (i *instance) doubtful(m *logv1.MessageRecord) bool {

@@ -45,22 +45,22 @@ func (t *txn) countFailure(i *instance, text string) *sluicev1.Outage {
 	if a.settings.outageInstances == 0 || i.rec.Mode == recoveryMode {
 		return nil
 	}
-	print := fingerprint(text)
-	p := a.standing(print, t.now)
-	counted := p != nil && i.rec.FailureFingerprint == print && i.rec.FailureSinceMs == p.FirstTimeMs
+	alike := fingerprint(text)
+	p := a.standing(alike, t.now)
+	counted := p != nil && i.rec.FailureFingerprint == alike && i.rec.FailureSinceMs == p.FirstTimeMs
 	if counted && t.now-p.LastTimeMs < patternStep && p.Instances < uint64(a.settings.outageInstances) {
 		return nil
 	}
 	if p == nil {
-		p = &logv1.FailurePattern{Fingerprint: print, FirstTimeMs: t.now}
+		p = &logv1.FailurePattern{Fingerprint: alike, FirstTimeMs: t.now}
 	}
 	p = proto.CloneOf(p)
 	p.LastTimeMs, p.Error = t.now, cutCause(text)
-	patterns := slices.DeleteFunc(slices.Clone(a.failures), func(o *logv1.FailurePattern) bool { return o.Fingerprint == print })
+	patterns := slices.DeleteFunc(slices.Clone(a.failures), func(o *logv1.FailurePattern) bool { return o.Fingerprint == alike })
 	if !counted {
 		patterns = uncount(patterns, i.rec)
 		p.Instances++
-		i.rec.FailureFingerprint, i.rec.FailureSinceMs = print, p.FirstTimeMs
+		i.rec.FailureFingerprint, i.rec.FailureSinceMs = alike, p.FirstTimeMs
 		t.change(i)
 	}
 	a.failures = append(patterns, p)
@@ -69,7 +69,7 @@ func (t *txn) countFailure(i *instance, text string) *sluicev1.Outage {
 	if p.Instances < uint64(a.settings.outageInstances) {
 		return nil
 	}
-	return &sluicev1.Outage{Fingerprint: print, Error: p.Error, Instances: p.Instances, FirstTime: timestamp(p.FirstTimeMs)}
+	return &sluicev1.Outage{Fingerprint: alike, Error: p.Error, Instances: p.Instances, FirstTime: timestamp(p.FirstTimeMs)}
 }
 
 // standing finds the pattern with a fingerprint whose window has not passed; nil: none. Patterns stand in the order in

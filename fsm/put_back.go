@@ -3,8 +3,6 @@ package fsm
 import (
 	"errors"
 
-	"google.golang.org/protobuf/proto"
-
 	logv1 "sluice/api/log/v1"
 	"sluice/api/reason"
 	sluicev1 "sluice/api/sluice/v1"
@@ -32,7 +30,7 @@ func (t *txn) putBack(r *sluicev1.PutBackRequest) (*logv1.Outcome, error) {
 			return nil, err
 		}
 		out := &sluicev1.PutBackResponse{More: more}
-		p := &puttingBack{txn: t, i: i, edit: t.edit("put back", r.Reason), wait: r.Lane == normalLane && i.rec.Mode != recoveryMode && i.out() > 0}
+		p := &puttingBack{txn: t, i: i, edit: t.edit("put back", r.Reason), wait: r.Lane == normalLane && i.normalOut() > 0}
 		for _, seq := range seqs {
 			result, err := p.one(r.Lane, seq)
 			if err != nil {
@@ -97,8 +95,8 @@ type puttingBack struct {
 	*txn
 	i    *instance
 	edit *sluicev1.Edit
-	wait bool // something is out before them
-	done int
+	wait bool // they are to wait: something of the normal lane is out
+	done int  // put back so far
 }
 
 // one puts back one dead letter, or lets it wait until nothing is out before it.
@@ -110,7 +108,7 @@ func (p *puttingBack) one(l sluicev1.Lane, seq uint64) (*sluicev1.PutBackResult,
 		if result.Waiting = p.wait; result.Waiting {
 			err = p.letWait(p.i, seq, p.edit)
 		} else {
-			err = p.now(m)
+			err = p.atOnce(m)
 		}
 	}
 	if err == nil {
@@ -125,9 +123,9 @@ func (p *puttingBack) one(l sluicev1.Lane, seq uint64) (*sluicev1.PutBackResult,
 	return result, nil
 }
 
-// now puts a dead letter back at once. One of the recovery lane is for the handler that recovers the instance, which may
+// atOnce puts a dead letter back. One of the recovery lane is for the handler that recovers the instance, which may
 // have handled what stands behind it: so the instance enters recovery again, and a handler at work is fenced off.
-func (p *puttingBack) now(m *logv1.MessageRecord) error {
+func (p *puttingBack) atOnce(m *logv1.MessageRecord) error {
 	if r := p.i.rec; m.Lane == recoveryLane && r.Owner != "" && p.done == 0 {
 		until, generation := r.UntilMs, r.RecoveryGeneration // it is the same recovery, and ends as it would
 		if err := p.turnToRecovery(p.i, p.here(p.i, r.Cause)); err != nil {
@@ -139,8 +137,8 @@ func (p *puttingBack) now(m *logv1.MessageRecord) error {
 	return p.revive(p.i, m, p.edit)
 }
 
-// finish begins a new epoch where something was put back at the head of what is offered: under the old one it had been
-// handed out already, perhaps, and what was behind it, too.
+// finish begins a new epoch if something was put back: under the old one it had been handed out already, perhaps, and what
+// is behind it, too. In recovery nothing of the normal lane is handed out, and atOnce sees to the recovery lane.
 func (p *puttingBack) finish() error {
 	if p.done == 0 {
 		return nil
@@ -240,95 +238,4 @@ func (t *txn) expireAgain(i *instance, m *logv1.MessageRecord) error {
 		return nil
 	}
 	return t.dueOf(i, due{at: at, kind: dueExpiry, extra: m.Seq})
-}
-
-// letWait notes a dead letter that is put back once nothing is out before it. From then on nothing more goes out.
-func (t *txn) letWait(i *instance, seq uint64, e *sluicev1.Edit) error {
-	waits, err := t.waitsPutBack(i, normalLane, seq)
-	if waits || err != nil {
-		return err
-	}
-	r := i.rec
-	if r.PutBackWaiting >= maxPutBack {
-		return reason.InFlight.Errorf("%d dead letters of %s wait until the %d messages that are out are settled; wait for that, or put the instance into recovery first", r.PutBackWaiting, i.id(), i.out())
-	}
-	if r.PutBackWaiting == 0 {
-		r.PutBackBehind = i.out()
-	}
-	r.PutBackWaiting++
-	t.change(i)
-	return queue.Put(t, putBackKey(r.Uid, seq), e)
-}
-
-func (t *txn) waitsPutBack(i *instance, l sluicev1.Lane, seq uint64) (bool, error) {
-	if i.rec.PutBackWaiting == 0 || l != normalLane {
-		return false, nil
-	}
-	_, err := t.Get(putBackKey(i.rec.Uid, seq))
-	return err == nil, ignore(err, queue.ErrNotFound)
-}
-
-// passPutBack counts a message that leaves from among those before which dead letters wait.
-func (t *txn) passPutBack(i *instance, m *logv1.MessageRecord) error {
-	if i.rec.PutBackWaiting == 0 || i.rec.Mode == recoveryMode || m.Lane != normalLane {
-		return nil
-	}
-	seqs, err := i.first(t, normalLane, int(i.out()))
-	if n := len(seqs); err == nil && n > 0 && m.Seq <= seqs[n-1] {
-		i.rec.PutBackBehind--
-	}
-	return err
-}
-
-// letBack puts back the dead letters that waited, once nothing of the normal lane is out. One that cannot be put back
-// any more stays what it is, and an event says why.
-func (t *txn) letBack(i *instance) error {
-	if i.rec.PutBackWaiting == 0 || i.rec.Mode != recoveryMode && i.out() > 0 {
-		return nil
-	}
-	var seqs []uint64
-	var edits []*sluicev1.Edit
-	err := scan(t, numbered(tablePutBack, i.rec.Uid), func(k, v []byte) error {
-		e := &sluicev1.Edit{}
-		seqs, edits = append(seqs, beUint64(k[9:])), append(edits, e)
-		return proto.Unmarshal(v, e)
-	})
-	if err != nil {
-		return err
-	}
-	if err := t.dropPutBack(i); err != nil {
-		return err
-	}
-	p := &puttingBack{txn: t, i: i}
-	for n, seq := range seqs {
-		p.edit = edits[n]
-		if err := p.waited(seq); err != nil {
-			return err
-		}
-	}
-	return p.finish()
-}
-
-func (p *puttingBack) waited(seq uint64) error {
-	m, err := p.returnable(p.i, normalLane, seq)
-	if err == nil {
-		return p.now(m)
-	}
-	f, err := fault(err)
-	if err != nil {
-		return err
-	}
-	return p.eventOf(p.i, &sluicev1.Event{
-		Type: sluicev1.EventType_EVENT_MESSAGE_DEAD_LETTERED, Seq: seq, Lane: normalLane, Detail: "not put back: [" + f.Reason + "] " + f.Message, Actor: p.edit.Actor,
-	})
-}
-
-// dropPutBack lets no dead letter wait any more.
-func (t *txn) dropPutBack(i *instance) error {
-	if i.rec.PutBackWaiting == 0 {
-		return nil
-	}
-	i.rec.PutBackWaiting, i.rec.PutBackBehind = 0, 0
-	t.change(i)
-	return t.DeleteRange(numbered(tablePutBack, i.rec.Uid), queue.Successor(numbered(tablePutBack, i.rec.Uid)))
 }

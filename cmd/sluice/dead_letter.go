@@ -2,7 +2,9 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -21,11 +23,16 @@ func newDeadLetters(sh *shell) *cobra.Command {
 type selection struct{ app, key, prefix, fingerprint string }
 
 func (s *selection) flags(c *cobra.Command) {
+	s.placeFlags(c)
+	c.Flags().StringVar(&s.fingerprint, "fingerprint", "", "only those that failed alike, as groups shows it")
+}
+
+// placeFlags are those that say where the dead letters lie.
+func (s *selection) placeFlags(c *cobra.Command) {
 	f := c.Flags()
 	f.StringVar(&s.app, "app", "", "application (required)")
 	f.StringVar(&s.key, "instance", "", "only those of this instance")
 	f.StringVar(&s.prefix, "prefix", "", "only those of instances whose keys begin so")
-	f.StringVar(&s.fingerprint, "fingerprint", "", "only those that failed alike, as groups shows it")
 }
 
 func (s *selection) check() error {
@@ -110,10 +117,7 @@ func newDeadLettersGroups(sh *shell) *cobra.Command {
 		Use: "groups --app APP", Short: "Count the dead letters that failed alike, the largest group first", Args: cobra.NoArgs,
 		Example: "  sluice deadletters groups --app orders\n  sluice deadletters groups --app orders --prefix eu-",
 	}
-	f := c.Flags()
-	f.StringVar(&s.app, "app", "", "application (required)")
-	f.StringVar(&s.key, "instance", "", "only those of this instance")
-	f.StringVar(&s.prefix, "prefix", "", "only those of instances whose keys begin so")
+	s.placeFlags(c)
 	c.RunE = func(cmd *cobra.Command, _ []string) error {
 		if err := s.check(); err != nil {
 			return err
@@ -138,17 +142,11 @@ func newDeadLettersGroups(sh *shell) *cobra.Command {
 }
 
 // fewOf names the first ones, and tells that there are more.
-func fewOf(names []string, most int) (text string) {
-	for n, name := range names {
-		if n == most {
-			return text + " …"
-		}
-		if n > 0 {
-			text += " "
-		}
-		text += name
+func fewOf(names []string, most int) string {
+	if len(names) > most {
+		return strings.Join(names[:most], " ") + " …"
 	}
-	return text
+	return strings.Join(names, " ")
 }
 
 // puttingBack is "deadletters put-back" at work.
@@ -201,42 +199,61 @@ stand at their old place at once; otherwise they come first as soon as what is o
 	return c
 }
 
-// run puts back in one instance, or in each that has dead letters of the fingerprint.
+// run puts back in one instance, or in each that has dead letters of the fingerprint. What became of those before an error
+// is printed, too: it took effect.
 func (p *puttingBack) run(ctx context.Context, s *selection, req *sluicev1.PutBackRequest) error {
-	keys := []string{s.key}
-	if s.key == "" {
-		keys = nil
-		err := deadLetters(ctx, p.c, s.request(), func(page *sluicev1.ListDeadLettersResponse) bool {
-			for _, d := range page.GetDeadLetters() {
-				if n := len(keys); d.GetMessage().GetLane() == req.Lane && (n == 0 || keys[n-1] != d.GetInstance()) {
-					keys = append(keys, d.GetInstance())
-				}
-			}
-			return true
-		})
-		if err != nil {
-			return err
-		}
-	}
-	for _, key := range keys {
-		req.Instance = key
-		if err := p.one(ctx, req); err != nil {
-			return err
-		}
+	var err error
+	if s.key != "" {
+		err = p.one(ctx, s.key, req)
+	} else {
+		err = p.all(ctx, s, req)
 	}
 	if p.sh.output == "table" {
-		if err := p.t.write(p.sh.out, p.sh.colored()); err != nil {
-			return err
-		}
+		err = errors.Join(err, p.t.write(p.sh.out, p.sh.colored()))
 	}
 	p.sh.say("put back %d, waiting until what is out is settled %d, refused %d", p.back, p.wait, p.not)
-	if p.not > 0 {
+	if err == nil && p.not > 0 {
 		return quiet(exitPrecondition)
 	}
-	return nil
+	return err
 }
 
-func (p *puttingBack) one(ctx context.Context, req *sluicev1.PutBackRequest) error {
+// all puts back page by page: what is put back leaves the list before the place where its next page begins. An instance
+// that refuses, such as one that was terminated, does not keep the others from it.
+func (p *puttingBack) all(ctx context.Context, s *selection, req *sluicev1.PutBackRequest) (err error) {
+	last := ""
+	listed := deadLetters(ctx, p.c, s.request(), func(page *sluicev1.ListDeadLettersResponse) bool {
+		for _, d := range page.GetDeadLetters() {
+			if d.GetMessage().GetLane() != req.Lane || d.GetInstance() == last {
+				continue
+			}
+			last = d.GetInstance()
+			if err = p.one(ctx, last, req); err != nil && !p.refusedBy(last, err) {
+				return false
+			}
+			err = nil
+		}
+		return true
+	})
+	return errors.Join(err, listed)
+}
+
+// refusedBy counts an error that is an instance's refusal, and tells whether it is one.
+func (p *puttingBack) refusedBy(key string, err error) bool {
+	if code := codes[connectCode(err)]; code != exitPrecondition && code != exitNotFound {
+		return false
+	}
+	p.not++
+	p.t.row(key, "", "", "refused", err.Error())
+	if p.sh.output != "table" {
+		p.sh.say("%v", err)
+	}
+	return true
+}
+
+// one puts back in one instance, until nothing of the fingerprint is left or something is refused.
+func (p *puttingBack) one(ctx context.Context, key string, req *sluicev1.PutBackRequest) error {
+	req.Instance = key
 	for {
 		req.RequestId = client.NewID()
 		answer, err := client.Call[sluicev1.PutBackRequest, sluicev1.PutBackResponse](ctx, p.c, sluicev1connect.InstanceServicePutBackProcedure, req)

@@ -27,16 +27,19 @@ type DeadLettered struct {
 // ListDeadLetters iterates over dead letters by instance, lane and sequence number, page by page; an error ends the
 // iteration.
 func (i Instances) ListDeadLetters(ctx context.Context, l ListDeadLetters) iter.Seq2[DeadLettered, error] {
-	return pages(func(token string) ([]DeadLettered, string, error) {
+	return mapped(i.deadLetters(ctx, l), func(d *sluicev1.DeadLettered) DeadLettered {
+		return DeadLettered{Instance: InstanceID{Application: l.Application, Key: d.GetInstance()}, ListedMessage: listedOf(d.GetMessage())}
+	})
+}
+
+// deadLetters iterates over dead letters as the contract has them.
+func (i Instances) deadLetters(ctx context.Context, l ListDeadLetters) iter.Seq2[*sluicev1.DeadLettered, error] {
+	return pages(func(token string) ([]*sluicev1.DeadLettered, string, error) {
 		res, err := Call[sluicev1.ListDeadLettersRequest, sluicev1.ListDeadLettersResponse](ctx, i.c,
 			sluicev1connect.InstanceServiceListDeadLettersProcedure, &sluicev1.ListDeadLettersRequest{
 				Application: l.Application, Instance: l.Instance, Prefix: l.Prefix, Fingerprint: l.Fingerprint, PageSize: pageSize, PageToken: token,
 			})
-		out := make([]DeadLettered, len(res.GetDeadLetters()))
-		for k, d := range res.GetDeadLetters() {
-			out[k] = DeadLettered{Instance: InstanceID{Application: l.Application, Key: d.GetInstance()}, ListedMessage: listedOf(d.GetMessage())}
-		}
-		return out, res.GetNextPageToken(), err
+		return res.GetDeadLetters(), res.GetNextPageToken(), err
 	})
 }
 
@@ -86,7 +89,7 @@ type PutBack struct {
 	Lane        Lane
 	Seqs        []Seq
 	Fingerprint string
-	// Reason is kept with each message.
+	// Reason is kept with each message, in its Edits; at most 4,096 bytes.
 	Reason string
 	// RequestID; empty: one is made.
 	RequestID string
@@ -98,7 +101,8 @@ type PutBackResult struct {
 	MessageID string
 	// Waiting: it is put back as soon as the messages that are out now are settled; until then it stays a dead letter.
 	Waiting bool
-	// Err is an *Error; nil: it is put back, or will be.
+	// Err is an *Error, nil if it is put back or will be: ErrUnknownMessage (it is no dead letter of the lane), ErrIDReused
+	// (its id was forgotten and sent again since), ErrInFlight (1,024 wait already), or a limit of the application.
 	Err error
 }
 
@@ -113,7 +117,8 @@ type PutBackResults struct {
 
 // PutBack revokes that messages were dead-lettered: they are unsettled again, at their old place in the lane, under their
 // old id, and not in doubt. In normal mode they come before what stands behind them in order, once what is out with a
-// worker is settled.
+// worker is settled. What became of each stands in its result; an error is that of the whole call, as ErrTerminated, or
+// ErrNotInRecovery for the recovery lane.
 func (i Instances) PutBack(ctx context.Context, id InstanceID, p PutBack) (PutBackResults, error) {
 	if err := checkInstance(id); err != nil {
 		return PutBackResults{}, err

@@ -5,9 +5,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"slices"
 	"strings"
 	"testing"
+	"testing/iotest"
 
 	"sluice/client"
 	"sluice/client/sluicetest"
@@ -206,6 +208,11 @@ func TestRealExportAndImport(t *testing.T) {
 	done := wantImport(whole, full, 0, 0, 64)
 	if r := done.Refused[0]; r.Line != 1 || r.MessageID != "m0" || !errors.Is(r.Err, client.ErrLimitDeferredMessages) {
 		t.Fatal(r)
+	}
+	// What follows that is not looked at, and does not hide it.
+	torn := io.MultiReader(strings.NewReader(strings.Join(strings.SplitAfter(whole, "\n")[:64], "")), iotest.ErrReader(errors.New("torn")))
+	if done, err := c.Instances().Import(t.Context(), torn, full); err != nil || len(done.Refused) != 64 {
+		t.Fatal(done, err)
 	}
 	for _, bad := range []string{"no json\n", "{}\n", `{"message":{"application":"app","instance":"i","id":"x","type":""}}` + "\n", `{"what": 1}` + "\n"} {
 		if _, err := c.Instances().Import(t.Context(), strings.NewReader("\n"+bad), client.InstanceID{}); err == nil || !strings.Contains(err.Error(), "line 2") {

@@ -13,49 +13,25 @@ import (
 	"google.golang.org/protobuf/encoding/protojson"
 
 	sluicev1 "sluice/api/sluice/v1"
-	"sluice/api/sluice/v1/sluicev1connect"
 )
 
 const (
 	// maxExchangeLine bounds a line that is imported, bytes.
 	maxExchangeLine = 64 << 20
-	// importStep is how many messages are sent at once: at most so many may be accepted behind one that was refused.
+	// importStep is how many messages are sent at once, or fewer with maxBatchBytes of content: at most so many may be
+	// accepted behind one that was refused.
 	importStep = 64
 )
 
 // Export writes messages of an instance as JSON lines, in order, and tells how many. A line is a ListedMessage of the
 // public contract, as protojson writes it: the message, its sequence number, lane, status, attempts and edits.
 func (i Instances) Export(ctx context.Context, w io.Writer, id InstanceID, l ListMessages) (int, error) {
-	if err := checkInstance(id); err != nil {
-		return 0, err
-	}
-	lane, err := value[sluicev1.Lane](lanes, l.Lane)
-	if err != nil {
-		return 0, err
-	}
-	return export(w, pages(func(token string) ([]*sluicev1.ListedMessage, string, error) {
-		req := &sluicev1.ListMessagesRequest{Application: id.Application, Instance: id.Key, Lane: lane, PageSize: pageSize, PageToken: token}
-		if l.DeadLetters {
-			req.Settlement = sluicev1.SettlementKind_SETTLEMENT_DEAD_LETTERED
-		}
-		res, err := Call[sluicev1.ListMessagesRequest, sluicev1.ListMessagesResponse](ctx, i.c, sluicev1connect.InstanceServiceListMessagesProcedure, req)
-		return res.GetMessages(), res.GetNextPageToken(), err
-	}))
+	return export(w, i.messages(ctx, id, l))
 }
 
 // ExportDeadLetters writes dead letters of many instances as Export does.
 func (i Instances) ExportDeadLetters(ctx context.Context, w io.Writer, l ListDeadLetters) (int, error) {
-	return export(w, pages(func(token string) ([]*sluicev1.ListedMessage, string, error) {
-		res, err := Call[sluicev1.ListDeadLettersRequest, sluicev1.ListDeadLettersResponse](ctx, i.c,
-			sluicev1connect.InstanceServiceListDeadLettersProcedure, &sluicev1.ListDeadLettersRequest{
-				Application: l.Application, Instance: l.Instance, Prefix: l.Prefix, Fingerprint: l.Fingerprint, PageSize: pageSize, PageToken: token,
-			})
-		var out []*sluicev1.ListedMessage
-		for _, d := range res.GetDeadLetters() {
-			out = append(out, d.GetMessage())
-		}
-		return out, res.GetNextPageToken(), err
-	}))
+	return export(w, mapped(i.deadLetters(ctx, l), (*sluicev1.DeadLettered).GetMessage))
 }
 
 func export(w io.Writer, messages iter.Seq2[*sluicev1.ListedMessage, error]) (n int, err error) {
@@ -111,7 +87,7 @@ func (i Instances) Import(ctx context.Context, r io.Reader, to InstanceID) (Impo
 	im := &importing{client: i.c, to: to}
 	lines := bufio.NewScanner(r)
 	lines.Buffer(nil, maxExchangeLine)
-	for lines.Scan() && len(im.done.Refused) == 0 {
+	for len(im.done.Refused) == 0 && lines.Scan() {
 		im.line++
 		if len(bytes.TrimSpace(lines.Bytes())) == 0 {
 			continue
@@ -121,6 +97,8 @@ func (i Instances) Import(ctx context.Context, r io.Reader, to InstanceID) (Impo
 		}
 	}
 	switch err := lines.Err(); {
+	case len(im.done.Refused) > 0:
+		return im.done, nil // what follows is not wanted any more, be it readable or not
 	case errors.Is(err, bufio.ErrTooLong):
 		return im.done, refuse(ErrBadField, "line %d is longer than %d bytes, the most that is read", im.line+1, maxExchangeLine)
 	case err != nil:
@@ -135,14 +113,15 @@ type importing struct {
 	to     InstanceID
 	line   int
 	batch  []Message
-	lines  []int
+	bytes  int   // of the data in batch
+	lines  []int // where each of batch stands
 	done   Imported
 }
 
 func (im *importing) take(ctx context.Context, line []byte) error {
 	listed := &sluicev1.ListedMessage{}
 	if err := protojson.Unmarshal(line, listed); err != nil {
-		return refuse(ErrBadField, "line %d is no exported message: %v", im.line, err)
+		return refuse(ErrBadField, "line %d is no exported message, which is a ListedMessage as protojson: %v", im.line, err)
 	}
 	m := messageOf(listed.GetMessage())
 	if im.to != (InstanceID{}) {
@@ -151,8 +130,8 @@ func (im *importing) take(ctx context.Context, line []byte) error {
 	if err := checkMessage(&m); err != nil {
 		return refuse(asError(err).Reason, "line %d: %s", im.line, asError(err).Message)
 	}
-	im.batch, im.lines = append(im.batch, m), append(im.lines, im.line)
-	if len(im.batch) < importStep {
+	im.batch, im.lines, im.bytes = append(im.batch, m), append(im.lines, im.line), im.bytes+len(m.Data)
+	if len(im.batch) < importStep && im.bytes < maxBatchBytes {
 		return nil
 	}
 	return im.flush(ctx)
@@ -176,6 +155,6 @@ func (im *importing) flush(ctx context.Context) error {
 			im.done.Accepted++
 		}
 	}
-	im.batch, im.lines = im.batch[:0], im.lines[:0]
+	im.batch, im.lines, im.bytes = im.batch[:0], im.lines[:0], 0
 	return nil
 }

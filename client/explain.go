@@ -67,8 +67,9 @@ type Explanation struct {
 	OwnerName string
 	// Sessions of the application are live; SessionsWithRoom may own more instances.
 	Sessions, SessionsWithRoom int
-	// Holds is empty when the instance holds nothing up. The first is what to see to first.
-	Holds       []Hold
+	// Holds is empty when nothing holds the instance. The first is what to see to first.
+	Holds []Hold
+	// DeadLetters are those that the instance keeps, at most 10,000.
 	DeadLetters int
 }
 

@@ -61,15 +61,20 @@ func listedOf(m *sluicev1.ListedMessage) ListedMessage {
 
 // ListMessages selects messages of one instance.
 type ListMessages struct {
-	// Lane; empty: both lanes of the inbox.
+	// Lane; empty: both lanes of the inbox, and with DeadLetters LaneOutgoing, too.
 	Lane Lane
 	// DeadLetters selects the dead letters instead of the unsettled.
 	DeadLetters bool
 }
 
-// ListMessages iterates over an instance's messages, page by page; an error ends the iteration.
+// ListMessages iterates over an instance's messages, lane by lane and in order, page by page; an error ends the iteration.
 func (i Instances) ListMessages(ctx context.Context, id InstanceID, l ListMessages) iter.Seq2[ListedMessage, error] {
-	return pages(func(token string) ([]ListedMessage, string, error) {
+	return mapped(i.messages(ctx, id, l), listedOf)
+}
+
+// messages iterates over an instance's messages as the contract has them.
+func (i Instances) messages(ctx context.Context, id InstanceID, l ListMessages) iter.Seq2[*sluicev1.ListedMessage, error] {
+	return pages(func(token string) ([]*sluicev1.ListedMessage, string, error) {
 		if err := checkInstance(id); err != nil {
 			return nil, "", err
 		}
@@ -82,11 +87,7 @@ func (i Instances) ListMessages(ctx context.Context, id InstanceID, l ListMessag
 			req.Settlement = sluicev1.SettlementKind_SETTLEMENT_DEAD_LETTERED
 		}
 		res, err := Call[sluicev1.ListMessagesRequest, sluicev1.ListMessagesResponse](ctx, i.c, sluicev1connect.InstanceServiceListMessagesProcedure, req)
-		out := make([]ListedMessage, len(res.GetMessages()))
-		for k, m := range res.GetMessages() {
-			out[k] = listedOf(m)
-		}
-		return out, res.GetNextPageToken(), err
+		return res.GetMessages(), res.GetNextPageToken(), err
 	})
 }
 
@@ -109,7 +110,8 @@ type ResolveMessage struct {
 	Lane   Lane
 	Action Action
 	// Data is for ActionReplace.
-	Data   []byte
+	Data []byte
+	// Reason is kept with the message, in its Edits; at most 4,096 bytes.
 	Reason string
 	// Version, if set, is that of the ListedMessage on which the decision rests: refused with ErrChanged when the message
 	// has another one by now.
@@ -118,7 +120,9 @@ type ResolveMessage struct {
 	RequestID string
 }
 
-// ResolveMessage skips, dead-letters or replaces one message.
+// ResolveMessage skips, dead-letters or replaces one unsettled message, and tells how it stands then. Errors, besides those
+// of every call: ErrUnknownMessage, ErrAlreadySettled, ErrChanged (Version), ErrTerminated; of ActionReplace also
+// ErrInFlight and ErrLimitMessageBytes.
 func (i Instances) ResolveMessage(ctx context.Context, id InstanceID, r ResolveMessage) (MessageStatus, error) {
 	if err := checkInstance(id); err != nil {
 		return MessageStatus{}, err

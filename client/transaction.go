@@ -130,3 +130,18 @@ func pages[T any](page func(token string) ([]T, string, error)) iter.Seq2[T, err
 		}
 	}
 }
+
+// mapped iterates over what convert makes of each.
+func mapped[T, U any](all iter.Seq2[T, error], convert func(T) U) iter.Seq2[U, error] {
+	return func(yield func(U, error) bool) {
+		for item, err := range all {
+			var out U
+			if err == nil {
+				out = convert(item)
+			}
+			if !yield(out, err) {
+				return
+			}
+		}
+	}
+}

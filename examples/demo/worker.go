@@ -3,6 +3,7 @@ package main
 import (
 	"bufio"
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"strings"
@@ -51,10 +52,7 @@ func (w *worker) book(d *client.Delivery) error {
 		return err
 	}
 	_, err = fmt.Fprintf(f, "%d %s %s\n", d.Seq, d.Instance.Key, d.Message.Type)
-	if closeErr := f.Close(); err == nil {
-		err = closeErr
-	}
-	return err
+	return errors.Join(err, f.Close())
 }
 
 // recover finds out what took effect: what stands in the ledger did.

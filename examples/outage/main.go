@@ -37,20 +37,20 @@ type depot struct {
 }
 
 // outage tells the story.
-func outage(ctx context.Context, on *stage.Stage) error {
+func outage(ctx context.Context, on *stage.Stage) (err error) {
 	s := &depot{Stage: on, carrier: newCarrier()}
 	defer s.carrier.close()
 	stop, err := s.declare(ctx)
 	if err != nil {
 		return err
 	}
+	defer func() { err = errors.Join(err, stop()) }()
 	for _, chapter := range []func(context.Context) error{s.broken, s.held, s.mended, s.proof} {
 		if err := chapter(ctx); err != nil {
-			_ = stop() // the story's own error says more
 			return err
 		}
 	}
-	return stop()
+	return nil
 }
 
 // declare declares the application and starts its worker.
@@ -145,8 +145,11 @@ func (s *depot) held(ctx context.Context) error {
 	}
 	s.Say("%d of %d deferred; the carrier was called %d times in all, %d of them since", deferred, parcels, s.carrier.calls.Load(), s.carrier.calls.Load()-before)
 	attempts, err := s.attempts(ctx)
+	if err != nil {
+		return err
+	}
 	s.Say("attempts of the messages that failed: %d to %d of 3", slices.Min(attempts), slices.Max(attempts))
-	return err
+	return nil
 }
 
 // attempts of each parcel's first message.
@@ -154,7 +157,7 @@ func (s *depot) attempts(ctx context.Context) (attempts []int, err error) {
 	for _, id := range all() {
 		m, err := s.Client.Get(ctx, id, "first")
 		if err != nil {
-			return []int{0}, err
+			return nil, err
 		}
 		attempts = append(attempts, m.Attempts)
 	}

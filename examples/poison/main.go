@@ -5,6 +5,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"strconv"
@@ -39,10 +40,10 @@ type shop struct {
 }
 
 // poison tells the story.
-func poison(ctx context.Context, on *stage.Stage) error {
+func poison(ctx context.Context, on *stage.Stage) (err error) {
 	s := &shop{Stage: on}
 	s.Title("The application %q is declared: %d attempts, then recovery", application, attempts)
-	_, err := s.Client.Applications().Apply(ctx, client.Application{
+	_, err = s.Client.Applications().Apply(ctx, client.Application{
 		Name:     application,
 		Delivery: client.DeliveryPolicy{MaxAttempts: attempts, BackoffInitial: 50 * time.Millisecond},
 	})
@@ -53,13 +54,13 @@ func poison(ctx context.Context, on *stage.Stage) error {
 	if err != nil {
 		return err
 	}
+	defer func() { err = errors.Join(err, stop()) }()
 	for _, chapter := range []func(context.Context) error{s.poisoned, s.looked, s.mended, s.proof} {
 		if err := chapter(ctx); err != nil {
-			_ = stop() // the story's own error says more
 			return err
 		}
 	}
-	return stop()
+	return nil
 }
 
 // open starts the shop's worker. It has no recovery handler: what is in recovery waits for an operator.

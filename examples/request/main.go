@@ -50,11 +50,7 @@ func request(ctx context.Context, s *stage.Stage) error {
 	if err != nil {
 		return err
 	}
-	if err := stage.Chapters(atOnce, held, later)(ctx, s); err != nil {
-		_ = stop() // the story's own error says more
-		return err
-	}
-	return stop()
+	return errors.Join(stage.Chapters(atOnce, held, later)(ctx, s), stop())
 }
 
 // question asks the shop for its stock, under an id of the caller's.

@@ -8,8 +8,9 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
-	"reflect"
+	"slices"
 	"time"
 
 	"sluice/client"
@@ -32,8 +33,7 @@ func saga(ctx context.Context, s *stage.Stage) error {
 	if err != nil {
 		return err
 	}
-	defer stop()
-	return stage.Chapters(confirmed, refused, finished, proof)(ctx, s)
+	return errors.Join(stage.Chapters(confirmed, refused, finished, proof)(ctx, s), stop())
 }
 
 func declare(ctx context.Context, s *stage.Stage) error {
@@ -163,7 +163,7 @@ func proof(ctx context.Context, s *stage.Stage) error {
 		if err != nil {
 			return err
 		}
-		if !reflect.DeepEqual(p.Book, books[id.String()]) {
+		if !slices.Equal(p.Book, books[id.String()]) {
 			return fmt.Errorf("%s did %q, not %q", id, p.Book, books[id.String()])
 		}
 	}

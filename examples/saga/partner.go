@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 
 	"sluice/client"
@@ -53,22 +54,20 @@ func serve(_ context.Context, tx *client.Tx[partner]) error {
 }
 
 // workPartners hosts hotels, flights and accounts in this process.
-func workPartners(s *stage.Stage) (stop func(), err error) {
+func workPartners(s *stage.Stage) (stop func() error, err error) {
 	var stops []func() error
-	stop = func() {
+	stop = func() (err error) {
 		for _, end := range stops {
-			if err := end(); err != nil {
-				s.Say("a worker did not end in good order: %v", err)
-			}
+			err = errors.Join(err, end())
 		}
+		return err
 	}
 	for _, application := range []string{hotels, flights, accounts} {
 		end, err := s.Work(client.WorkerConfig{
 			Application: application, Logger: stage.Quiet, Handler: client.Typed(client.Schema[partner]{}, serve),
 		})
 		if err != nil {
-			stop()
-			return nil, fmt.Errorf("host %s: %w", application, err)
+			return nil, errors.Join(fmt.Errorf("host %s: %w", application, err), stop())
 		}
 		stops = append(stops, end)
 	}

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"os"
-	"reflect"
 	"slices"
 	"testing"
 
@@ -29,7 +28,11 @@ func TestTheSagaIsFinishedThoughItsWorkerWasKilled(t *testing.T) {
 		if err != nil {
 			return err
 		}
-		defer stop()
+		defer func() {
+			if err := stop(); err != nil {
+				t.Error(err)
+			}
+		}()
 		wantPartners(ctx, t, s)
 		wantOrders(ctx, t, s)
 		return nil
@@ -48,7 +51,7 @@ func wantPartners(ctx context.Context, t *testing.T, s *stage.Stage) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if !reflect.DeepEqual(p.Book, books[id.String()]) || p.Balance != balances[id.String()] {
+		if !slices.Equal(p.Book, books[id.String()]) || p.Balance != balances[id.String()] {
 			t.Errorf("%s: %+v, want %q and %d", id, p, books[id.String()], balances[id.String()])
 		}
 	}

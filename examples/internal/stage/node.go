@@ -3,6 +3,7 @@ package stage
 import (
 	"bufio"
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -73,7 +74,7 @@ func Binary(binary string) func(ctx context.Context, dir string) (string, func()
 		case addr = <-address:
 			return addr, stop, nil
 		case <-read:
-			return "", nil, fmt.Errorf("%s dev ended before it was ready: %w", binary, cmd.Wait())
+			return "", nil, errors.Join(fmt.Errorf("%s dev ended before it was ready", binary), cmd.Wait())
 		}
 	}
 }

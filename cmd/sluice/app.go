@@ -3,8 +3,6 @@ package main
 import (
 	"context"
 	"fmt"
-	"io"
-	"os"
 
 	"github.com/spf13/cobra"
 
@@ -64,27 +62,14 @@ as in 90s or 24h.`,
 
 // readDeclarations reads the applications of a file.
 func (sh *shell) readDeclarations(file string) ([]*sluicev1.Application, error) {
-	src, name := sh.in, "standard input"
-	if file != "-" {
-		name = file
-		f, err := os.Open(file)
-		if err != nil {
-			return nil, fmt.Errorf("read declarations: %w", err)
-		}
-		defer f.Close()
-		src = f
-	}
 	const most = 4 << 20
-	text, err := io.ReadAll(io.LimitReader(src, most+1))
+	text, err := sh.readWhole(file, most)
 	if err != nil {
 		return nil, fmt.Errorf("read declarations: %w", err)
 	}
-	if len(text) > most {
-		return nil, fmt.Errorf("%s is longer than %s, the most that declarations may have", name, size(most))
-	}
 	declared, err := parseDeclarations(text)
 	if err != nil {
-		return nil, hint(fmt.Errorf("%s: %w", name, err), "see an example with: sluice app apply --help")
+		return nil, hint(fmt.Errorf("%s: %w", inputName(file), err), "see an example with: sluice app apply --help")
 	}
 	return declared, nil
 }

@@ -3,8 +3,6 @@ package main
 import (
 	"context"
 	"fmt"
-	"io"
-	"os"
 
 	"github.com/spf13/cobra"
 
@@ -80,7 +78,7 @@ the first message that is refused.`,
 		}
 		src, end, err := sh.open(file)
 		if err != nil {
-			return err
+			return fmt.Errorf("read messages: %w", err)
 		}
 		defer end()
 		return sh.withClient(cmd, func(ctx context.Context, c *client.Client) error {
@@ -89,18 +87,6 @@ the first message that is refused.`,
 		})
 	}
 	return c
-}
-
-// open opens a file to be read, or standard input.
-func (sh *shell) open(file string) (io.Reader, func(), error) {
-	if file == "-" {
-		return sh.in, func() {}, nil
-	}
-	f, err := os.Open(file)
-	if err != nil {
-		return nil, nil, fmt.Errorf("read messages: %w", err)
-	}
-	return f, func() { _ = f.Close() }, nil
 }
 
 func (sh *shell) imported(done client.Imported, err error) error {

@@ -3,8 +3,6 @@ package main
 import (
 	"context"
 	"fmt"
-	"io"
-	"os"
 	"strings"
 	"time"
 
@@ -121,25 +119,14 @@ func (sh *shell) keys(said string) ([]string, error) {
 	if said == "" {
 		return nil, nil
 	}
-	split, src := ",", io.Reader(strings.NewReader(said))
+	split, text := ",", []byte(said)
 	if isFile {
-		split, src = "\n", sh.in
-		if from != "-" {
-			f, err := os.Open(from)
-			if err != nil {
-				return nil, fmt.Errorf("read instances: %w", err)
-			}
-			defer f.Close()
-			src = f
+		const most = 4 << 20
+		var err error
+		if text, err = sh.readWhole(from, most); err != nil {
+			return nil, fmt.Errorf("read instances: %w", err)
 		}
-	}
-	const most = 4 << 20
-	text, err := io.ReadAll(io.LimitReader(src, most+1))
-	if err != nil {
-		return nil, fmt.Errorf("read instances: %w", err)
-	}
-	if len(text) > most {
-		return nil, fmt.Errorf("%s is longer than %s, the most that a list of instances may have", from, size(most))
+		split = "\n"
 	}
 	var all []string
 	for k := range strings.SplitSeq(string(text), split) {

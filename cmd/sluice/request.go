@@ -15,7 +15,7 @@ import (
 
 func newRequest(sh *shell) *cobra.Command {
 	var (
-		o    outgoing
+		o    composed
 		at   target
 		wait time.Duration
 	)

@@ -3,8 +3,6 @@ package main
 import (
 	"context"
 	"fmt"
-	"io"
-	"os"
 	"strings"
 	"time"
 
@@ -21,8 +19,8 @@ import (
 // maxData is the largest content that is read from a file or from standard input.
 const maxData = 64 << 20
 
-// outgoing is the message that "send" sends, as its flags say.
-type outgoing struct {
+// composed is the message that "send" or "request" sends, as the flags say.
+type composed struct {
 	message sluicev1.Message
 	headers []string
 	data    string
@@ -32,7 +30,7 @@ type outgoing struct {
 
 func newSend(sh *shell) *cobra.Command {
 	var (
-		o  outgoing
+		o  composed
 		at target
 	)
 	c := &cobra.Command{
@@ -69,7 +67,7 @@ message. The content is --data TEXT; --data - reads standard input, --data @FILE
 }
 
 // flags are those that describe the message.
-func (o *outgoing) flags(f *pflag.FlagSet) {
+func (o *composed) flags(f *pflag.FlagSet) {
 	f.StringVar(&o.message.Type, "type", "", "type of the message (required)")
 	f.StringVar(&o.message.Id, "id", "", "id, unique within the instance: repeated under the same one it has no second effect (default: a new one)")
 	f.StringVar(&o.message.Transaction, "transaction", "", "transaction (default: the instance's own)")
@@ -81,7 +79,7 @@ func (o *outgoing) flags(f *pflag.FlagSet) {
 }
 
 // complete fills the message in from the flags.
-func (o *outgoing) complete(sh *shell, at target) (err error) {
+func (o *composed) complete(sh *shell, at target) (err error) {
 	m := &o.message
 	m.Application, m.Instance, m.AwaitReply = at.app, at.key, o.await
 	if m.Type == "" {
@@ -122,26 +120,13 @@ func pairs(texts []string) (map[string]string, error) {
 
 // content reads what --data names.
 func (sh *shell) content(data string) ([]byte, error) {
-	var src io.Reader
-	switch file, isFile := strings.CutPrefix(data, "@"); {
-	case data == "-":
-		src = sh.in
-	case isFile:
-		f, err := os.Open(file)
-		if err != nil {
-			return nil, fmt.Errorf("read the content: %w", err)
-		}
-		defer f.Close()
-		src = f
-	default:
+	file, isFile := strings.CutPrefix(data, "@")
+	if !isFile && data != "-" {
 		return []byte(data), nil
 	}
-	all, err := io.ReadAll(io.LimitReader(src, maxData+1))
+	all, err := sh.readWhole(file, maxData)
 	if err != nil {
 		return nil, fmt.Errorf("read the content: %w", err)
-	}
-	if len(all) > maxData {
-		return nil, fmt.Errorf("the content is longer than %s, the most that is read", size(maxData))
 	}
 	return all, nil
 }

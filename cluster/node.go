@@ -79,10 +79,11 @@ type Node struct {
 	end   context.CancelCauseFunc
 	ended context.Context
 
-	// mu guards what gossip told last of each node, by id.
-	mu     sync.RWMutex
-	seen   map[string]gossip.Member
-	health map[string]string
+	// mu guards what gossip told last of each node, by id, and when voters did not take the lead.
+	mu       sync.RWMutex
+	seen     map[string]gossip.Member
+	health   map[string]string
+	declined map[raft.ServerID]time.Time
 }
 
 // RaftLog keeps raft's log and its few stable values.
@@ -110,7 +111,7 @@ func New(cfg Config) (*Node, error) {
 	n := &Node{
 		cfg: cfg, log: cfg.Logger.With("component", "cluster", "node", cfg.NodeID), metrics: newMetrics(), started: time.Now(),
 		leads: make(chan bool, 16), selecting: make(chan struct{}, selectionsMax), stopped: make(chan struct{}), halted: make(chan struct{}), parked: make(chan struct{}), abandoned: make(chan struct{}),
-		seen: map[string]gossip.Member{}, health: map[string]string{},
+		seen: map[string]gossip.Member{}, health: map[string]string{}, declined: map[raft.ServerID]time.Time{},
 	}
 	n.held.node, n.held.request = n, "start-held-"+uuid.NewString()
 	n.held.pending.Store(cfg.StartHeld)

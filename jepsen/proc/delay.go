@@ -204,23 +204,31 @@ func (n *network) lead(ctx context.Context, i int, on bool) error {
 	return n.nft(ctx, i, "flush chain ip detour breaks\n")
 }
 
-// inside runs a function on a thread in the namespace of a place; sockets that it makes stay there.
-func (n *network) inside(i int, f func() error) error {
-	done := make(chan error)
-	go func() {
-		// The thread is not let go: it ends with this goroutine, and its namespace with it.
-		runtime.LockOSThread()
-		done <- func() error {
-			ns, err := os.Open("/run/netns/" + n.namespace(i))
-			if err != nil {
-				return err
-			}
-			defer ns.Close()
-			if err := unix.Setns(int(ns.Fd()), unix.CLONE_NEWNET); err != nil {
-				return fmt.Errorf("proc: setns: %w", err)
-			}
-			return f()
-		}()
-	}()
-	return <-done
+// inside runs a function in the namespace of a place; sockets that it makes stay there. The thread comes back from it
+// and lives on: processes that were started by a thread are killed when it ends (Pdeathsig).
+func (n *network) inside(i int, f func() error) (err error) {
+	runtime.LockOSThread()
+	home, err := os.Open("/proc/thread-self/ns/net")
+	if err != nil {
+		runtime.UnlockOSThread()
+		return fmt.Errorf("proc: %w", err)
+	}
+	defer home.Close()
+	there, err := os.Open("/run/netns/" + n.namespace(i))
+	if err != nil {
+		runtime.UnlockOSThread()
+		return fmt.Errorf("proc: %w", err)
+	}
+	defer there.Close()
+	if err := unix.Setns(int(there.Fd()), unix.CLONE_NEWNET); err != nil {
+		runtime.UnlockOSThread()
+		return fmt.Errorf("proc: setns: %w", err)
+	}
+	err = f()
+	if back := unix.Setns(int(home.Fd()), unix.CLONE_NEWNET); back != nil {
+		// The thread stays locked, so that nobody else runs in a foreign namespace.
+		return errors.Join(err, fmt.Errorf("proc: setns: %w", back))
+	}
+	runtime.UnlockOSThread()
+	return err
 }

@@ -45,6 +45,7 @@ and --tls-ca: nodes then know each other by their certificates.`,
 		if err != nil {
 			return misused(err)
 		}
+		cfg = clocked(cfg, sh.getenv)
 		if name := k.String("audit-file"); name != "" {
 			return audited(cmd.Context(), cfg, name)
 		}

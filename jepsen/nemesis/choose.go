@@ -74,7 +74,7 @@ func (c *chooser) fault(kind world.Kind, leader string) world.Fault {
 	case world.DiskSlow:
 		f.Span = time.Duration(20+c.random.IntN(200)) * time.Millisecond
 	case world.ClockSkew:
-		f.Span = time.Duration(c.random.IntN(120)-60) * time.Second
+		f.Span = time.Duration(c.random.IntN(40)-20) * time.Second
 	}
 	f.Shape = "one"
 	if all := shapes[kind]; len(all) > 0 {

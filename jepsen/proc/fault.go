@@ -17,7 +17,9 @@ import (
 
 // survey finds out what else the machine cannot do.
 func (w *World) survey() {
-	w.missing[world.ClockSkew] = "a process has the machine's clock, and the namespaces of Linux do not offset the clock of the day"
+	if err := canSkew(w.cfg.Bin); err != nil {
+		w.missing[world.ClockSkew] = err.Error()
+	}
 	if _, err := exec.LookPath("strace"); err != nil {
 		for _, kind := range []world.Kind{world.DiskError, world.DiskSlow} {
 			w.missing[kind] = "there is no program strace"
@@ -38,7 +40,7 @@ type injector func(ctx context.Context, f world.Fault, nodes []*node) (world.Hea
 
 func (w *World) injectors() map[world.Kind]injector {
 	return map[world.Kind]injector{
-		world.Partition: w.partition, world.Loss: w.lose, world.Delay: w.delay, world.Kill: w.kill, world.Pause: w.pause, world.PowerLoss: w.losePower,
+		world.Partition: w.partition, world.Loss: w.lose, world.Delay: w.delay, world.ClockSkew: w.skew, world.Kill: w.kill, world.Pause: w.pause, world.PowerLoss: w.losePower,
 		world.Restart: w.restart, world.Transfer: w.transfer, world.DiskError: w.failSyncs, world.DiskSlow: w.slowSyncs,
 		world.DiskFull: w.fillDisks, world.DiskHang: w.freezeDisks, world.DiskReadOnly: w.refuseWrites,
 		world.BitFlip: w.flipBit, world.Truncation: w.truncate, world.DiskLoss: w.loseDisk,

@@ -47,14 +47,14 @@ type process struct {
 }
 
 // launch starts a program that ends with this one, its output appended to a file.
-func launch(log string, argv []string) (*process, error) {
+func launch(log string, argv []string, env ...string) (*process, error) {
 	out, err := os.OpenFile(log, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
 	if err != nil {
 		return nil, fmt.Errorf("proc: %w", err)
 	}
 	defer out.Close()
 	p := &process{cmd: exec.Command(argv[0], argv[1:]...), gone: make(chan struct{})}
-	p.cmd.Stdout, p.cmd.Stderr = out, out
+	p.cmd.Stdout, p.cmd.Stderr, p.cmd.Env = out, out, append(os.Environ(), env...)
 	p.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
 	if err := p.cmd.Start(); err != nil {
 		return nil, fmt.Errorf("proc: start %s: %w", argv[0], err)
@@ -134,7 +134,7 @@ func (n *node) startLocked() error {
 	if n.process != nil && n.process.alive() {
 		return nil
 	}
-	p, err := launch(n.log(), n.arguments())
+	p, err := launch(n.log(), n.arguments(), clockVariable+"="+n.clock())
 	if err != nil {
 		return err
 	}

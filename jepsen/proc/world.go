@@ -77,7 +77,7 @@ func New(ctx context.Context, cfg Config) (*World, error) {
 }
 
 func (w *World) make(ctx context.Context) error {
-	for _, dir := range []string{"log", "audit", "nodes", "workers", "outside"} {
+	for _, dir := range []string{"log", "audit", "nodes", "workers", "outside", "clock"} {
 		if err := os.MkdirAll(filepath.Join(w.cfg.Dir, dir), 0o750); err != nil {
 			return fmt.Errorf("proc: %w", err)
 		}

@@ -37,6 +37,8 @@ const (
 	CompleteApplication What = "complete-application"
 	Apply               What = "apply"
 	Terminate           What = "terminate"
+	// Settle is a settlement that no worker of the SDK made. Its Answer's Reason is the refusal.
+	Settle What = "settle"
 )
 
 // Args are what an operation asked for. Fields that it does not have are zero.
@@ -47,8 +49,9 @@ type Args struct {
 	MessageID string `json:"message,omitempty"`
 	Type      string `json:"type,omitempty"`
 	Data      string `json:"data,omitempty"`
-	// Request is a request id.
+	// Request is a request id, Session a session's.
 	Request string `json:"request,omitempty"`
+	Session string `json:"session,omitempty"`
 	Seq     uint64 `json:"seq,omitempty"`
 	Lane    string `json:"lane,omitempty"`
 	Action  string `json:"action,omitempty"`

@@ -16,6 +16,9 @@ type operator struct {
 	load   Load
 	random *rand.Rand
 	asked  int
+	// epochs are the last that was seen of each instance; session is one that owns nothing.
+	epochs  map[client.InstanceID]uint64
+	session string
 }
 
 // Operate is at work until ctx ends.
@@ -26,7 +29,7 @@ func Operate(ctx context.Context, w world.World, name string, l Load) error {
 	}
 	defer c.Close()
 	l = l.Defaults()
-	o := &operator{caller: newCaller(name, c, w.History()), load: l, random: chance(l.Seed, name)}
+	o := &operator{caller: newCaller(name, c, w.History()), load: l, random: chance(l.Seed, name), epochs: map[client.InstanceID]uint64{}}
 	for ctx.Err() == nil {
 		o.one(ctx)
 		if w.Wait(ctx, 4*l.Pause+time.Duration(o.random.Int64N(int64(8*l.Pause)))) != nil {
@@ -50,8 +53,10 @@ func (o *operator) instance() client.InstanceID {
 func (o *operator) one(ctx context.Context) {
 	id := o.instance()
 	switch roll := o.random.IntN(100); {
-	case roll < 60:
+	case roll < 45:
 		_, _ = o.getInstance(ctx, id)
+	case roll < 60:
+		o.meddle(ctx, id)
 	case roll < 74:
 		request := o.request()
 		_, err := o.enterRecovery(ctx, id, "operator "+request, request)

@@ -49,7 +49,7 @@ func Declare(ctx context.Context, w world.World) error {
 	}
 	defer c.Close()
 	ask := newCaller("declare", c, w.History())
-	for _, a := range Applications() {
+	for _, a := range append(Applications(), client.Application{Name: Bystanders, Supervision: client.Supervision{OutageInstances: client.NoLimit}}) {
 		if err := ask.apply(ctx, a); err != nil {
 			return fmt.Errorf("workload: declare %s: %w", a.Name, err)
 		}

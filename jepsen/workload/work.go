@@ -190,8 +190,11 @@ func (k *worker) decide(r *client.Recovery, e history.WorkerEvent, done []int) {
 		if done[n] == 0 {
 			break
 		}
-		s.Count++
-		s.Normal = uint64(m.Seq)
+		// A recovery before this one may have written the state with a recovery message, and not been completed.
+		if s.Normal < uint64(m.Seq) {
+			s.Count++
+			s.Normal = uint64(m.Seq)
+		}
 		r.ProcessedThrough(m.Seq)
 		e.Through = uint64(m.Seq)
 	}

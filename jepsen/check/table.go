@@ -110,13 +110,18 @@ func (v *Verdict) printCoverage(w io.Writer) {
 		return
 	}
 	fmt.Fprintf(w, "\nWHILE HURT BY\t%s\n", strings.ToUpper(strings.Join(Phases(), "\t")))
+	missed := 0
 	for _, kind := range slices.Sorted(maps.Keys(table)) {
 		fmt.Fprint(w, kind)
 		for _, phase := range Phases() {
 			fmt.Fprintf(w, "\t%d", table[kind][phase])
+			if table[kind][phase] == 0 {
+				missed++
+			}
 		}
 		fmt.Fprintln(w)
 	}
+	fmt.Fprintf(w, "%d of %d cells were not hit\n", missed, len(table)*len(Phases()))
 }
 
 func (v *Verdict) printVerdicts(w io.Writer) {

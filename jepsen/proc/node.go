@@ -111,7 +111,7 @@ func (n *node) arguments() []string {
 	argv := []string{
 		n.w.cfg.Bin, "server", "--node-id", n.id, "--data-dir", n.data(), "--listen", n.address, "--gossip", n.gossip,
 		"--bootstrap-expect", strconv.Itoa(expect), "--insecure", "--audit-file", filepath.Join(n.w.cfg.Dir, "audit", n.id+".jsonl"),
-		"--snapshot-interval", "1s", "--snapshot-threshold", "150", "--trailing-logs", "50",
+		"--snapshot-interval", "1s", "--snapshot-threshold", "50", "--trailing-logs", "16",
 	}
 	for _, other := range n.w.nodes {
 		argv = append(argv, "--join", other.gossip)

@@ -1,6 +1,7 @@
 package fsm
 
 import (
+	logv1 "sluice/api/log/v1"
 	"sluice/api/reason"
 	sluicev1 "sluice/api/sluice/v1"
 )
@@ -55,23 +56,47 @@ func modeName(m sluicev1.Mode) string {
 // within refuses a message that would go over a limit. Nothing accepted is ever dropped to make room.
 func within(i *instance, d sluicev1.Disposition, size uint64) error {
 	s, r := &i.app.settings, i.rec
-	over := func(limit, have, more uint64) bool { return limit > 0 && have+more > limit }
-	messages, bytes := r.Normal.Messages+r.Recovery.Messages, r.Normal.Bytes+r.Recovery.Bytes
-	switch {
-	case over(s.messageBytes, 0, size):
-		return reason.LimitMessageBytes.Errorf("data has %d bytes; max_message_bytes is %d", size, s.messageBytes)
-	case over(s.inboxMessages, messages, 1):
+	switch messages := r.Normal.Messages + r.Recovery.Messages; {
+	case exceeds(s.messageBytes, 0, size):
+		return tooLarge(s, size)
+	case exceeds(s.inboxMessages, messages, 1):
 		return reason.LimitInboxMessages.Errorf("the inbox of %s holds %d messages; max_inbox_messages is %d", i.id(), messages, s.inboxMessages)
-	case over(s.inboxBytes, bytes, size):
-		return reason.LimitInboxBytes.Errorf("the inbox of %s holds %d bytes, and %d more would go over max_inbox_bytes, which is %d", i.id(), bytes, size, s.inboxBytes)
+	case d == deferred && exceeds(s.deferredMessages, r.DeferredMessages, 1):
+		return reason.LimitDeferredMessages.Errorf("%s holds %d deferred messages; max_deferred_messages is %d", i.id(), r.DeferredMessages, s.deferredMessages)
+	}
+	return withinBytes(i, d, size)
+}
+
+// withinReplaced refuses data that would take the place of a message's, and go over a limit with what it has more.
+func withinReplaced(i *instance, m *logv1.MessageRecord, size uint64) error {
+	switch s := &i.app.settings; {
+	case exceeds(s.messageBytes, 0, size):
+		return tooLarge(s, size)
+	case size <= m.Bytes:
+		return nil
+	}
+	return withinBytes(i, m.Disposition, size-m.Bytes)
+}
+
+// withinBytes refuses what would go over a limit of bytes that are held.
+func withinBytes(i *instance, d sluicev1.Disposition, more uint64) error {
+	s, r := &i.app.settings, i.rec
+	switch bytes := r.Normal.Bytes + r.Recovery.Bytes; {
+	case exceeds(s.inboxBytes, bytes, more):
+		return reason.LimitInboxBytes.Errorf("the inbox of %s holds %d bytes, and %d more would go over max_inbox_bytes, which is %d", i.id(), bytes, more, s.inboxBytes)
 	case d != deferred:
 		return nil
-	case over(s.deferredMessages, r.DeferredMessages, 1):
-		return reason.LimitDeferredMessages.Errorf("%s holds %d deferred messages; max_deferred_messages is %d", i.id(), r.DeferredMessages, s.deferredMessages)
-	case over(s.deferredBytes, r.DeferredBytes, size):
-		return reason.LimitDeferredBytes.Errorf("%s holds %d deferred bytes, and %d more would go over max_deferred_bytes, which is %d", i.id(), r.DeferredBytes, size, s.deferredBytes)
-	case over(s.applicationBytes, i.app.counts.deferredBytes, size):
-		return reason.LimitApplicationBytes.Errorf("application %s holds %d deferred bytes, and %d more would go over max_application_deferred_bytes, which is %d", i.app.name(), i.app.counts.deferredBytes, size, s.applicationBytes)
+	case exceeds(s.deferredBytes, r.DeferredBytes, more):
+		return reason.LimitDeferredBytes.Errorf("%s holds %d deferred bytes, and %d more would go over max_deferred_bytes, which is %d", i.id(), r.DeferredBytes, more, s.deferredBytes)
+	case exceeds(s.applicationBytes, i.app.counts.deferredBytes, more):
+		return reason.LimitApplicationBytes.Errorf("application %s holds %d deferred bytes, and %d more would go over max_application_deferred_bytes, which is %d", i.app.name(), i.app.counts.deferredBytes, more, s.applicationBytes)
 	}
 	return nil
+}
+
+// exceeds tells that something more would go over a limit; 0: there is none.
+func exceeds(limit, have, more uint64) bool { return limit > 0 && have+more > limit }
+
+func tooLarge(s *settings, size uint64) error {
+	return reason.LimitMessageBytes.Errorf("data has %d bytes; max_message_bytes is %d", size, s.messageBytes)
 }

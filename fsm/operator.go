@@ -88,9 +88,9 @@ func (t *txn) resolvable(i *instance, r *sluicev1.ResolveMessageRequest) (*logv1
 
 // replace gives a message other content in its place.
 func (t *txn) replace(i *instance, m *logv1.MessageRecord, data []byte, why string) (*logv1.Outcome, error) {
-	s, size := &i.app.settings, uint64(len(data))
-	if s.messageBytes > 0 && size > s.messageBytes {
-		return refused(reason.LimitMessageBytes.Errorf("data has %d bytes; max_message_bytes is %d", size, s.messageBytes))
+	size := uint64(len(data))
+	if err := withinReplaced(i, m, size); err != nil {
+		return refused(err)
 	}
 	if m.Lane == i.working() {
 		out, err := i.first(t, m.Lane, int(i.out()))

@@ -259,3 +259,22 @@ func (r *rig) contents(tables ...byte) (keys []string) {
 	}
 	return keys
 }
+
+// TestReplaceKeepsTheLimits: longer data in a message's place is held as any other.
+func TestReplaceKeepsTheLimits(t *testing.T) {
+	t.Parallel()
+	for want, l := range map[string]*sluicev1.Limits{
+		"LIMIT_INBOX_BYTES": {MaxInboxBytes: number(5)}, "LIMIT_DEFERRED_BYTES": {MaxDeferredBytes: number(5)},
+		"LIMIT_APPLICATION_BYTES": {MaxApplicationDeferredBytes: number(5)},
+	} {
+		r := setup(t, limits(l))
+		r.enter("i")
+		r.send("i", "abc", "d")
+		with := func(data string) *sluicev1.ResolveMessageRequest {
+			return &sluicev1.ResolveMessageRequest{Instance: "i", Seq: 1, Lane: laneNormal, Action: replace, Data: []byte(data)}
+		}
+		r.refused(want, resolveRequest(with("12345")))
+		r.ok(resolveRequest(with("1234")))
+		r.ok(resolveRequest(with("1")))
+	}
+}

@@ -47,7 +47,7 @@ func (sh *shell) exported(n int, err error) error {
 	if err != nil {
 		return hint(err, "%d messages were written before it; what was written is whole lines", n)
 	}
-	sh.say("%d messages", n)
+	sh.say("messages written: %d", n)
 	return nil
 }
 

@@ -35,7 +35,7 @@ func TestHeartbeatsTakeTheMainLoop(t *testing.T) {
 	leader := tcp()
 	heartbeat := &raft.AppendEntriesRequest{
 		RPCHeader: raft.RPCHeader{ProtocolVersion: raft.ProtocolVersionMax, ID: []byte("a"), Addr: leader.EncodePeer("a", leader.LocalAddr())},
-		Term:      1, Leader: leader.EncodePeer("a", leader.LocalAddr()),
+		Term:      1,
 	}
 	var answer raft.AppendEntriesResponse
 	if err := leader.AppendEntries("b", node.LocalAddr(), heartbeat, &answer); err != nil || !answer.Success {

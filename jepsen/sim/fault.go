@@ -5,10 +5,12 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"strconv"
 	"syscall"
 	"time"
 
+	"sluice/client"
 	"sluice/internal/disk"
 	"sluice/jepsen/world"
 )
@@ -313,7 +315,7 @@ func (w *World) renew(ctx context.Context, p *place) error {
 		return err
 	}
 	defer c.Close()
-	if err := c.Cluster().Remove(ctx, old); err != nil {
+	if err := remove(ctx, c, old); err != nil {
 		w.trace.note("%s: %s could not be removed: %v", p.name, old, err)
 		return err
 	}
@@ -331,6 +333,20 @@ func (w *World) renew(ctx context.Context, p *place) error {
 			return fmt.Errorf("sim: %s did not become a voter: %w", p.nodeID(), err)
 		}
 	}
+}
+
+// remove takes a node out of the cluster. A repeat of the call, after an answer that was lost, is told that there is no
+// such member: that is what was wanted.
+func remove(ctx context.Context, c *client.Client, id string) error {
+	refused := c.Cluster().Remove(ctx, id)
+	if !errors.Is(refused, client.ErrBadField) {
+		return refused
+	}
+	members, err := c.Cluster().Members(ctx)
+	if err == nil && slices.ContainsFunc(members, func(m client.Member) bool { return m.ID == id }) {
+		return refused
+	}
+	return err
 }
 
 func (w *World) skew(_ context.Context, f world.Fault, at []*place) (world.Heal, error) {

@@ -15,6 +15,7 @@ import (
 	"sluice/cluster/gossip"
 	"sluice/cluster/raftlog"
 	"sluice/internal/disk"
+	"sluice/jepsen/history"
 	"sluice/queue"
 	"sluice/server"
 	"sluice/transport"
@@ -108,6 +109,7 @@ func (l *life) run(ctx context.Context) {
 	if l.err == nil {
 		return
 	}
+	p.world.history.Mark(history.Mark{Name: history.NodeEnded, Text: fmt.Sprintf("%s ended by itself: %v", p.name, l.err)})
 	if !l.hurt.Load() {
 		p.world.blame(fmt.Errorf("sim: %s ended, and nothing was wrong with its disk: %w", p.name, l.err))
 	}

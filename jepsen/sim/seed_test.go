@@ -1,6 +1,7 @@
 package sim
 
 import (
+	"errors"
 	"flag"
 	"fmt"
 	"io"
@@ -9,7 +10,11 @@ import (
 	"path/filepath"
 	"runtime"
 	"testing"
+	"testing/cryptotest"
 	"time"
+
+	"sluice/jepsen/check"
+	"sluice/jepsen/history"
 )
 
 var (
@@ -23,6 +28,36 @@ var (
 func TestSeeds(t *testing.T) {
 	for seed := *from; seed < *from+*count; seed++ {
 		t.Run(fmt.Sprint("seed=", seed), func(t *testing.T) { playSeed(t, seed) })
+	}
+}
+
+// judge holds the history of a seed against every invariant.
+func judge(t *testing.T, rows io.Reader, folder string, seed uint64) {
+	h, err := history.Read(rows)
+	if err != nil {
+		t.Error(err)
+		return
+	}
+	c, err := check.New(h)
+	if err != nil {
+		t.Error(err)
+		return
+	}
+	v := check.Judge(c)
+	for name, found := range v.Violations {
+		for _, one := range found[:min(len(found), 5)] {
+			t.Errorf("seed %d: %s: %s", seed, name, one.Text)
+		}
+	}
+	if !t.Failed() && !*loud {
+		return
+	}
+	f, err := os.Create(filepath.Join(folder, fmt.Sprintf("seed-%d-verdict.txt", seed)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := errors.Join(v.Print(f), f.Close()); err != nil {
+		t.Error(err)
 	}
 }
 
@@ -48,12 +83,17 @@ func playSeed(t *testing.T, seed uint64) {
 	}
 	began := time.Now()
 	var out Outcome
+	cryptotest.SetGlobalRandom(t, seed) // ids come from there
 	bubble(t, func(t *testing.T) {
 		var err error
 		if out, err = p.Run(); err != nil {
 			t.Errorf("seed %d (%s, %d nodes): %v", seed, p.Scenario.Name, p.Nodes, err)
 		}
 	})
+	if _, err := rows.Seek(0, io.SeekStart); err != nil {
+		t.Fatal(err)
+	}
+	judge(t, rows, folder, seed)
 	fmt.Printf("SEED %d %s %d virtual=%.1f real=%.2f sum=%016x packets=%d failed=%v\n", seed, p.Scenario.Name, p.Nodes, out.Virtual.Seconds(), time.Since(began).Seconds(), out.Sum, out.Packets, t.Failed())
 	trace.Close()
 	rows.Close()

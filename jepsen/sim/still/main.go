@@ -1,0 +1,96 @@
+// Still writes an overlay for the Go tool with which what happens in a testing/synctest bubble hangs on nothing outside of
+// it: the numbers by which the runtime chooses among the ready cases of a select and the order of a map come from the
+// bubble, the seeds of a process are always the same, no goroutine is interrupted, and those that can run do so one after
+// the other, in the order in which they became so. It is for simulations that are to be run again. It knows the sources of
+// one version of Go, and says so if they are others.
+//
+//	go run ./jepsen/sim/still -dir bin/still
+//	go test -c -overlay bin/still/overlay.json …
+package main
+
+import (
+	"encoding/json"
+	"errors"
+	"flag"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+)
+
+// edit is one change of a source file: what must be there exactly once, and what takes its place.
+type edit struct{ file, old, new string }
+
+// wyrand is the next number of a bubble.
+const wyrand = `
+	if b := getg().bubble; b != nil {
+		b.rng += 0xa0761d6478bd642f
+		hi, lo := math.Mul64(b.rng, b.rng^0xe7037ed1a0b428db)
+		return %s
+	}
+`
+
+var edits = []edit{
+	{"synctest.go", "	active  int // other sources of activity\n}", "	active  int // other sources of activity\n	rng     uint64\n}"},
+	{"rand.go", "func cheaprand() uint32 {\n", "func cheaprand() uint32 {" + fmt.Sprintf(wyrand, "uint32(hi ^ lo)")},
+	{"rand.go", "func rand() uint64 {\n", "func rand() uint64 {" + fmt.Sprintf(wyrand, "hi ^ lo")},
+	{"rand.go", "			seed[i%len(seed)] ^= c\n", "			seed[i%len(seed)] ^= c&0 + byte(i)\n"},
+	{"proc.go", "func runqput(pp *p, gp *g, next bool) {\n", "func runqput(pp *p, gp *g, next bool) {\n	next = false\n"},
+	{"proc.go", "func retake(now int64) uint32 {\n", "func retake(now int64) uint32 {\n	if now != 0 {\n		return 0\n	}\n"},
+}
+
+func main() {
+	dir := flag.String("dir", "", "folder for the overlay (required)")
+	flag.Parse()
+	if err := run(*dir); err != nil {
+		fmt.Fprintln(os.Stderr, "still:", err)
+		os.Exit(1)
+	}
+}
+
+func run(dir string) error {
+	if dir == "" {
+		return errors.New("say where the overlay is to be written: -dir DIR")
+	}
+	dir, err := filepath.Abs(dir)
+	if err != nil {
+		return err
+	}
+	out, err := exec.Command("go", "env", "GOROOT").Output()
+	if err != nil {
+		return fmt.Errorf("find the sources of Go: %w", err)
+	}
+	runtime := filepath.Join(strings.TrimSpace(string(out)), "src", "runtime")
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return err
+	}
+	replace := map[string]string{}
+	for _, e := range edits {
+		from, to := filepath.Join(runtime, e.file), filepath.Join(dir, e.file)
+		read := from
+		if replace[from] != "" {
+			read = to
+		}
+		if err := e.apply(read, to); err != nil {
+			return err
+		}
+		replace[from] = to
+	}
+	overlay, err := json.MarshalIndent(map[string]any{"Replace": replace}, "", "\t")
+	if err != nil {
+		return err
+	}
+	return os.WriteFile(filepath.Join(dir, "overlay.json"), overlay, 0o644)
+}
+
+func (e edit) apply(from, to string) error {
+	source, err := os.ReadFile(from)
+	if err != nil {
+		return err
+	}
+	if count := strings.Count(string(source), e.old); count != 1 {
+		return fmt.Errorf("%s of this version of Go is not as expected: %q stands in it %d times, not once", e.file, e.old, count)
+	}
+	return os.WriteFile(to, []byte(strings.Replace(string(source), e.old, e.new, 1)), 0o644)
+}

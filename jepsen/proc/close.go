@@ -123,7 +123,7 @@ func (w *World) collectAudit(name string) error {
 }
 
 // made are names of what a maker has left on the machine: the maker's process id is in them.
-var made = regexp.MustCompile(`^` + prefix + `(\d+)(n\d+)?$`)
+var made = regexp.MustCompile(`^` + prefix + `(\d+)([nv]\d+)?$`)
 
 // sweep removes what makers left that are no more.
 func sweep(ctx context.Context, tell func(string, ...any)) {

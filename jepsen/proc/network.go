@@ -90,8 +90,12 @@ func (n *network) join(ctx context.Context, i int) error {
 		return err
 	}
 	n.undo.addCommand("ip", "netns", "del", ns)
+	if _, err := command(ctx, "", "ip", "link", "add", veth, "type", "veth", "peer", "name", "eth0", "netns", ns); err != nil {
+		return err
+	}
+	// The end of a namespace takes its time; until then the pair would stay, and with it the name.
+	n.undo.addCommand("ip", "link", "del", veth)
 	for _, args := range [][]string{
-		{"link", "add", veth, "type", "veth", "peer", "name", "eth0", "netns", ns},
 		{"link", "set", veth, "master", n.name, "up"},
 		{"-n", ns, "addr", "add", n.host(i) + "/24", "dev", "eth0"},
 		{"-n", ns, "link", "set", "eth0", "up"},

@@ -7,7 +7,6 @@ import (
 	"slices"
 	"strings"
 	"text/tabwriter"
-	"time"
 
 	"sluice/jepsen/history"
 )
@@ -72,8 +71,9 @@ func (v *Verdict) printOperations(w io.Writer) {
 		deeds[history.Deliver], deeds[history.Settled], deeds[history.Recover], deeds[history.Recovered], deeds[history.Fenced])
 	fmt.Fprintf(w, "committed: %d entries, %d messages, %d changes of mode, %d leaders, %d drains interrupted by a new leader\n",
 		len(v.Case.Committed), len(v.Case.Model.Lives), len(v.Case.Model.Transitions), len(v.Case.leaders), v.Case.InterruptedDrains())
-	if all := v.Case.Failovers(); len(all) > 0 {
-		fmt.Fprintf(w, "from the death of a leader to the first message accepted: p50 %v, p99 %v, of %d\n", percentile(all, 50).Round(time.Millisecond), percentile(all, 99).Round(time.Millisecond), len(all))
+	if elected, accepted := v.Case.Failovers(); len(accepted) > 0 {
+		fmt.Fprintf(w, "from the death of a leader to the first entry of the next: p50 %v, p99 %v; to the first message accepted: p50 %v, p99 %v; of %d\n",
+			rounded(elected, 50), rounded(elected, 99), rounded(accepted, 50), rounded(accepted, 99), len(accepted))
 	}
 	for _, m := range v.Case.Marks {
 		if m.Value.Name == history.NodeEnded {

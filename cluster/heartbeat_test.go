@@ -17,6 +17,7 @@ func TestHeartbeatsTakeTheMainLoop(t *testing.T) {
 			t.Fatal(err)
 		}
 		t.Cleanup(func() {
+			carrier.CloseStreams() // which Close leaves open
 			if err := carrier.Close(); err != nil {
 				t.Error(err)
 			}

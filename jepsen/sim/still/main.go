@@ -67,7 +67,8 @@ func run(dir string) error {
 	}
 	replace := map[string]string{}
 	for _, e := range edits {
-		from, to := filepath.Join(runtime, e.file), filepath.Join(dir, e.file)
+		// Not named as Go files, or the folder would be a package of the module that it lies in.
+		from, to := filepath.Join(runtime, e.file), filepath.Join(dir, e.file+".txt")
 		read := from
 		if replace[from] != "" {
 			read = to

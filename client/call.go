@@ -52,6 +52,9 @@ func call[Req, Res any](ctx context.Context, c *Client, procedure string, req *R
 			continue
 		}
 		if stop || !tries.wait(ctx, c.closed) {
+			if e.Temporary() && e.cause == nil {
+				e.cause = ctx.Err() // it is not tried again because the context ended, if that is so
+			}
 			return nil, unknownIf(e)
 		}
 	}

@@ -299,6 +299,34 @@ func TestAwait(t *testing.T) {
 	}
 }
 
+// What goes wrong after the receipt must not look like a message that may not have been accepted.
+func TestAnErrorAfterTheReceiptIsNotOneOfSending(t *testing.T) {
+	t.Parallel()
+	f := newFake(t)
+	refuse := map[string]error{sluicev1connect.MessageServiceAwaitProcedure: fail(reason.Terminated)}
+	f.before = func(procedure string) error { return refuse[procedure] }
+	c := f.client()
+	_, p, err := c.Ask(t.Context(), message("refused"), nil)
+	if p == nil || !errors.Is(err, ErrEndUnknown) || !errors.Is(err, ErrTerminated) || errors.Is(err, ErrOutcomeUnknown) || !strings.Contains(err.Error(), "message refused was accepted (seq 1, accepted)") {
+		t.Errorf("refused while waiting: %v, %v", p, err)
+	}
+	refuse = map[string]error{sluicev1connect.MessageServiceAwaitProcedure: fail(reason.OutcomeUnknown)}
+	ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
+	defer cancel()
+	_, p, err = c.Ask(ctx, message("late"), nil)
+	if p == nil || !errors.Is(err, ErrEndUnknown) || !errors.Is(err, context.DeadlineExceeded) || errors.Is(err, ErrOutcomeUnknown) || asError(err).MessageID != "late" {
+		t.Errorf("no answer while waiting: %v, %v", p, err)
+	}
+	if _, err := c.Attach(InstanceID{"app", "i"}, "late").Await(ctx); errors.Is(err, ErrOutcomeUnknown) || !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("attached: %v", err)
+	}
+	refuse = map[string]error{sluicev1connect.MessageServiceSendProcedure: fail(reason.OutcomeUnknown)}
+	_, p, err = c.Ask(t.Context(), message("sent"), nil)
+	if p != nil || !errors.Is(err, ErrOutcomeUnknown) || errors.Is(err, ErrEndUnknown) {
+		t.Errorf("no answer to the sending: %v, %v", p, err)
+	}
+}
+
 func TestSenderGathers(t *testing.T) {
 	t.Parallel()
 	f := newFake(t)

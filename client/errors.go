@@ -53,7 +53,8 @@ const (
 	ErrNoLeader              = reason.NoLeader
 	ErrOverloaded            = reason.Overloaded
 	ErrDiskFull              = reason.DiskFull
-	// ErrOutcomeUnknown: the call may or may not have taken effect; the same call with the same id is safe.
+	// ErrOutcomeUnknown: the call may or may not have taken effect; the same call with the same id is safe. What only
+	// reads or waits has no such outcome: see ErrEndUnknown.
 	ErrOutcomeUnknown = reason.OutcomeUnknown
 	ErrDenied         = reason.Denied
 	ErrNoIdentity     = reason.NoIdentity
@@ -74,6 +75,9 @@ const (
 	ErrStopped Reason = "STOPPED"
 	// ErrClosed: the Sender or the Client was closed; nothing was done.
 	ErrClosed Reason = "CLOSED"
+	// ErrEndUnknown: how a message ended could not be learnt; waiting changes nothing, and can be done again. Of
+	// Client.Ask and of a Pending with a receipt it says that the message was accepted: it need not be sent again.
+	ErrEndUnknown Reason = "END_UNKNOWN"
 	// ErrStateNewer: an instance's state is of a newer schema version than this worker knows.
 	ErrStateNewer Reason = "STATE_NEWER"
 	// ErrStateUnreadable: an instance's state cannot be decoded, or not be brought to the schema's version.
@@ -211,6 +215,22 @@ func reasonOf(ce *connect.Error) (Reason, string) {
 func notConnected(err error) bool {
 	var op *net.OpError
 	return errors.As(err, &op) && op.Op == "dial" || strings.Contains(err.Error(), notEstablished)
+}
+
+// endUnknown is an error of waiting for the end of a message. That the waiting came to nothing is no unknown outcome:
+// it was not the message that was sent. Nil is nil, and how a message ended is left as it is.
+func endUnknown(err error, id, said string) error {
+	var ended *SettledError
+	if err == nil || errors.As(err, &ended) {
+		return err
+	}
+	e := *asError(err)
+	if e.Reason != ErrOutcomeUnknown && e.Reason != ErrEndUnknown {
+		e.cause = err // its reason can be asked for, too
+	}
+	e.Code, e.Reason, e.MessageID, e.Uncertain = ErrOutcomeUnknown.Code(), ErrEndUnknown, id, false
+	e.Message = said + ": " + e.Message
+	return &e
 }
 
 // asError is any error of this package as an *Error.

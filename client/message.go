@@ -2,6 +2,7 @@ package client
 
 import (
 	"context"
+	"errors"
 	"time"
 
 	"google.golang.org/protobuf/types/known/durationpb"
@@ -126,7 +127,8 @@ const awaitSlice = 20 * time.Second
 
 // Await waits until the message is settled. It returns its status, and with it a *SettledError (ErrSkipped,
 // ErrDeadLettered, ErrExpired) if it was not completed. When ctx ends first it returns the last status known and an
-// error that wraps ctx's. It takes the reply, if there is one: Message.AwaitReply keeps it for those who ask later.
+// error that wraps ctx's; it is ErrEndUnknown if a request was under way, as when a connection broke. It takes the
+// reply, if there is one: Message.AwaitReply keeps it for those who ask later.
 func (c *Client) Await(ctx context.Context, id InstanceID, messageID string) (MessageStatus, error) {
 	if err := checkInstance(id); err != nil {
 		return MessageStatus{}, err
@@ -136,6 +138,9 @@ func (c *Client) Await(ctx context.Context, id InstanceID, messageID string) (Me
 		res, err := call[sluicev1.AwaitRequest, sluicev1.MessageStatus](ctx, c, sluicev1connect.MessageServiceAwaitProcedure,
 			&sluicev1.AwaitRequest{Application: id.Application, Instance: id.Key, Id: messageID, Timeout: durationpb.New(awaitSlice)},
 			how{timeout: awaitSlice + c.cfg.CallTimeout})
+		if errors.Is(err, ErrOutcomeUnknown) {
+			return last, endUnknown(err, messageID, "no answer while waiting for the end of message "+messageID)
+		}
 		if err != nil {
 			return last, err
 		}

@@ -3,6 +3,7 @@ package client
 import (
 	"context"
 	"errors"
+	"fmt"
 )
 
 // Pending is a request whose reply is awaited. It holds nothing at the cluster and need not be closed. It is safe for
@@ -37,8 +38,9 @@ func (c *Client) Attach(id InstanceID, messageID string) *Pending {
 
 // Ask is Request and Await in one. If the message is deferred, onDeferred is called before the wait begins; nil:
 // nobody is told. It is called, too, where the message was deferred when it was first sent and may have been settled
-// since (Receipt.Duplicate). The *Pending lets a caller whose ctx ended attach later; it is nil if the message was not
-// accepted.
+// since (Receipt.Duplicate). The *Pending lets a caller whose ctx ended attach later; it is nil if there is no receipt.
+// Errors without a receipt are those of Send: ErrOutcomeUnknown alone leaves open whether the message was accepted.
+// With one they are those of Pending.Await: never ErrOutcomeUnknown.
 func (c *Client) Ask(ctx context.Context, m Message, onDeferred func(*Pending)) (MessageStatus, *Pending, error) {
 	p, err := c.Request(ctx, m)
 	if err != nil {
@@ -49,6 +51,11 @@ func (c *Client) Ask(ctx context.Context, m Message, onDeferred func(*Pending)) 
 	}
 	status, err := p.Await(ctx)
 	return status, p, err
+}
+
+// accepted says what is known of the message, whatever went wrong after its receipt.
+func (p *Pending) accepted() string {
+	return fmt.Sprintf("message %s was accepted (seq %d, %s), but how it ended is not known", p.MessageID, p.Receipt.Seq, p.Receipt.Disposition)
 }
 
 // Deferred says that the message was held when it was judged, which was when it was first sent: it is handled once its
@@ -64,8 +71,17 @@ func (p *Pending) Status(ctx context.Context) (MessageStatus, error) {
 // the reply (HasReply tells an empty one from none); it can be awaited again within the deduplication window. A
 // message that ended otherwise than completed is a *SettledError (ErrSkipped, ErrDeadLettered, ErrExpired). When ctx
 // ends first, the error wraps ctx's, and the message stays where it is. ErrUnknownMessage: it was never accepted, or
-// the window is over.
+// the window is over. After Request and Ask every error but a *SettledError is ErrEndUnknown, too, and says that the
+// message was accepted; it is never ErrOutcomeUnknown, which is of sending.
 func (p *Pending) Await(ctx context.Context) (MessageStatus, error) {
+	status, err := p.await(ctx)
+	if p.Receipt.Seq == 0 { // attached
+		return status, err
+	}
+	return status, endUnknown(err, p.MessageID, p.accepted())
+}
+
+func (p *Pending) await(ctx context.Context) (MessageStatus, error) {
 	for {
 		status, err := p.client.Await(ctx, p.Instance, p.MessageID)
 		if err == nil || ctx.Err() != nil {

@@ -84,6 +84,9 @@ var codes = map[string]int{
 	"unavailable": exitUnavailable, "failed_precondition": exitPrecondition, "unknown": exitUnknown,
 }
 
+// unknownCode is the Connect code of what may or may not be done.
+var unknownCode = client.ErrOutcomeUnknown.Code()
+
 func (sh *shell) exitCode(err error) int {
 	var wrong *usageError
 	if errors.As(err, &wrong) || !sh.started {
@@ -106,6 +109,8 @@ func connectCode(err error) string {
 		return refusal.Code
 	case errors.As(err, &fault):
 		return fault.Reason.Code()
+	case errors.Is(err, errNotSettled):
+		return client.ErrNoLeader.Code()
 	}
 	return ""
 }

@@ -27,7 +27,8 @@ goes on through a change of leader. When --wait is over the message stays where 
 "sluice await", or by the same request with the same --id, for the application's deduplication window.
 
 Exit codes: 0 completed, 1 dead-lettered, skipped or expired, 3 unknown application, 5 no reply in time or no node,
-6 refused by the gate, 7 it is not known whether the message was accepted: repeat with the same --id.`,
+6 refused by the gate, 7 it is not known whether the message was accepted, or, as the error says, how it ended: repeat
+with the same --id.`,
 		Example: `  sluice request prices/shop --type price.asked --data tea
   sluice request prices/shop --type price.asked --data tea --wait 10m --id ask-1
   sluice request prices/shop --type price.asked --data tea -o json`,
@@ -53,9 +54,9 @@ Exit codes: 0 completed, 1 dead-lettered, skipped or expired, 3 unknown applicat
 				return err
 			}
 			sh.sayDeferred(at, receipt)
-			status, err := sh.awaitEnd(cmd.Context(), c, at, o.message.Id, wait)
+			status, err := sh.awaitEnd(cmd.Context(), c, at, receipt.GetMessageId(), wait)
 			if err != nil {
-				return err
+				return endUnknown(at, receipt, err)
 			}
 			return sh.replied(at, status)
 		})

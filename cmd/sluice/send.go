@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strings"
 	"time"
@@ -58,7 +59,11 @@ message. The content is --data TEXT; --data - reads standard input, --data @FILE
 			case err != nil:
 				return err
 			case o.await: // its end is printed, not its beginning
-				return sh.await(cmd.Context(), c, at, o.message.Id)
+				status, err := sh.awaitEnd(cmd.Context(), c, at, r.GetMessageId(), sh.timeout)
+				if err != nil {
+					return endUnknown(at, r, err)
+				}
+				return sh.ended(at, status)
 			}
 			return sh.answer(r, func(t *table) { fillReceipt(t, r) })
 		})
@@ -135,16 +140,42 @@ func (sh *shell) content(data string) ([]byte, error) {
 func (sh *shell) send(ctx context.Context, c *client.Client, m *sluicev1.Message) (*sluicev1.Receipt, error) {
 	answer, err := client.Call[sluicev1.SendRequest, sluicev1.SendResponse](ctx, c, sluicev1connect.MessageServiceSendProcedure, &sluicev1.SendRequest{Messages: []*sluicev1.Message{m}})
 	if err != nil {
-		return nil, repeatable(err, "id", m.Id)
+		return nil, perhapsAccepted(err, m.GetId())
 	}
 	if len(answer.GetResults()) != 1 {
-		return nil, fmt.Errorf("the node answered %d results for one message", len(answer.GetResults()))
+		return nil, perhapsAccepted(fmt.Errorf("the node answered %d results for one message", len(answer.GetResults())), m.GetId())
 	}
 	result := answer.GetResults()[0]
 	if err := faultError(result.GetError()); err != nil {
-		return nil, repeatable(err, "id", m.Id)
+		return nil, perhapsAccepted(err, m.GetId())
 	}
 	return result.GetReceipt(), nil
+}
+
+// perhapsAccepted names the message in an error of its sending that leaves open whether it was accepted: the user may
+// not know the id, and needs it to send the same message again.
+func perhapsAccepted(err error, id string) error {
+	var e *client.Error
+	isCall := errors.As(err, &e)
+	switch {
+	case isCall && !e.Uncertain && (e.Reason != "" && e.Code != unknownCode || e.Code == "unavailable" || e.Code == "canceled"):
+		return err // refused, or not done
+	case isCall && e.Reason != "" && e.Code != unknownCode: // refused, but an earlier attempt may have come through
+		return fmt.Errorf("%w; an earlier attempt of message %s may have been accepted: see sluice await … --id %s", err, id, id)
+	}
+	unknown := &client.Error{Code: unknownCode, Reason: client.ErrOutcomeUnknown, Message: fmt.Sprintf("message %s may or may not have been accepted: %v", id, err)}
+	return repeatable(unknown, "id", id)
+}
+
+// endUnknown is an error of waiting for the end of a message that has a receipt. It must not look as if nothing had
+// been accepted.
+func endUnknown(at target, r *sluicev1.Receipt, err error) error {
+	said := fmt.Sprintf("message %s was accepted (seq %d, %s)", r.GetMessageId(), r.GetSeq(), word(r.GetDisposition()))
+	next := fmt.Sprintf("sluice await %s --id %s", at.String(), r.GetMessageId())
+	if errors.Is(err, errNotSettled) {
+		return fmt.Errorf("%s and %w", said, err)
+	}
+	return hint(&client.Error{Code: unknownCode, Message: fmt.Sprintf("%s, but its end is not known: %v", said, err)}, "%s", next)
 }
 
 func fillReceipt(t *table, r *sluicev1.Receipt) {
@@ -166,13 +197,19 @@ func newAwait(sh *shell) *cobra.Command {
 	return c
 }
 
+// errNotSettled is a wait that was over before its message was settled.
+var errNotSettled = errors.New("is not settled yet")
+
 // awaitStep is how long one Await call waits at the node: well below the time that one attempt of a call has.
 const awaitStep = 5 * time.Second
 
 // await waits for the end of a message until --timeout, and prints it.
 func (sh *shell) await(ctx context.Context, c *client.Client, at target, id string) error {
 	status, err := sh.awaitEnd(ctx, c, at, id, sh.timeout)
-	if err != nil {
+	switch {
+	case errors.Is(err, errNotSettled):
+		return fmt.Errorf("message %s %w", id, err)
+	case err != nil:
 		return err
 	}
 	return sh.ended(at, status)
@@ -197,8 +234,7 @@ func (sh *shell) awaitEnd(ctx context.Context, c *client.Client, at target, id s
 		case status.GetStatus() == sluicev1.Status_MESSAGE_STATUS_SETTLED:
 			return status, nil
 		case over:
-			late := &client.Error{Code: client.ErrNoLeader.Code(), Message: fmt.Sprintf("message %s is not settled yet: %s", id, word(status.GetStatus()))}
-			return nil, hint(late, "it is safe in the inbox; see the instance's mode: sluice instance get %s; wait on: sluice await %s --id %s --timeout 5m", at.String(), at.String(), id)
+			return nil, hint(fmt.Errorf("%w: %s", errNotSettled, word(status.GetStatus())), "it is safe in the inbox; see the instance's mode: sluice instance get %s; wait on: sluice await %s --id %s --timeout 5m", at.String(), at.String(), id)
 		}
 	}
 }

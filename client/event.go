@@ -25,7 +25,8 @@ const (
 	// EventRecoveryCompleted and EventRecoveryFailed: a recovery handler's end was acknowledged.
 	EventRecoveryCompleted EventKind = "recovery completed"
 	EventRecoveryFailed    EventKind = "recovery failed"
-	// EventRecoveryUnhandled: an instance is in recovery and the worker has no recovery handler.
+	// EventRecoveryUnhandled: an instance is in recovery and the worker has no recovery handler; InDoubt, and in Seq the
+	// last of them.
 	EventRecoveryUnhandled EventKind = "recovery unhandled"
 )
 
@@ -37,5 +38,7 @@ type Event struct {
 	Epoch    Epoch
 	Lane     Lane
 	Seq      Seq
-	Err      error
+	// InDoubt is how many messages of the normal lane are in doubt.
+	InDoubt int
+	Err     error
 }

@@ -3,6 +3,7 @@ package client
 import (
 	"context"
 	"errors"
+	"log/slog"
 	"time"
 
 	sluicev1 "sluice/api/sluice/v1"
@@ -261,9 +262,19 @@ var errNoRecoveryHandler = errors.New("this worker has no recovery handler (OnRe
 // know what to do; the log tells of it once.
 func (h *host) unhandled(hd *hosted) {
 	if hd.work.Attempt <= 1 {
-		h.log.Error("an instance is in recovery and this worker has no recovery handler (OnRecovery): it stays in recovery until an operator completes it",
+		level := slog.LevelError
+		if h.cfg.OnEvent != nil {
+			level = slog.LevelInfo // who listens is told there
+		}
+		h.log.Log(context.Background(), level, "an instance is in recovery and this worker has no recovery handler (OnRecovery): it stays in recovery until an operator completes it",
 			"instance", hd.id.String(), "epoch", hd.epoch, "cause", hd.work.Cause, "in_doubt", len(hd.work.InDoubt), "deferred", hd.work.DeferredMessages)
-		h.tell(Event{Kind: EventRecoveryUnhandled, Instance: hd.id, Epoch: hd.epoch})
+		e := Event{Kind: EventRecoveryUnhandled, Instance: hd.id, Epoch: hd.epoch, Lane: LaneNormal}
+		for _, d := range hd.work.InDoubt {
+			if d.Lane == LaneNormal {
+				e.InDoubt, e.Seq = e.InDoubt+1, d.Seq
+			}
+		}
+		h.tell(e)
 	}
 	h.reportFailed(hd.work, errNoRecoveryHandler)
 }

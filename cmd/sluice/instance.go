@@ -192,36 +192,6 @@ func newInstanceRecover(sh *shell) *cobra.Command {
 	return c
 }
 
-func newInstanceComplete(sh *shell) *cobra.Command {
-	var (
-		req  sluicev1.CompleteRecoveryRequest
-		wait bool
-	)
-	c := onInstance("complete", "Complete an instance's recovery: what it holds is drained, in order",
-		"  sluice instance complete orders/4711 --wait\n  sluice instance complete orders/4711 --processed-through 17    # up to seq 17 what is in doubt took effect",
-		func(cmd *cobra.Command, at target) error {
-			req.Application, req.Instance = at.app, at.key
-			orNewID(&req.RequestId)
-			return sh.withClient(cmd, func(ctx context.Context, c *client.Client) error {
-				i, err := client.Call[sluicev1.CompleteRecoveryRequest, sluicev1.Instance](ctx, c, sluicev1connect.InstanceServiceCompleteRecoveryProcedure, &req)
-				if err != nil {
-					return repeatable(err, "request-id", req.RequestId)
-				}
-				if !wait {
-					return sh.printInstance(i)
-				}
-				return sh.waitNormal(cmd.Context(), c, at)
-			})
-		})
-	f := c.Flags()
-	f.Uint64Var(&req.Epoch, "epoch", 0, "complete only if this is still the epoch; 0 is the current one")
-	f.Uint64Var(&req.ProcessedThrough, "processed-through", 0, "messages in doubt up to this seq took effect; the rest is delivered again")
-	f.BoolVar(&req.DiscardRecoveryMessages, "discard-recovery-messages", false, "dead-letter what is unsettled in the recovery lane")
-	f.BoolVar(&wait, "wait", false, "wait until everything deferred is drained, showing how far it is")
-	requestIDFlag(c, &req.RequestId)
-	return c
-}
-
 func newInstanceHistory(sh *shell) *cobra.Command {
 	return onInstance("history", "Show the changes of an instance's mode, with cause and actor",
 		"  sluice instance history orders/4711",

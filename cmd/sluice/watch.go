@@ -35,11 +35,11 @@ func (sh *shell) watch(ctx context.Context, c *client.Client, at target, follow 
 	// The place is taken before the instance is read: what comes in between is told twice rather than not at all.
 	from, err := presentIndex(ctx, c)
 	if err != nil {
-		return sh.watchOver(ctx, at, nil, err)
+		return sh.watchOver(ctx, c, at, nil, err)
 	}
 	i, err := getInstance(ctx, c, at, false)
 	if err != nil {
-		return sh.watchOver(ctx, at, nil, err)
+		return sh.watchOver(ctx, c, at, nil, err)
 	}
 	if err := sh.watchLine(i); err != nil || !follow && i.GetMode() == sluicev1.Mode_MODE_NORMAL {
 		return err
@@ -52,7 +52,7 @@ func (sh *shell) watch(ctx context.Context, c *client.Client, at target, follow 
 			return nil
 		}
 		if err != nil {
-			return sh.watchOver(ctx, at, i, err)
+			return sh.watchOver(ctx, c, at, i, err)
 		}
 		e := res.GetEvent()
 		if e == nil {
@@ -109,7 +109,7 @@ func (sh *shell) waitNormal(ctx context.Context, c *client.Client, at target) er
 	for {
 		now, err := getInstance(ctx, c, at, false)
 		if ctx.Err() != nil {
-			return sh.watchOver(ctx, at, last, ctx.Err())
+			return sh.watchOver(ctx, c, at, last, ctx.Err())
 		}
 		if err != nil && (connectCode(err) != "unavailable" || misfit(err)) {
 			return err
@@ -125,14 +125,14 @@ func (sh *shell) waitNormal(ctx context.Context, c *client.Client, at target) er
 		}
 		select {
 		case <-ctx.Done():
-			return sh.watchOver(ctx, at, last, ctx.Err())
+			return sh.watchOver(ctx, c, at, last, ctx.Err())
 		case <-tick.C:
 		}
 	}
 }
 
 // watchOver is the end of a watch before its instance was normal.
-func (sh *shell) watchOver(ctx context.Context, at target, last *sluicev1.Instance, err error) error {
+func (sh *shell) watchOver(ctx context.Context, c *client.Client, at target, last *sluicev1.Instance, err error) error {
 	switch {
 	case ctx.Err() == nil:
 		return err
@@ -140,7 +140,21 @@ func (sh *shell) watchOver(ctx context.Context, at target, last *sluicev1.Instan
 		return fmt.Errorf("watch %s: interrupted", at.String())
 	}
 	late := &client.Error{Code: client.ErrNoLeader.Code(), Message: fmt.Sprintf("%s is not normal yet: %s, %d deferred", at.String(), firstOf(word(last.GetMode()), "unknown"), last.GetDeferredMessages())}
-	return hint(late, "complete its recovery with: sluice instance complete %s; draining needs a running worker", at.String())
+	return hint(late, "complete its recovery with: %s; draining needs a running worker", howToComplete(ctx, c, at))
+}
+
+// howToComplete is the command that completes an instance's recovery, as the instance stands now. It is asked for when
+// the time of the command is over, and is given a moment of its own.
+func howToComplete(ctx context.Context, c *client.Client, at target) string {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 2*time.Second)
+	defer cancel()
+	d := doubt{at: at}
+	if i, err := getInstance(ctx, c, at, false); err == nil {
+		if read, err := readDoubt(ctx, c, i); err == nil {
+			d = read
+		}
+	}
+	return d.command()
 }
 
 const watchFormat = "%-12s  %-9s  %8v  %8v  %-18s  %s\n"

@@ -139,7 +139,8 @@ func (sh *shell) tellEvent(e client.Event) {
 	case client.EventSessionClosed:
 		sh.say("worker: stopped, the instances were handed back")
 	case client.EventRecoveryUnhandled:
-		sh.say("worker: %s waits for: sluice instance complete %s   (or start the worker with --recovery or --on-recovery)", e.Instance, e.Instance)
+		d := doubt{at: target{e.Instance.Application, e.Instance.Key}, count: uint64(e.InDoubt), last: uint64(e.Seq)}
+		sh.say("worker: %s waits for: %s   (or start the worker with --recovery or --on-recovery)", e.Instance, d.command())
 	}
 }
 

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 
 	"github.com/spf13/cobra"
@@ -255,8 +256,11 @@ func orNewID(id *string) string {
 
 // repeatable says, when the outcome is unknown, how to repeat the command under the id that it used.
 func repeatable(err error, flag, id string) error {
-	if connectCode(err) != "unknown" {
-		return err
+	switch {
+	case connectCode(err) == unknownCode:
+		return hint(err, "repeat the same command with --%s %s: it has no second effect", flag, id)
+	case errors.Is(err, client.ErrIDReused) && flag != "id":
+		return hint(err, "the request id was used for another change: give a new --request-id, or none; or repeat just what was asked for then")
 	}
-	return hint(err, "repeat the same command with --%s %s: it has no second effect", flag, id)
+	return err
 }

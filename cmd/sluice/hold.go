@@ -16,10 +16,10 @@ import (
 
 // holding is what "app hold" and "app release" were told.
 type holding struct {
-	prefix, mode, owner, instances, cause, until, requestID string
+	prefix, mode, owner, instances, cause, requestID string
 
 	minDeferred  uint64
-	in           time.Duration
+	end          ending
 	rate         float64
 	dryRun, wait bool
 }
@@ -50,8 +50,7 @@ instances of an application, whatever their number, say "app recover".`,
 	}
 	h.flags(c)
 	c.Flags().StringVar(&h.cause, "cause", "operator", "why; it stands in each instance's history")
-	c.Flags().StringVar(&h.until, "until", "", "complete by themselves at this time, RFC 3339, unless something is in doubt then")
-	c.Flags().DurationVar(&h.in, "for", 0, "the same, after this time")
+	h.end.flags(c)
 	c.RunE = func(cmd *cobra.Command, args []string) error {
 		return sh.overSet(cmd, args[0], sluicev1.OperationKind_OPERATION_KIND_ENTER_RECOVERY, &h)
 	}
@@ -85,7 +84,7 @@ func (sh *shell) overSet(cmd *cobra.Command, app string, kind sluicev1.Operation
 	return sh.withClient(cmd, func(ctx context.Context, c *client.Client) error {
 		res, err := client.Call[sluicev1.StartOperationRequest, sluicev1.StartOperationResponse](ctx, c, sluicev1connect.OperationServiceStartProcedure, req)
 		if err != nil {
-			return repeatable(err, "request-id", h.requestID)
+			return repeatable(err, h.end.again(req.GetUntil()), h.requestID)
 		}
 		if h.dryRun {
 			return sh.printDryRun(res)
@@ -108,9 +107,11 @@ func (sh *shell) startRequest(app string, kind sluicev1.OperationKind, h *holdin
 	if s.Instances, err = sh.keys(h.instances); err != nil {
 		return nil, err
 	}
-	req := &sluicev1.StartOperationRequest{Application: app, Kind: kind, Selector: s, Cause: h.cause, Rate: h.rate, DryRun: h.dryRun, RequestId: orNewID(&h.requestID)}
-	req.Until, err = sh.untilTime(h)
-	return req, err
+	until, err := h.end.time(sh, h.requestID)
+	if err != nil {
+		return nil, err
+	}
+	return &sluicev1.StartOperationRequest{Application: app, Kind: kind, Selector: s, Cause: h.cause, Rate: h.rate, DryRun: h.dryRun, RequestId: orNewID(&h.requestID), Until: until}, nil
 }
 
 // keys reads the keys of --instances: from the flag itself, a file or standard input.
@@ -140,23 +141,46 @@ func (sh *shell) keys(said string) ([]string, error) {
 	return all, nil
 }
 
-// untilTime is when the recoveries are to complete by themselves; nil: they do not.
-func (sh *shell) untilTime(h *holding) (*timestamppb.Timestamp, error) {
+// ending says when a recovery is to complete by itself.
+type ending struct {
+	until string
+	in    time.Duration
+}
+
+func (e *ending) flags(c *cobra.Command) {
+	c.Flags().StringVar(&e.until, "until", "", "complete by itself at this time, RFC 3339, unless something is in doubt then")
+	c.Flags().DurationVar(&e.in, "for", 0, "the same, after this time; not with --request-id, for a repeat would name another time")
+}
+
+// time is when the recovery is to complete by itself; nil: it does not. A change with a request id must be the same
+// each time that it is asked for.
+func (e *ending) time(sh *shell, requestID string) (*timestamppb.Timestamp, error) {
 	switch {
-	case h.in < 0:
-		return nil, usagef("--for %v: a time is not negative", h.in)
-	case h.in > 0 && h.until != "":
+	case e.in < 0:
+		return nil, usagef("--for %v: a time is not negative", e.in)
+	case e.in > 0 && e.until != "":
 		return nil, usagef("say --until or --for, not both")
-	case h.in > 0:
-		return timestamppb.New(sh.now().Add(h.in)), nil
-	case h.until == "":
+	case e.in > 0 && requestID != "":
+		return nil, hint(usagef("--for and --request-id: repeated, --for names another time, and the repeat would not be the same change"),
+			"say the time itself, as in: --until %s", sh.now().Add(e.in).UTC().Format(time.RFC3339))
+	case e.in > 0:
+		return timestamppb.New(sh.now().Add(e.in)), nil
+	case e.until == "":
 		return nil, nil
 	}
-	at, err := time.Parse(time.RFC3339, h.until)
+	at, err := time.Parse(time.RFC3339, e.until)
 	if err != nil {
-		return nil, usagef("--until %s: a time is written as in 2026-05-04T18:30:00Z", h.until)
+		return nil, usagef("--until %s: a time is written as in 2026-05-04T18:30:00Z", e.until)
 	}
 	return timestamppb.New(at), nil
+}
+
+// again is the flag under which the same change is asked for again: where --for was given, with the time that it named.
+func (e *ending) again(until *timestamppb.Timestamp) string {
+	if e.in == 0 {
+		return "request-id"
+	}
+	return fmt.Sprintf("until %s (in place of --for) --request-id", until.AsTime().Format(time.RFC3339Nano))
 }
 
 // printDryRun shows what an operation would be about.

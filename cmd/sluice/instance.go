@@ -6,7 +6,6 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
-	"google.golang.org/protobuf/types/known/timestamppb"
 
 	sluicev1 "sluice/api/sluice/v1"
 	"sluice/api/sluice/v1/sluicev1connect"
@@ -165,29 +164,26 @@ func (sh *shell) listInstances(ctx context.Context, c *client.Client, req *sluic
 func newInstanceRecover(sh *shell) *cobra.Command {
 	var (
 		req sluicev1.EnterRecoveryRequest
-		in  time.Duration
+		end ending
 	)
 	c := onInstance("recover", "Put an instance into recovery: its normal messages are deferred from now on",
-		"  sluice instance recover orders/4711 --cause 'stock count'\n  sluice instance recover orders/4711 --for 10m    # completes by itself then, if nothing is in doubt",
-		func(cmd *cobra.Command, at target) error {
-			if in < 0 {
-				return usagef("--for %v: a time is not negative", in)
-			}
-			if in > 0 {
-				req.Until = timestamppb.New(sh.now().Add(in))
+		"  sluice instance recover orders/4711 --cause 'stock count'\n  sluice instance recover orders/4711 --for 10m    # completes by itself then, if nothing is in doubt\n  sluice instance recover orders/4711 --until 2026-05-04T18:30:00Z",
+		func(cmd *cobra.Command, at target) (err error) {
+			if req.Until, err = end.time(sh, req.RequestId); err != nil {
+				return err
 			}
 			req.Application, req.Instance = at.app, at.key
 			orNewID(&req.RequestId)
 			return sh.withClient(cmd, func(ctx context.Context, c *client.Client) error {
 				i, err := client.Call[sluicev1.EnterRecoveryRequest, sluicev1.Instance](ctx, c, sluicev1connect.InstanceServiceEnterRecoveryProcedure, &req)
 				if err != nil {
-					return repeatable(err, "request-id", req.RequestId)
+					return repeatable(err, end.again(req.Until), req.RequestId)
 				}
 				return sh.printInstance(i)
 			})
 		})
 	c.Flags().StringVar(&req.Cause, "cause", "operator", "why; it stands in the instance's history")
-	c.Flags().DurationVar(&in, "for", 0, "complete by itself after this time, unless something is in doubt then")
+	end.flags(c)
 	requestIDFlag(c, &req.RequestId)
 	return c
 }

@@ -14,7 +14,10 @@ import (
 )
 
 // applicationService declares applications and turns whole applications to recovery and back.
-type applicationService struct{ node Node }
+type applicationService struct {
+	node   Node
+	limits Limits
+}
 
 // Apply creates an application or replaces its declaration. What only answers carry is not taken from the caller.
 func (s *applicationService) Apply(ctx context.Context, req *connect.Request[sluicev1.Application]) (*connect.Response[sluicev1.Application], error) {
@@ -24,6 +27,9 @@ func (s *applicationService) Apply(ctx context.Context, req *connect.Request[slu
 	}
 	if size := proto.Size(m); size > declarationBytesMax {
 		return nil, reason.BadField.Errorf("the declaration has %d bytes: want at most %d", size, declarationBytesMax)
+	}
+	if most := uint64(s.limits.MessageBytes); m.GetLimits().GetMaxMessageBytes() > most {
+		return nil, reason.BadField.Errorf("limits.max_message_bytes is %d; allowed are 1 to %d, or 0: as much as a node takes", m.GetLimits().GetMaxMessageBytes(), most)
 	}
 	m.Version, m.RecoveryGeneration, m.Counts, m.Duplicate, m.Recovery = 0, 0, nil, false, nil
 	return change(ctx, s.node, &logv1.Command{Kind: &logv1.Command_ApplyApplication{ApplyApplication: m}}, (*logv1.Outcome).GetApplication)

@@ -21,6 +21,7 @@ func TestBadInput(t *testing.T) {
 		}
 	})
 	for _, c := range []struct{ name, method, body, code, reason string }{
+		{"application that allows larger messages than a node", "ApplicationService/Apply", `{"name": "b", "limits": {"maxMessageBytes": "15728641"}}`, "invalid_argument", "BAD_FIELD"},
 		{"application name empty", "ApplicationService/Apply", `{}`, "invalid_argument", "BAD_NAME"},
 		{"application name upper case", "ApplicationService/Apply", `{"name": "Orders"}`, "invalid_argument", "BAD_NAME"},
 		{"application name with a slash", "ApplicationService/Apply", `{"name": "a/b"}`, "invalid_argument", "BAD_NAME"},

@@ -71,7 +71,7 @@ func newHandler(cfg Config, logger *slog.Logger, life *lifetime, node Node, call
 	p.register(mux)
 	mux.Handle(sluicev1connect.NewMessageServiceHandler(&messageService{lifetime: life, node: node, limits: cfg.Limits}, options))
 	mux.Handle(sluicev1connect.NewInstanceServiceHandler(&instanceService{node}, options))
-	mux.Handle(sluicev1connect.NewApplicationServiceHandler(&applicationService{node}, options))
+	mux.Handle(sluicev1connect.NewApplicationServiceHandler(&applicationService{node: node, limits: cfg.Limits}, options))
 	mux.Handle(sluicev1connect.NewOperationServiceHandler(&operationService{node}, options))
 	mux.Handle(sluicev1connect.NewTransactionServiceHandler(&transactionService{node}, options))
 	mux.Handle(sluicev1connect.NewWorkerServiceHandler(&workerService{lifetime: life, node: node}, options))

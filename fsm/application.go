@@ -179,7 +179,7 @@ func (t *txn) application(name string) (*application, error) {
 }
 
 func unknownApplication(name string) error {
-	return reason.UnknownApplication.Errorf("there is no application %q; declare it first (ApplicationService.Apply)", name)
+	return reason.UnknownApplication.Errorf("there is no application %q: it must be declared first", name)
 }
 
 func (t *txn) applyApplication(spec *sluicev1.Application) (*logv1.Outcome, error) {

@@ -88,7 +88,7 @@ func (p *pattern) judge(typ, last string) (*messageType, error) {
 		return nil, reason.UnknownType.Errorf("pattern %q does not know type %q; it knows %s", p.name, cut(typ), list(p.names))
 	}
 	if len(ty.after) > 0 && !slices.Contains(ty.after, last) {
-		return nil, reason.OutOfPattern.Errorf("pattern %q allows %q only after %s; the last sequenced type is %s; allowed now: %s", p.name, typ, list(ty.after), quote(last), list(p.allowed(last)))
+		return nil, reason.OutOfPattern.Errorf("pattern %q allows %q only %s; %s; allowed now: %s", p.name, typ, places(ty.after), soFar(last), list(p.allowed(last)))
 	}
 	return ty, nil
 }
@@ -103,11 +103,24 @@ func (p *pattern) allowed(last string) (names []string) {
 	return names
 }
 
-func quote(s string) string {
-	if s == "" {
-		return "none yet"
+// places says where in a transaction a type may stand.
+func places(after []string) string {
+	later := slices.DeleteFunc(slices.Clone(after), func(s string) bool { return s == "" })
+	switch {
+	case len(later) == len(after):
+		return "after " + list(later)
+	case len(later) == 0:
+		return "as the first of its transaction"
 	}
-	return s
+	return "as the first of its transaction, or after " + list(later)
+}
+
+// soFar says which step a transaction is at.
+func soFar(last string) string {
+	if last == "" {
+		return "the transaction has no step yet"
+	}
+	return "its last step is " + last
 }
 
 func list(names []string) string {
@@ -115,13 +128,13 @@ func list(names []string) string {
 		return "nothing"
 	}
 	const most = 30
-	quoted := make([]string, 0, most)
+	shown := make([]string, 0, most)
 	for n, s := range names {
 		if n == most {
-			quoted = append(quoted, "…")
+			shown = append(shown, "…")
 			break
 		}
-		quoted = append(quoted, quote(s))
+		shown = append(shown, s)
 	}
-	return strings.Join(quoted, ", ")
+	return strings.Join(shown, ", ")
 }

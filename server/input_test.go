@@ -171,7 +171,7 @@ func TestBadInputIsToldByFieldAndWhatIsAllowed(t *testing.T) {
 		{"supervision a number", "ApplicationService/Apply", `{"name": "b", "supervision": 5}`, "invalid_argument", "BAD_FIELD", "supervision: want an object"},
 		{"explain without an application", "InstanceService/Explain", `{"instance": "i"}`, "invalid_argument", "BAD_NAME", "application \"\": want 1 to 63 of a-z, 0-9"},
 		{"explain in no name of an application", "InstanceService/Explain", `{"application": "Orders", "instance": "i"}`, "invalid_argument", "BAD_NAME", "application \"Orders\": want 1 to 63 of a-z, 0-9"},
-		{"explain in no application", "InstanceService/Explain", `{"application": "nobody", "instance": "i"}`, "not_found", "UNKNOWN_APPLICATION", "there is no application \"nobody\"; declare it first"},
+		{"explain in no application", "InstanceService/Explain", `{"application": "nobody", "instance": "i"}`, "not_found", "UNKNOWN_APPLICATION", "there is no application \"nobody\": it must be declared first"},
 		{"explain without an instance", "InstanceService/Explain", `{"application": "a"}`, "invalid_argument", "BAD_NAME", "instance is empty: want 1 to 256 bytes"},
 		{"explain the unknown", "InstanceService/Explain", `{"application": "a", "instance": "nobody"}`, "not_found", "UNKNOWN_INSTANCE", "there is no instance a/nobody; it exists from its first accepted message"},
 		{"explain with a key too long", "InstanceService/Explain", `{"application": "a", "instance": "` + long + `"}`, "invalid_argument", "BAD_NAME", "instance is 257 bytes long: want 1 to 256"},

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -23,7 +24,7 @@ func newAppApply(sh *shell) *cobra.Command {
 	c := &cobra.Command{
 		Use: "apply -f FILE", Short: "Create applications or replace their declarations", Args: cobra.NoArgs,
 		Long: `Reads one or more applications, YAML or JSON, from a file (- is standard input) and applies each. Fields are those of
-the public contract; what it does not know is refused. Enum values may be written short (suitable: recovery), durations
+the public contract; what it does not know is refused, before anything is applied. Enum values may be written short (suitable: recovery), durations
 as in 90s or 24h.`,
 		Example: `  sluice app apply -f orders.yaml
   sluice app apply -f - <<'END'
@@ -47,18 +48,45 @@ as in 90s or 24h.`,
 			return err
 		}
 		return sh.withClient(cmd, func(ctx context.Context, c *client.Client) error {
-			var answers []*sluicev1.Application
-			for _, a := range declared {
-				answer, err := client.Call[sluicev1.Application, sluicev1.Application](ctx, c, sluicev1connect.ApplicationServiceApplyProcedure, a)
-				if err != nil {
-					return fmt.Errorf("apply %q: %w", a.GetName(), err)
-				}
-				answers = append(answers, answer)
-			}
-			return sh.printApplications(answers)
+			return sh.applyAll(ctx, c, declared)
 		})
 	}
 	return c
+}
+
+// applyAll applies declarations one after the other. If one is refused, those before it stand, and it is said which.
+func (sh *shell) applyAll(ctx context.Context, c *client.Client, declared []*sluicev1.Application) error {
+	var answers []*sluicev1.Application
+	for n, a := range declared {
+		answer, err := client.Call[sluicev1.Application, sluicev1.Application](ctx, c, sluicev1connect.ApplicationServiceApplyProcedure, a)
+		if err == nil {
+			answers = append(answers, answer)
+			continue
+		}
+		err = fmt.Errorf("apply %q: %w", a.GetName(), err)
+		if len(declared) == 1 {
+			return err
+		}
+		if n > 0 {
+			if err := sh.printApplications(answers); err != nil {
+				return err
+			}
+		}
+		sh.say("applied: %s; not applied: %s", applicationNames(declared[:n]), applicationNames(declared[n:]))
+		return err
+	}
+	return sh.printApplications(answers)
+}
+
+func applicationNames(all []*sluicev1.Application) string {
+	if len(all) == 0 {
+		return "none"
+	}
+	var names []string
+	for _, a := range all {
+		names = append(names, a.GetName())
+	}
+	return strings.Join(names, ", ")
 }
 
 // readDeclarations reads the applications of a file.

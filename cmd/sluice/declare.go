@@ -6,12 +6,15 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
 
 	"google.golang.org/protobuf/encoding/protojson"
+	"google.golang.org/protobuf/reflect/protoreflect"
 	"gopkg.in/yaml.v3"
 
 	"sluice/api/reason"
@@ -40,6 +43,9 @@ func parseDeclarations(text []byte) ([]*sluicev1.Application, error) {
 		if err != nil {
 			return nil, fmt.Errorf("declaration %d: %w", len(all)+1, err)
 		}
+		if n := slices.IndexFunc(all, func(other *sluicev1.Application) bool { return other.GetName() == a.GetName() }); n >= 0 {
+			return nil, fmt.Errorf("declarations %d and %d are both of application %q", n+1, len(all)+1, a.GetName())
+		}
 		all = append(all, a)
 	}
 	if len(all) == 0 {
@@ -53,7 +59,10 @@ func declaration(document any) (*sluicev1.Application, error) {
 	if !ok {
 		return nil, errors.New("an application is an object with a name")
 	}
-	if err := spellOut(fields); err != nil {
+	if err := checkFields("", fields, (&sluicev1.Application{}).ProtoReflect().Descriptor()); err != nil {
+		return nil, err
+	}
+	if err := spellOut("", fields); err != nil {
 		return nil, err
 	}
 	raw, err := json.Marshal(fields)
@@ -90,20 +99,25 @@ var (
 	durations    = map[string]bool{"dedupwindow": true, "backoffinitial": true, "backoffmax": true, "heldafter": true, "outagewindow": true}
 )
 
-// spellOut turns short enum names and durations into those of protojson, at any depth.
-func spellOut(value any) error {
+// checkFields refuses a field that the contract does not know, and says where it stands and which there are. What is
+// otherwise not of the contract's shape is judged later.
+func checkFields(path string, value any, want protoreflect.MessageDescriptor) error {
 	switch v := value.(type) {
 	case map[string]any:
-		for key, inner := range v {
-			spelt, err := spellField(key, inner)
-			if err != nil {
-				return err
+		for _, key := range slices.Sorted(maps.Keys(v)) {
+			field := fieldOf(want, key)
+			if field == nil {
+				return fmt.Errorf("unknown field %s; allowed here are %s", joinPath(path, key), strings.Join(fieldNames(want), ", "))
 			}
-			v[key] = spelt
+			if field.Message() != nil && !field.IsMap() {
+				if err := checkFields(joinPath(path, key), v[key], field.Message()); err != nil {
+					return err
+				}
+			}
 		}
 	case []any:
-		for _, inner := range v {
-			if err := spellOut(inner); err != nil {
+		for n, inner := range v {
+			if err := checkFields(fmt.Sprintf("%s[%d]", path, n), inner, want); err != nil {
 				return err
 			}
 		}
@@ -111,7 +125,56 @@ func spellOut(value any) error {
 	return nil
 }
 
-func spellField(key string, value any) (any, error) {
+// fieldOf finds a field under either of its names.
+func fieldOf(m protoreflect.MessageDescriptor, key string) protoreflect.FieldDescriptor {
+	if f := m.Fields().ByTextName(key); f != nil {
+		return f
+	}
+	return m.Fields().ByJSONName(key)
+}
+
+// fieldNames are the fields that a declaration may say: not those that answers alone carry.
+func fieldNames(m protoreflect.MessageDescriptor) (names []string) {
+	for n := range m.Fields().Len() {
+		if f := m.Fields().Get(n); !slices.Contains(answered, f.FullName().Name()) || m.FullName() != "sluice.v1.Application" {
+			names = append(names, f.TextName())
+		}
+	}
+	return names
+}
+
+// answered are the fields of an application that only answers carry.
+var answered = []protoreflect.Name{"version", "recovery_generation", "counts", "duplicate", "recovery"}
+
+func joinPath(path, key string) string {
+	if path == "" {
+		return key
+	}
+	return path + "." + key
+}
+
+// spellOut turns short enum names and durations into those of protojson, at any depth.
+func spellOut(path string, value any) error {
+	switch v := value.(type) {
+	case map[string]any:
+		for key, inner := range v {
+			spelt, err := spellField(joinPath(path, key), key, inner)
+			if err != nil {
+				return err
+			}
+			v[key] = spelt
+		}
+	case []any:
+		for n, inner := range v {
+			if err := spellOut(fmt.Sprintf("%s[%d]", path, n), inner); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+func spellField(path, key string, value any) (any, error) {
 	name := strings.ToLower(strings.ReplaceAll(key, "_", ""))
 	text, isText := value.(string)
 	switch prefix := enumPrefixes[name]; {
@@ -125,11 +188,11 @@ func spellField(key string, value any) (any, error) {
 			if isText {
 				said = strconv.Quote(text)
 			}
-			return nil, fmt.Errorf("%s: %s is no duration such as 90s or 24h", key, said)
+			return nil, fmt.Errorf("%s: %s is no duration such as 90s or 24h", path, said)
 		}
 		return spellDuration(d), nil
 	}
-	return value, spellOut(value)
+	return value, spellOut(path, value)
 }
 
 func spellDuration(d time.Duration) string {

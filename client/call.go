@@ -92,6 +92,9 @@ func attempt[Req, Res any](ctx context.Context, c *Client, n *node, procedure st
 		return res.Msg, nil
 	}
 	e := attemptError(ctx, err, n.address)
+	if e.Code == "unimplemented" && e.Reason == "" { // a node gives a reason for all that it refuses
+		e = &Error{Code: "unavailable", Reason: ErrUnreachable, Message: noNode(n.address) + ": it does not know the call: " + e.Message, Node: n.address, lasting: true}
+	}
 	if ctx.Err() == nil {
 		c.nodes.judge(n, e, time.Now())
 	}

@@ -50,14 +50,38 @@ type ways struct {
 // RoundTrip is the transport's, with the reason that it leaves out.
 func (w *ways) RoundTrip(req *http.Request) (*http.Response, error) {
 	res, err := w.Transport.RoundTrip(req)
-	if err == nil || !strings.Contains(err.Error(), notEstablished) {
-		return res, err
+	if err == nil {
+		return known(req, res)
+	}
+	if !strings.Contains(err.Error(), notEstablished) {
+		return nil, err
 	}
 	if why, ok := w.lost.Load(req.URL.Host); ok {
 		return nil, why.(*wayError)
 	}
 	return nil, err
 }
+
+// known gives an answer to a unary call that a node may have given: one in the protocol of the calls, or in plain text
+// from a proxy that says that the node is away or that there is too much to do. Anything else is of a stranger who
+// speaks HTTP/2, too.
+func known(req *http.Request, res *http.Response) (*http.Response, error) {
+	kind, _, _ := strings.Cut(res.Header.Get("Content-Type"), ";")
+	switch {
+	case req.Header.Get("Content-Type") != unaryType, kind == unaryType, kind == "application/json":
+		return res, nil
+	case res.StatusCode == http.StatusTooManyRequests, res.StatusCode == http.StatusRequestTimeout, res.StatusCode >= http.StatusInternalServerError && res.StatusCode != http.StatusNotImplemented:
+		return res, nil
+	}
+	_ = res.Body.Close() // nothing of it is wanted
+	return nil, &wayError{noNode(req.URL.Host), fmt.Errorf("it answers HTTP status %s of type %q", res.Status, kind), true}
+}
+
+// unaryType is the content type of a unary call and of its answer.
+const unaryType = "application/proto"
+
+// noNode says that somebody else has an address.
+func noNode(address string) string { return "what answers at " + address + " is no Sluice node" }
 
 // note gives a way's error, and remembers it.
 func (w *ways) note(address string, e *wayError) error {

@@ -48,6 +48,33 @@ func secureServer(t *testing.T) *httptest.Server {
 	return s
 }
 
+// stranger speaks HTTP/2 in plain text and answers every call alike.
+func stranger(t *testing.T, status int, kind, body string) (url string) {
+	s := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Content-Type", kind)
+		w.WriteHeader(status)
+		_, _ = io.WriteString(w, body)
+	}))
+	s.Config.Protocols = &http.Protocols{}
+	s.Config.Protocols.SetUnencryptedHTTP2(true)
+	s.Start()
+	t.Cleanup(s.Close)
+	return s.URL
+}
+
+// A worker, too, is told at once: its session is opened by a call as any.
+func TestAWorkerEndsWhereThereIsNoNode(t *testing.T) {
+	t.Parallel()
+	c := newFake(t).client(func(cfg *Config) { cfg.Addresses = []string{stranger(t, 404, "text/plain", "not found")} })
+	w, err := c.NewWorker(WorkerConfig{Application: "app", Handler: func(context.Context, *Delivery) error { return nil }})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := w.Run(t.Context()); !errors.Is(err, ErrUnreachable) || !strings.Contains(err.Error(), "is no Sluice node") {
+		t.Errorf("want UNREACHABLE, got %v", err)
+	}
+}
+
 func TestWhatIsNoNodeIsUnreachableAndNothingWasDone(t *testing.T) {
 	t.Parallel()
 	plain := httptest.NewServer(http.NotFoundHandler())
@@ -64,6 +91,10 @@ func TestWhatIsNoNodeIsUnreachableAndNothingWasDone(t *testing.T) {
 		{"a web server with TLS that knows no HTTP/2", old.URL, "no application protocol", false},
 		{"a web server, with TLS", strings.Replace(plain.URL, "http", "https", 1), "does not speak TLS", false},
 		{"another protocol", peer(t, "SSH-2.0-OpenSSH_9.6\r\n"), `it says "SSH-2.0-OpenSSH_9.6"`, false},
+		{"a web server that speaks HTTP/2", stranger(t, 404, "text/plain; charset=utf-8", "not found"), "is no Sluice node: it answers HTTP status 404 Not Found", false},
+		{"a web server with a page for everything", stranger(t, 200, "text/html", "<html>"), "is no Sluice node", false},
+		{"a gRPC server", stranger(t, 415, "application/grpc", ""), "is no Sluice node", false},
+		{"another service in Connect", stranger(t, 501, "application/json", `{"code":"unimplemented","message":"no such method"}`), "is no Sluice node: it does not know the call", false},
 		{"somebody who hangs up", peer(t, ""), "before the node spoke", true},
 		{"somebody who hangs up in TLS", "https://" + peer(t, ""), "no TLS connection", true},
 	} {

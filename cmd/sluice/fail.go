@@ -161,6 +161,9 @@ func nextStep(err error) string {
 	if errors.As(err, &h) {
 		return h.hint
 	}
+	if misfit(err) && strings.Contains(err.Error(), "is no Sluice node") {
+		return "--addr is a node's --listen address; name one with --addr HOST:PORT"
+	}
 	if misfit(err) {
 		return "for nodes that speak TLS give --tls-ca FILE, and a certificate that they accept with --tls-cert FILE --tls-key FILE; for plain text none of them; --addr is a node's --listen address"
 	}

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"os/exec"
+	"runtime"
 	"strings"
 	"syscall"
 	"time"
@@ -42,9 +43,14 @@ func (p *program) run(ctx context.Context, variables []string, input []byte) (ou
 	out, tail := &capped{most: p.most}, &tailWriter{next: p.stderr}
 	cmd.Stdout, cmd.Stderr = out, tail
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	dieWithParent(cmd.SysProcAttr)
 	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) }
 	cmd.WaitDelay = 5 * time.Second
+	// On Linux the child is killed when the thread that started it ends, which Go may let happen at any time to a thread
+	// that is not locked: it would take a healthy command along.
+	runtime.LockOSThread()
 	err := cmd.Run()
+	runtime.UnlockOSThread()
 	result := outcome{code: cmd.ProcessState.ExitCode(), stdout: out.kept.Bytes(), tail: tail.last()}
 	if errors.Is(err, exec.ErrWaitDelay) { // it ended well, and left a child that holds its output open
 		err = nil

@@ -8,6 +8,7 @@ import (
 	"strconv"
 	"strings"
 	"time"
+	"unicode"
 
 	"github.com/spf13/cobra"
 	"google.golang.org/protobuf/encoding/protojson"
@@ -67,6 +68,9 @@ messages in doubt took effect. Without it, --on-recovery says what becomes of a 
 		if len(args) == 0 {
 			return usagef("which command? give it after --, as in: sluice worker exec --app orders -- ./handle.sh")
 		}
+		if e.recovery != "" && cmd.Flags().Changed("on-recovery") {
+			return usagef("--recovery and --on-recovery: one of them; the command decides, or the word does")
+		}
 		if err := e.check(); err != nil {
 			return err
 		}
@@ -100,6 +104,9 @@ func (sh *shell) execWorker(ctx context.Context, e execution, argv []string) err
 	if _, err := exec.LookPath(argv[0]); err != nil {
 		return hint(fmt.Errorf("there is no command %s to run: %w", argv[0], errors.Unwrap(err)), "give the path of an executable file, as in ./handle.sh, or the name of a command in PATH")
 	}
+	if err := checkLine(ctx, e.recovery); err != nil {
+		return err
+	}
 	dialing := sh.clientConfig()
 	dialing.Retry.Total = min(dialing.Retry.Total, e.lease) // after the lease there is nothing left to hand back
 	c, err := sh.linkBy(ctx, dialing)
@@ -129,6 +136,33 @@ func (sh *shell) execWorker(ctx context.Context, e execution, argv []string) err
 			"see what they wait for: sluice instance list --app %s --mode recovery", e.app)
 	}
 	return err
+}
+
+// checkLine tells, as far as that can be told without running it, whether sh can run the line of --recovery: whether it
+// is well-formed, and whether the command that it begins with is there.
+func checkLine(ctx context.Context, line string) error {
+	if line == "" {
+		return nil
+	}
+	out, err := exec.CommandContext(ctx, "sh", "-n", "-c", line).CombinedOutput()
+	if err != nil {
+		return hint(fmt.Errorf("--recovery: sh cannot read the line: %s", firstOf(oneLine(strings.TrimSpace(string(out))), err.Error())), "try it by hand: sh -c '…'")
+	}
+	word := strings.Fields(line + " :")[0]
+	if strings.ContainsFunc(word, func(r rune) bool {
+		return !unicode.IsLetter(r) && !unicode.IsDigit(r) && !strings.ContainsRune("._/+-", r)
+	}) {
+		return nil // an assignment, a variable, a group: what it comes to is known when it runs
+	}
+	if strings.ContainsRune(word, '/') {
+		_, err = exec.LookPath(word)
+	} else if exec.CommandContext(ctx, "sh", "-c", "command -v "+word).Run() != nil {
+		err = &exec.Error{Name: word, Err: exec.ErrNotFound}
+	}
+	if err != nil {
+		return hint(fmt.Errorf("--recovery: there is no command %s to run: %w", word, errors.Unwrap(err)), "give the path of an executable file, as in ./reconcile.sh, or the name of a command in PATH")
+	}
+	return nil
 }
 
 // tellEvent says on standard error what the worker's people should know.
@@ -166,10 +200,28 @@ func (x *executor) limited(ctx context.Context) (context.Context, context.Cancel
 // handle handles a message by a program, and says on standard error what fails.
 func (x *executor) handle(ctx context.Context, d *client.Delivery) error {
 	err := x.try(ctx, d)
-	if err != nil {
+	if err == nil {
+		return nil
+	}
+	if why := interrupted(err); why != "" { // no attempt is counted
+		x.say("worker: %s seq %d: %s; the command was ended", d.Instance, d.Seq, why)
+	} else {
 		x.say("worker: %s seq %d, attempt %d failed: %s", d.Instance, d.Seq, d.Attempt, oneLine(err.Error()))
 	}
 	return err
+}
+
+// interrupted says why a command was ended whose outcome does not count, or nothing.
+func interrupted(err error) string {
+	switch {
+	case errors.Is(err, client.ErrFenced):
+		return "the instance was taken away"
+	case errors.Is(err, client.ErrLeaseLost):
+		return "the lease could not be renewed in time"
+	case errors.Is(err, client.ErrStopped):
+		return "the worker stops"
+	}
+	return ""
 }
 
 func (x *executor) try(ctx context.Context, d *client.Delivery) error {

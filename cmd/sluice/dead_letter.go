@@ -45,6 +45,17 @@ func (s *selection) check() error {
 	return nil
 }
 
+// where names what the selection is narrowed down to; empty: nothing narrower than the application.
+func (s *selection) where() string {
+	switch {
+	case s.key != "":
+		return s.app + "/" + s.key
+	case s.prefix != "":
+		return "the instances " + s.app + "/" + s.prefix + "…"
+	}
+	return ""
+}
+
 func (s *selection) request() *sluicev1.ListDeadLettersRequest {
 	return &sluicev1.ListDeadLettersRequest{Application: s.app, Instance: s.key, Prefix: s.prefix, Fingerprint: s.fingerprint, PageSize: 1000}
 }
@@ -207,6 +218,10 @@ func (p *puttingBack) run(ctx context.Context, s *selection, req *sluicev1.PutBa
 		err = p.one(ctx, s.key, req)
 	} else {
 		err = p.all(ctx, s, req)
+	}
+	if p.back+p.wait+p.not == 0 {
+		none := &client.Error{Code: client.ErrUnknownMessage.Code(), Message: fmt.Sprintf("no dead letter in the %s lane of %s has fingerprint %s: nothing was put back", word(req.Lane), firstOf(s.where(), "application "+s.app), s.fingerprint)}
+		return hint(none, "see which there are: sluice deadletters groups --app %s", s.app)
 	}
 	if p.sh.output == "table" {
 		err = errors.Join(err, p.t.write(p.sh.out, p.sh.colored()))

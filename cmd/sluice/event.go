@@ -10,6 +10,7 @@ import (
 	"github.com/spf13/cobra"
 
 	sluicev1 "sluice/api/sluice/v1"
+	"sluice/api/sluice/v1/sluicev1connect"
 	"sluice/client"
 )
 
@@ -48,6 +49,9 @@ Types: ` + wrap(eventTypeNames(), 118, "       "),
 			return err
 		}
 		return sh.withClient(cmd, func(ctx context.Context, c *client.Client) error {
+			if err := sh.watchable(ctx, c, req); err != nil {
+				return err
+			}
 			if w.follow {
 				patient, cancel := sh.patient(cmd.Context())
 				defer cancel()
@@ -57,6 +61,31 @@ Types: ` + wrap(eventTypeNames(), 118, "       "),
 		})
 	}
 	return c
+}
+
+// errNothingYet is a place from which on nothing has happened.
+var errNothingYet = errors.New("nothing has happened there yet")
+
+// watchable refuses to look for what cannot be there: events of what does not exist, and without -f those behind the
+// end of the log.
+func (sh *shell) watchable(ctx context.Context, c *client.Client, req *sluicev1.WatchRequest) error {
+	if req.GetInstance() != "" {
+		if _, err := getInstance(ctx, c, target{req.GetApplication(), req.GetInstance()}, false); err != nil {
+			return err
+		}
+	} else if req.GetApplication() != "" {
+		if _, err := ask[sluicev1.GetApplicationRequest, sluicev1.Application](ctx, c, sluicev1connect.ApplicationServiceGetProcedure, &sluicev1.GetApplicationRequest{Name: req.GetApplication()}); err != nil {
+			return err
+		}
+	}
+	if !req.GetUntilNow() || req.GetSinceIndex() == 0 {
+		return nil
+	}
+	end, err := presentIndex(ctx, c)
+	if err == nil && req.GetSinceIndex() > end {
+		err = hint(fmt.Errorf("--since %d: %w, the log ends at %d", req.GetSinceIndex(), errNothingYet, end), "wait for what comes with -f, or begin earlier")
+	}
+	return err
 }
 
 // eventTypeNames are the types of events as people write them.

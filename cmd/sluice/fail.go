@@ -111,6 +111,8 @@ func connectCode(err error) string {
 		return fault.Reason.Code()
 	case errors.Is(err, errNotSettled):
 		return client.ErrNoLeader.Code()
+	case errors.Is(err, errNothingYet):
+		return client.ErrUnknownInstance.Code()
 	case errors.Is(err, errInDoubt):
 		return client.ErrNotInRecovery.Code()
 	}

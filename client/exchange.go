@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"io"
 	"iter"
+	"regexp"
 
 	"google.golang.org/protobuf/encoding/protojson"
 
@@ -121,7 +122,7 @@ type importing struct {
 func (im *importing) take(ctx context.Context, line []byte) error {
 	listed := &sluicev1.ListedMessage{}
 	if err := protojson.Unmarshal(line, listed); err != nil {
-		return refuse(ErrBadField, "line %d is no exported message, which is a ListedMessage as protojson: %v", im.line, err)
+		return refuse(ErrBadField, "line %d is no exported message: %s", im.line, whyUnread(line, err))
 	}
 	m := messageOf(listed.GetMessage())
 	if im.to != (InstanceID{}) {
@@ -135,6 +136,18 @@ func (im *importing) take(ctx context.Context, line []byte) error {
 		return nil
 	}
 	return im.flush(ctx)
+}
+
+// protoNoise is what protojson puts before what is wrong. Some builds of it write a no-break space, so that nobody relies
+// on its words.
+var protoNoise = regexp.MustCompile(`^proto:[\s\x{a0}]*(syntax error[\s\x{a0}]*)?(\(line \d+:\d+\):[\s\x{a0}]*)?`)
+
+// whyUnread says why a line is no message.
+func whyUnread(line []byte, err error) string {
+	if !json.Valid(line) {
+		return "it is no JSON object"
+	}
+	return protoNoise.ReplaceAllString(err.Error(), "")
 }
 
 func (im *importing) flush(ctx context.Context) error {

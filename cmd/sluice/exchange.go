@@ -90,6 +90,10 @@ the first message that is refused.`,
 }
 
 func (sh *shell) imported(done client.Imported, err error) error {
+	if err == nil && done.Accepted+done.Duplicates+len(done.Refused) == 0 {
+		sh.say("0 messages: there is none to import")
+		return nil
+	}
 	sh.say("accepted %d, accepted before %d, refused %d", done.Accepted, done.Duplicates, len(done.Refused))
 	if err != nil {
 		return err

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"regexp"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -66,12 +67,35 @@ func (sh *shell) report(cmd *cobra.Command, err error) int {
 	code := sh.exitCode(err)
 	fmt.Fprintf(sh.err, "sluice: %s\n", oneLine(err.Error()))
 	if next := nextStep(err); next != "" {
-		fmt.Fprintf(sh.err, "  next: %s\n", next)
+		fmt.Fprintf(sh.err, "  next: %s\n", known(next, cmd))
 	} else if code == exitUsage {
 		fmt.Fprintf(sh.err, "  next: see %s --help\n", cmd.CommandPath())
 	}
 	return code
 }
+
+// known puts the instance or the application that a command is about into a hint that is written for any.
+func known(next string, cmd *cobra.Command) string {
+	app, _ := cmd.Flags().GetString("app") // a command without the flag has none
+	key, _ := cmd.Flags().GetString("instance")
+	at := target{app, key}
+	switch args := cmd.Flags().Args(); {
+	case cmd.HasParent() && cmd.Parent().Name() == "app" && len(args) == 1:
+		at.app = args[0]
+	case strings.Contains(cmd.Use, "APP/KEY") && len(args) > 0:
+		_ = at.take(args[:1]) // one that is none is left out
+	}
+	if at.app == "" {
+		return next
+	}
+	if at.key != "" {
+		next = strings.ReplaceAll(next, "APP/KEY", at.String())
+	}
+	return anyApp.ReplaceAllString(next, "${1}"+at.app+"${2}")
+}
+
+// anyApp is the word for an application in a hint, but not that of an instance.
+var anyApp = regexp.MustCompile(`(\s)APP(\s|$|\))`)
 
 // oneLine keeps an error to its line.
 func oneLine(s string) string {

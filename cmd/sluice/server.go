@@ -90,6 +90,9 @@ func serverConfig(sh *shell, k *koanf.Koanf) (server.Config, error) {
 	if cfg.TrailingLogs, err = count(k, "trailing-logs"); err != nil {
 		return server.Config{}, err
 	}
+	if cfg.Gossip == "" && (cfg.BootstrapExpect > 1 || len(cfg.Join) > 0) {
+		return server.Config{}, hint(fmt.Errorf("bootstrap-expect %d and %d times join: more nodes than one find each other by gossip: the node needs a gossip address", cfg.BootstrapExpect, len(cfg.Join)), "--gossip HOST:PORT")
+	}
 	return cfg, cfg.Defaults().Validate()
 }
 

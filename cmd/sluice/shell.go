@@ -62,6 +62,7 @@ messages are deferred; they are drained in order when the recovery is completed.
 	root.SetOut(sh.out)
 	root.SetErr(sh.err)
 	root.SetIn(sh.in)
+	root.SetFlagErrorFunc(flagError)
 	sh.globals(root)
 	root.PersistentPreRunE = func(cmd *cobra.Command, _ []string) error {
 		sh.timed = cmd.Flags().Changed("timeout")

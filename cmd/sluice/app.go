@@ -148,15 +148,14 @@ func getApplication(ctx context.Context, c *client.Client, name string) (*sluice
 }
 
 func (sh *shell) fillApplication(t *table, a *sluicev1.Application) {
-	n, d := a.GetCounts(), a.GetDelivery()
+	n := a.GetCounts()
 	t.row("name", a.GetName())
 	t.row("version", a.GetVersion())
 	t.row("normal", n.GetNormal())
 	t.row("recovery", n.GetRecovery())
 	t.row("draining", n.GetDraining())
 	t.row("deferred", fmt.Sprintf("%d (%s)", n.GetDeferredMessages(), size(n.GetDeferredBytes())))
-	t.row("window", orDefaultText(d.GetWindow() > 0, d.GetWindow(), "1 (default)"))
-	t.row("max attempts", orDefaultText(d != nil && d.MaxAttempts != nil, d.GetMaxAttempts(), "10 (default)"))
+	fillSettings(t, a)
 	t.row("held after", heldAfter(a))
 	t.row("outage", outageText(a.GetSupervision()))
 	sh.fillApplicationRecovery(t, a)

@@ -197,7 +197,7 @@ func (sh *shell) banner(nodes []*server.Server, dir string, kept bool, took time
 	fmt.Fprintf(sh.out, `sluice %s: ready in %v
   nodes    %s
   data     %s (%s)
-  console  http://%s/     metrics http://%s/metrics
+  pages    http://%s/     metrics http://%s/metrics
   next     echo 'name: orders' | sluice app apply%s -f -
            sluice send%s orders/4711 --type order.placed --data '{"total": 12}'
   stop     Ctrl-C

@@ -7,12 +7,17 @@ import (
 	"errors"
 	"fmt"
 	"sync/atomic"
+	"time"
 
 	"sluice/client"
 )
 
 // isolationSenders is how many jobs are under way at the other instances.
 const isolationSenders = 16
+
+// settling is how long the disk is given to take in a backlog that was just sent: that it is written back and compacted
+// slows everything for a while, as any other million messages would.
+const settling = 30 * time.Second
 
 // isolation measures whole jobs at some instances alone, then with a backlog held at an instance of the same
 // application, then while that backlog is drained.
@@ -45,6 +50,14 @@ func (s *settings) isolation(ctx context.Context) (err error) {
 	}
 	if err := d.fill(ctx); err != nil {
 		return err
+	}
+	if err := measure(fmt.Sprintf("was just given %d messages", b.each)); err != nil {
+		return err
+	}
+	select {
+	case <-time.After(settling):
+	case <-ctx.Done():
+		return ctx.Err()
 	}
 	if err := measure(fmt.Sprintf("holds %d messages", b.each)); err != nil {
 		return err

@@ -1515,7 +1515,7 @@ type Explanation struct {
 	// Live sessions of the application, and those with room.
 	Sessions         uint32 `protobuf:"varint,9,opt,name=sessions,proto3" json:"sessions,omitempty"`
 	SessionsWithRoom uint32 `protobuf:"varint,10,opt,name=sessions_with_room,json=sessionsWithRoom,proto3" json:"sessions_with_room,omitempty"`
-	// Nothing: the instance holds nothing up. The first is what to see to first.
+	// Nothing: nothing holds the instance. The first is what to see to first.
 	Holds         []*Hold `protobuf:"bytes,11,rep,name=holds,proto3" json:"holds,omitempty"`
 	DeadLetters   uint32  `protobuf:"varint,12,opt,name=dead_letters,json=deadLetters,proto3" json:"dead_letters,omitempty"`
 	unknownFields protoimpl.UnknownFields

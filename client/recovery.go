@@ -77,7 +77,9 @@ func (r *Recovery) latest() []byte {
 }
 
 // SetState replaces the instance's state when the recovery completes, or with the completion of the next recovery
-// message whose handler sets the state, which sees this one.
+// message whose handler sets the state, which sees this one. That message's state stands from then on, also if this handler
+// ends before the recovery is completed: what is in doubt is in doubt then for the next one, which may find it counted in
+// the state. A handler that waits for recovery messages keeps in the state up to which seq it has counted.
 func (r *Recovery) SetState(state []byte) { r.setState, r.state = true, state }
 
 // ProcessedThrough says that the in-doubt messages of the normal lane up to seq took effect: they are settled as

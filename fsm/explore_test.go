@@ -43,8 +43,8 @@ var scopes = []*scope{
 	{name: "attempts", instances: []string{"i"}, messages: []scopeMessage{{id: "n1"}, {id: "n2"}, {id: "r", recovery: true}}, window: 1, maxAttempts: 2, fail: true, depth: 9, shallow: 6},
 	{name: "redelivery", instances: []string{"i"}, messages: []scopeMessage{{id: "n1"}, {id: "n2"}}, window: 2, maxAttempts: 2, fail: true, redeliver: true, deadLetter: true, depth: 9, shallow: 6},
 	{name: "operator", instances: []string{"i"}, messages: []scopeMessage{{id: "n1"}, {id: "n2"}, {id: "n3"}}, window: 2, maxAttempts: 2, fail: true, skip: true, redeliver: true, depth: 7, shallow: 5},
-	{name: "surgery", instances: []string{"i"}, messages: []scopeMessage{{id: "n1"}, {id: "n2"}, {id: "n3"}}, window: 2, maxAttempts: 3, fail: true, surgery: true, depth: 8, shallow: 6},
-	{name: "surgery and attempts", instances: []string{"i"}, messages: []scopeMessage{{id: "n1"}, {id: "n2"}, {id: "r", recovery: true}}, window: 1, maxAttempts: 2, fail: true, redeliver: true, deadLetter: true, surgery: true, depth: 8, shallow: 6},
+	{name: "surgery", instances: []string{"i"}, messages: []scopeMessage{{id: "n1"}, {id: "n2"}, {id: "n3"}}, window: 2, maxAttempts: 3, fail: true, surgery: true, depth: 7, shallow: 6},
+	{name: "surgery and attempts", instances: []string{"i"}, messages: []scopeMessage{{id: "n1"}, {id: "n2"}, {id: "r", recovery: true}}, window: 1, maxAttempts: 2, fail: true, redeliver: true, deadLetter: true, surgery: true, depth: 7, shallow: 6},
 	{name: "application", instances: []string{"i", "j"}, messages: []scopeMessage{{id: "n1"}, {id: "r", recovery: true}, {instance: 1, id: "n2"}}, window: 1, maxAttempts: 9, wide: true, depth: 7, shallow: 5},
 	{name: "effects", instances: []string{"i", "j"}, messages: []scopeMessage{{id: "n"}, {instance: 1, id: "out", from: 1}, {id: "r", recovery: true}}, window: 1, maxAttempts: 9, effects: true, depth: 9, shallow: 6},
 	{name: "refused effects", instances: []string{"i", "j"}, messages: []scopeMessage{{id: "n"}, {instance: 1, id: "out", from: 1, recovery: true}, {id: "self", from: 1}}, window: 2, maxAttempts: 2, fail: true, effects: true, depth: 8, shallow: 6},
@@ -87,7 +87,7 @@ func TestExploration(t *testing.T) {
 				depth = 0
 			case *exploreDepth > 0:
 				depth = *exploreDepth
-			case testing.Short():
+			case testing.Short() || underRace:
 				depth = s.shallow
 			}
 			(&exploration{scope: s, t: t, seen: map[[16]byte]struct{}{}}).run(depth)
@@ -121,7 +121,7 @@ func (x *exploration) run(depth int) {
 func TestWalks(t *testing.T) {
 	t.Parallel()
 	walks := 12
-	if testing.Short() {
+	if testing.Short() || underRace {
 		walks = 2
 	}
 	for _, s := range scopes {

@@ -148,13 +148,7 @@ func getApplication(ctx context.Context, c *client.Client, name string) (*sluice
 }
 
 func (sh *shell) fillApplication(t *table, a *sluicev1.Application) {
-	n := a.GetCounts()
-	t.row("name", a.GetName())
-	t.row("version", a.GetVersion())
-	t.row("normal", n.GetNormal())
-	t.row("recovery", n.GetRecovery())
-	t.row("draining", n.GetDraining())
-	t.row("deferred", fmt.Sprintf("%d (%s)", n.GetDeferredMessages(), size(n.GetDeferredBytes())))
+	fillApplicationModes(t, a)
 	fillSettings(t, a)
 	t.row("held after", heldAfter(a))
 	t.row("outage", outageText(a.GetSupervision()))
@@ -164,6 +158,17 @@ func (sh *shell) fillApplication(t *table, a *sluicev1.Application) {
 			t.row("type", fmt.Sprintf("%s of %s: suitable %s%s", m.GetName(), p.GetName(), firstOf(word(m.GetSuitable()), "normal"), whereInTransaction(m)))
 		}
 	}
+}
+
+// fillApplicationModes shows an application's instances by mode.
+func fillApplicationModes(t *table, a *sluicev1.Application) {
+	n := a.GetCounts()
+	t.row("name", a.GetName())
+	t.row("version", a.GetVersion())
+	t.row("normal", n.GetNormal())
+	t.row("recovery", n.GetRecovery())
+	t.row("draining", n.GetDraining())
+	t.row("deferred", fmt.Sprintf("%d (%s)", n.GetDeferredMessages(), size(n.GetDeferredBytes())))
 }
 
 // heldAfter says after how long a recovery is told of.
@@ -262,7 +267,10 @@ func newAppRecover(sh *shell) *cobra.Command {
 			if err != nil {
 				return repeatable(err, "request-id", requestID)
 			}
-			return sh.answer(a, func(t *table) { sh.fillApplication(t, a) })
+			return sh.answer(a, func(t *table) {
+				fillApplicationModes(t, a)
+				sh.fillApplicationRecovery(t, a)
+			})
 		})
 	}
 	return c

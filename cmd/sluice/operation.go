@@ -255,9 +255,9 @@ func (sh *shell) waitFor(ctx context.Context, c *client.Client, op *sluicev1.Ope
 	}
 	switch left := op.GetPassedOver() + op.GetFailed(); {
 	case left > 0 && op.GetSelector() != nil:
-		sh.say("%d were not done; see why: sluice operation items %s", left, op.GetId())
+		sh.say("not done: %d; see why: sluice operation items %s", left, op.GetId())
 	case left > 0:
-		sh.say("%d were not done; see them: sluice instance list --app %s --mode recovery", left, op.GetApplication())
+		sh.say("not done: %d; see them: sluice instance list --app %s --mode recovery", left, op.GetApplication())
 	}
 	return nil
 }

@@ -2,7 +2,6 @@ package cluster
 
 import (
 	"errors"
-	"fmt"
 	"sync"
 	"testing"
 	"time"
@@ -45,22 +44,7 @@ func TestAuditTellsWhatEachReplicaApplied(t *testing.T) {
 	w := newWorld(t, func(c *Config) {
 		c.TrailingLogs, c.SnapshotThreshold, c.SnapshotInterval, c.Audit = 10, 20, 20*time.Millisecond, book.of(c.NodeID)
 	})
-	w.founded("a", "b", "c")
-	w.must(w.nodes["a"], declare("app"))
-	late := others(w.leader("a", "b", "c").cfg.NodeID)[0]
-	w.kill(late)
-	lead := w.leader(others(late)...)
-	for i := range 100 {
-		w.send(lead, "app", fmt.Sprint("i", i%7), fmt.Sprint("m", i))
-	}
-	w.until("the leader's log is cut", lead.Node, func() bool {
-		first, err := w.logs[lead.cfg.NodeID].FirstIndex()
-		return err == nil && first > 40
-	})
-	m := w.start(late, 3)
-	w.ready(late)
-	w.send(m, "app", "i", "after")
-	w.sameDigest("a", "b", "c")
+	late, lead := w.catchesUp()
 	ours, _ := book.byIndex(lead.cfg.NodeID)
 	theirs, restored := book.byIndex(late)
 	if restored == 0 {

@@ -186,15 +186,14 @@ func TestALeaderWithoutAQuorumAnswersNobody(t *testing.T) {
 	w.sameDigest("a", "b", "c")
 }
 
-func TestFollowerTakesASnapshot(t *testing.T) {
-	w := newWorld(t, func(c *Config) {
-		c.TrailingLogs, c.SnapshotThreshold, c.SnapshotInterval = 10, 20, 20*time.Millisecond
-	})
+// catchesUp founds a cluster whose logs are short, and leaves a follower behind until it must be sent the whole state. It
+// gives that follower, and the leader of then.
+func (w *world) catchesUp() (late string, lead *member) {
 	w.founded("a", "b", "c")
 	w.must(w.nodes["a"], declare("app"))
-	id := others(w.leader("a", "b", "c").cfg.NodeID)[0]
-	w.kill(id)
-	lead := w.leader(others(id)...)
+	late = others(w.leader("a", "b", "c").cfg.NodeID)[0]
+	w.kill(late)
+	lead = w.leader(others(late)...)
 	for i := range 100 {
 		w.send(lead, "app", fmt.Sprint("i", i%7), fmt.Sprint("m", i))
 	}
@@ -202,10 +201,18 @@ func TestFollowerTakesASnapshot(t *testing.T) {
 		first, err := w.logs[lead.cfg.NodeID].FirstIndex()
 		return err == nil && first > 40
 	})
-	m := w.start(id, 3)
-	w.ready(id)
+	m := w.start(late, 3)
+	w.ready(late)
 	w.send(m, "app", "i", "after")
 	w.sameDigest("a", "b", "c")
+	return late, lead
+}
+
+func TestFollowerTakesASnapshot(t *testing.T) {
+	w := newWorld(t, func(c *Config) {
+		c.TrailingLogs, c.SnapshotThreshold, c.SnapshotInterval = 10, 20, 20*time.Millisecond
+	})
+	id, _ := w.catchesUp()
 	if err := w.stop(id); err != nil {
 		t.Fatal(err)
 	}

@@ -60,15 +60,35 @@ func (s *settings) measureLoad(ctx context.Context, n *nodes, part string, sende
 			return sample{}, err
 		}
 	}
+	if part == "bare" {
+		return l.run(ctx, n, part)
+	}
+	before, err := l.term(ctx)
+	if err != nil {
+		return sample{}, err
+	}
+	var got sample
 	if part == "job" {
 		w, err := l.startWorkers(ctx, n)
 		if err != nil {
 			return sample{}, err
 		}
-		got, err := l.run(ctx, n, part)
-		return got, errors.Join(err, w.stop(ctx))
+		got, err = l.run(ctx, n, part)
+		if err := errors.Join(err, w.stop(ctx)); err != nil {
+			return sample{}, err
+		}
+	} else if got, err = l.run(ctx, n, part); err != nil {
+		return sample{}, err
 	}
-	return l.run(ctx, n, part)
+	after, err := l.term(ctx)
+	got.elections = after - before
+	return got, err
+}
+
+// term is raft's: it grows with each election, also with one that its leader wins again.
+func (l *load) term(ctx context.Context) (uint64, error) {
+	status, err := l.clients[0].Cluster().Status(ctx)
+	return status.Term, err
 }
 
 // from gives one node's address: a client's senders stay with it, and clients take the nodes in turn.

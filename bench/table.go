@@ -22,6 +22,8 @@ type sample struct {
 	written float64
 	// foreign is the share of the machine that neither the nodes nor the senders used, 1 being one processor.
 	foreign float64
+	// elections is how many there were meanwhile, though no node was hurt.
+	elections uint64
 }
 
 func newSample(part string, latencies []time.Duration, senders int, before, after usage) sample {
@@ -43,10 +45,10 @@ func newSample(part string, latencies []time.Duration, senders int, before, afte
 
 // String is the sample as progress shows it.
 func (s sample) String() string {
-	return fmt.Sprintf("%-4s %3d senders: %6.0f /s  p50 %v  p99 %v  foreign CPU %.2f", s.part, s.senders, s.rate, round(s.p50), round(s.p99), s.foreign)
+	return fmt.Sprintf("%-4s %3d senders: %6.0f /s  p50 %v  p99 %v  foreign CPU %.2f  elections %d", s.part, s.senders, s.rate, round(s.p50), round(s.p99), s.foreign, s.elections)
 }
 
-// median takes the middle of each measure by itself.
+// median takes the middle of each measure by itself, and all elections.
 func median(samples []sample) sample {
 	m := samples[0]
 	m.rate = middle(samples, func(s sample) float64 { return s.rate })
@@ -56,6 +58,10 @@ func median(samples []sample) sample {
 	m.cpu = middle(samples, func(s sample) time.Duration { return s.cpu })
 	m.written = middle(samples, func(s sample) float64 { return s.written })
 	m.foreign = middle(samples, func(s sample) float64 { return s.foreign })
+	m.elections = 0
+	for _, s := range samples {
+		m.elections += s.elections
+	}
 	return m
 }
 
@@ -97,11 +103,11 @@ func printSamples(samples []sample) {
 		}
 		fmt.Fprintln(w, "\t")
 	}
-	row("what", "senders", "per second", "p50", "p99", "p99.9", "CPU of the nodes a message", "bytes written a message", "foreign CPU")
-	row("---", "---:", "---:", "---:", "---:", "---:", "---:", "---:", "---:")
+	row("what", "senders", "per second", "p50", "p99", "p99.9", "CPU of the nodes a message", "bytes written a message", "foreign CPU", "elections")
+	row("---", "---:", "---:", "---:", "---:", "---:", "---:", "---:", "---:", "---:")
 	for _, k := range order {
 		m := median(groups[k])
-		row(names[m.part], m.senders, fmt.Sprintf("%.0f", m.rate), round(m.p50), round(m.p99), round(m.p999), m.cpu.Round(time.Microsecond), fmt.Sprintf("%.0f", m.written), fmt.Sprintf("%.2f", m.foreign))
+		row(names[m.part], m.senders, fmt.Sprintf("%.0f", m.rate), round(m.p50), round(m.p99), round(m.p999), m.cpu.Round(time.Microsecond), fmt.Sprintf("%.0f", m.written), fmt.Sprintf("%.2f", m.foreign), m.elections)
 	}
 	_ = w.Flush() // standard output takes it or is gone
 	fmt.Println()

@@ -66,7 +66,7 @@ type Config struct {
 	CacheInstances int
 
 	// HeartbeatTimeout, ElectionTimeout, LeaderLeaseTimeout and CommitTimeout are raft's;
-	// default 1 s, 1 s, 500 ms, 20 ms.
+	// default 300 ms each, and 20 ms (docs/adr/0022-election-timeouts.md).
 	HeartbeatTimeout, ElectionTimeout, LeaderLeaseTimeout, CommitTimeout time.Duration
 	// SnapshotInterval is how often raft looks whether SnapshotThreshold entries have come since the last snapshot;
 	// default 120 s and 8,192.
@@ -144,9 +144,9 @@ func (c Config) Defaults() Config {
 	if c.Now == nil {
 		c.Now = time.Now
 	}
-	number(&c.HeartbeatTimeout, time.Second)
-	number(&c.ElectionTimeout, time.Second)
-	number(&c.LeaderLeaseTimeout, 500*time.Millisecond)
+	number(&c.HeartbeatTimeout, 300*time.Millisecond)
+	number(&c.ElectionTimeout, 300*time.Millisecond)
+	number(&c.LeaderLeaseTimeout, 300*time.Millisecond)
 	number(&c.CommitTimeout, 20*time.Millisecond)
 	number(&c.SnapshotInterval, 120*time.Second)
 	number(&c.SnapshotThreshold, 8192)

@@ -49,6 +49,10 @@ type Config struct {
 	// Insecure allows plain text on any address.
 	Insecure bool
 
+	// ElectionTimeout is how long a node waits for a word of the leader before it stands for election, and how long a
+	// leader goes on without a word of a majority; 100 ms to a minute; zero: the node's default. It must be well above
+	// the time between the nodes, and be the same at all of them.
+	ElectionTimeout time.Duration
 	// LogStore is the library that keeps the raft log, "wal" or "bolt"; default the node's own.
 	LogStore string
 	// SnapshotInterval is how often raft looks whether SnapshotThreshold entries have come since the last snapshot,
@@ -70,6 +74,8 @@ type Config struct {
 	// Profiles shows /debug/pprof to callers on this machine.
 	Profiles bool
 }
+
+const electionTimeoutLeast, electionTimeoutMost = 100 * time.Millisecond, time.Minute
 
 // Limits bound what callers may ask for. Zero means the default.
 type Limits struct {
@@ -141,6 +147,7 @@ func (c Config) Validate() error {
 	need((c.CertFile == "") == (c.KeyFile == ""), "a certificate and its key go together")
 	need(c.CAFile == "" || c.CertFile != "", "a CA without a certificate of our own serves nothing")
 	need(c.LogStore == "" || c.LogStore == string(raftlog.WAL) || c.LogStore == string(raftlog.Bolt), "log store %q: want %q or %q", c.LogStore, raftlog.WAL, raftlog.Bolt)
+	need(c.ElectionTimeout == 0 || c.ElectionTimeout >= electionTimeoutLeast && c.ElectionTimeout <= electionTimeoutMost, "the election timeout, %v, must be from %v to %v", c.ElectionTimeout, electionTimeoutLeast, electionTimeoutMost)
 	need(c.Limits.Calls > 0 && c.Limits.CallBytes > 0 && c.Limits.MessageBytes > 0 && c.Limits.Streams > 0 && c.Limits.Watches > 0, "limits must be above zero")
 	need(c.DrainTime > 0, "the drain time must be above zero")
 	return errors.Join(errs...)
@@ -165,6 +172,7 @@ func (c Config) cluster(carrier cluster.Transport) cluster.Config {
 		NodeID: c.NodeID, Cluster: c.Cluster, DataDir: c.DataDir, Version: c.Version, Logger: c.Logger, Transport: carrier,
 		GossipBind: c.Gossip, GossipAdvertise: c.GossipAdvertise, BootstrapExpect: c.BootstrapExpect, Join: c.Join, StartHeld: c.StartHeld,
 		RaftLog:          raftlog.Backend(c.LogStore),
+		HeartbeatTimeout: c.ElectionTimeout, ElectionTimeout: c.ElectionTimeout, LeaderLeaseTimeout: c.ElectionTimeout,
 		SnapshotInterval: c.SnapshotInterval, SnapshotThreshold: c.SnapshotThreshold, TrailingLogs: c.TrailingLogs,
 		Audit: c.Audit,
 	}

@@ -286,6 +286,8 @@ func TestConfigurationsThatCannotServe(t *testing.T) {
 		"address to listen":    func(c *Config) { c.Listen = "" },
 		"go together":          func(c *Config) { c.CertFile = "x" },
 		"log store":            func(c *Config) { c.LogStore = "tape" },
+		"from 100ms to 1m0s":   func(c *Config) { c.ElectionTimeout = 99 * time.Millisecond },
+		"timeout, 1m1s":        func(c *Config) { c.ElectionTimeout = 61 * time.Second },
 		"address already in u": func(c *Config) { c.Listen = s.Addr().String() },
 		"loopback":             func(c *Config) { c.Listen = "0.0.0.0:0" },
 		"gossip":               func(c *Config) { c.BootstrapExpect = 3 },

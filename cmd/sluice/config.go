@@ -35,6 +35,7 @@ var settings = []setting{
 	{"start-held", false, "put every application into recovery before anything is delivered, unless the cluster is at work already"},
 	{"log-format", "text", "how the log is written: text or json"},
 	{"log-level", "info", "what is logged: debug, info, warn or error"},
+	{"election-timeout", "", "how long a node waits for a word of the leader before it stands for election, 100ms to 1m (default 300ms)"},
 	{"snapshot-interval", "", "how often the node looks whether a snapshot is due: 10s, 2m (default 2m)"},
 	{"snapshot-threshold", 0, "entries after which a snapshot is due (default 8192)"},
 	{"trailing-logs", 0, "entries that are kept behind a snapshot, above 8: a node that lags by more is sent the whole state (default 10240)"},

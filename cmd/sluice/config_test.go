@@ -1,11 +1,14 @@
 package main
 
 import (
+	"io"
 	"os"
 	"path/filepath"
+	"reflect"
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/knadh/koanf/v2"
 	"github.com/spf13/pflag"
@@ -81,4 +84,48 @@ func TestSettingsThatAreWrongAreSaid(t *testing.T) {
 	if _, err := loadSettings(pflag.NewFlagSet("x", pflag.ContinueOnError), "/nonexistent.yaml", func(string) string { return "" }); err == nil {
 		t.Error("a file that does not exist was read")
 	}
+}
+
+func TestTheElectionTimeoutOfTheSettings(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct{ text, want string }{{"2s", ""}, {"", ""}, {"50ms", "from 100ms to 1m0s"}, {"fast", "no length of time"}} {
+		k, err := load(t, "election-timeout: \""+c.text+"\"", nil, "--node-id", "n1", "--data-dir", t.TempDir(), "--listen", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		cfg, err := serverConfig(&shell{err: io.Discard}, k)
+		if c.want != "" && (err == nil || !strings.Contains(err.Error(), c.want)) {
+			t.Errorf("%q: got %v, want %q", c.text, err, c.want)
+		}
+		if want, _ := time.ParseDuration(c.text); c.want == "" && (err != nil || cfg.ElectionTimeout != want) {
+			t.Errorf("%q: got %v and %v", c.text, cfg.ElectionTimeout, err)
+		}
+	}
+}
+
+// What a file of settings says is refused, or has the type of its setting.
+func FuzzSettings(f *testing.F) {
+	f.Add([]byte("node-id: a\nbootstrap-expect: 3\ninsecure: true\njoin: [a:1, b:2]"))
+	f.Add([]byte("snapshot-threshold: -1\nstart-held: yes"))
+	f.Add([]byte(`{"listen": "127.0.0.1:1", "join": "x"}`))
+	file := filepath.Join(f.TempDir(), "sluice.yaml")
+	f.Fuzz(func(t *testing.T, text []byte) {
+		if err := os.WriteFile(file, text, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		all := append(slices.Clone(settings), shared...)
+		said, err := fileLayer(all, file)
+		if err != nil {
+			if !strings.Contains(err.Error(), file) {
+				t.Errorf("the error does not name the file: %v", err)
+			}
+			return
+		}
+		for name, value := range said {
+			i := slices.IndexFunc(all, func(s setting) bool { return s.name == name })
+			if i < 0 || reflect.TypeOf(value) != reflect.TypeOf(all[i].standard) {
+				t.Errorf("%s is a %T", name, value)
+			}
+		}
+	})
 }

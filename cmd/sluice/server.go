@@ -81,6 +81,9 @@ func serverConfig(sh *shell, k *koanf.Koanf) (server.Config, error) {
 		CertFile: k.String("tls-cert"), KeyFile: k.String("tls-key"), CAFile: k.String("tls-ca"), Insecure: k.Bool("insecure"), StartHeld: k.Bool("start-held"),
 		LogStore: k.String("log-store"),
 	}
+	if cfg.ElectionTimeout, err = span(k, "election-timeout"); err != nil {
+		return server.Config{}, err
+	}
 	if cfg.SnapshotInterval, err = span(k, "snapshot-interval"); err != nil {
 		return server.Config{}, err
 	}

@@ -26,6 +26,9 @@ FROM     ?= 1
 SEEDS    ?= 100
 WITHIN   ?= 0
 TWICE    ?= 0
+FUZZTIME ?= 20s
+FUZZ     ?= fsm:FuzzEntry fsm:FuzzCommands cluster/snapshot:FuzzExtract cluster:FuzzHello transport:FuzzHello transport:FuzzCall \
+            server:FuzzJSONCodec cmd/sluice:FuzzSettings cmd/sluice:FuzzDeclarations internal/xes:FuzzRead
 PACKAGES := protoc-gen-go:google.golang.org/protobuf/cmd/protoc-gen-go \
             protoc-gen-connect-go:connectrpc.com/connect/cmd/protoc-gen-connect-go \
             buf:github.com/bufbuild/buf/cmd/buf \
@@ -38,7 +41,7 @@ help: ## Explain every target (the default)
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 	@echo
 	@echo 'Variables: PKG=./fsm/... (test, race), ACCEPT=DIR SUITE=core|exact|all CASES=REGEX (accept), BENCH="-only send -repeat 1" (bench),'
-	@echo '           SCENARIO="owners lost" JEPSEN="-seed 7" (jepsen), HOURS=8 (jepsen-long).'
+	@echo '           SCENARIO="owners lost" JEPSEN="-seed 7" (jepsen), HOURS=8 (jepsen-long), FUZZ=fsm:FuzzEntry FUZZTIME=1h (fuzz).'
 
 .PHONY: build
 build: ## Build bin/sluice, one static binary
@@ -105,6 +108,17 @@ sim: ## Play SEEDS=N seeds of the cluster in virtual time, from FROM=N (WITHIN=6
 	@overlay="-overlay bin/still/overlay.json"; go run ./jepsen/sim/still -dir bin/still || { overlay=; echo 'make sim: with this version of Go no seed can be played again as it was' >&2; }; \
 	GOEXPERIMENT=norandomizedheapbase64 go test -vet=off -c $$overlay -o bin/sim.test ./jepsen/sim
 	go run ./jepsen/sim/shard -bin bin/sim.test -left bin/sim -from $(FROM) -seeds $(SEEDS) -within $(WITHIN) -twice $(TWICE)
+
+# Only our own packages are watched for new paths: to build everything else anew would take longer than the fuzzing.
+# What fails is left in the package's testdata/fuzz, and is a test case from there on.
+.PHONY: fuzz
+fuzz: ## Fuzz each of FUZZ=PACKAGE:TARGET, two at a time, for FUZZTIME=20s: entries, restored files, wire, settings, event logs
+	@mkdir -p bin/fuzz/corpus
+	@for p in $(sort $(foreach t,$(FUZZ),$(word 1,$(subst :, ,$(t))))); do \
+	  go test -vet=off -c -gcflags='sluice/...=-d=libfuzzer' -o "bin/fuzz/$$(echo $$p | tr / -).test" ./$$p || exit; done
+	@printf '%s\n' $(FUZZ) | xargs -P 2 -I @ sh -c 'package=$${0%:*} target=$${0#*:}; name=$$(echo $$package | tr / -); \
+	  out=$$(cd $$package && "$(CURDIR)/bin/fuzz/$$name.test" -test.run "^$$target$$" -test.fuzz "^$$target$$" -test.fuzztime $(FUZZTIME) \
+	    -test.parallel 1 -test.fuzzcachedir "$(CURDIR)/bin/fuzz/corpus/$$name" 2>&1) && last=$$(echo "$$out" | grep execs: | tail -n 1) && [ "$$last" ] && echo "$$0: $$last" || { echo "$$0 failed:"; echo "$$out"; exit 255; }' @
 
 .PHONY: demo
 demo: build ## Start an embedded node, kill a worker midway, and watch hold, recovery and drain

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strings"
 	"sync"
@@ -21,6 +22,8 @@ import (
 	"sluice/api/reason"
 	sluicev1 "sluice/api/sluice/v1"
 	"sluice/fsm"
+	"sluice/internal/disk"
+	"sluice/queue"
 )
 
 // A leader that was cut off may hold entries that nobody else has, while the others go on and cut their logs. It must
@@ -98,6 +101,30 @@ func TestFollowersWithAFullDiskCatchUpOnceItIsFreed(t *testing.T) {
 	w.ready(full.cfg.NodeID)
 	w.send(full, "app", "i", "after")
 	w.sameDigest("a", "b", "c")
+}
+
+// A snapshot that finds the disk full is made later: the node goes on.
+func TestASnapshotWaitsForADiskWithRoom(t *testing.T) {
+	mount := disk.NewMemory().Mount()
+	w := newWorld(t, func(c *Config) { c.Files = mount; c.OpenStore = nil })
+	w.founded("a")
+	m := w.nodes["a"]
+	w.must(m, declare("app"))
+	w.send(m, "app", "i", "m")
+	mount.Refuse(unix.ENOSPC)
+	full := &pendingSnapshot{group: m.group, state: m.group.live.Load()}
+	if err := full.checkpoint(filepath.Join(w.dir, "a", "checkpoint")); !errors.Is(err, queue.ErrNoRoom) {
+		t.Fatalf("a snapshot on a full disk: %v", err)
+	}
+	w.send(m, "app", "i", "another")
+	mount.Refuse(nil)
+	for errors.Is(full.state.store.Flush(), queue.ErrNoRoom) {
+		runtime.Gosched()
+	}
+	if err := m.raft().Snapshot().Error(); err != nil {
+		t.Fatalf("a snapshot once there is room: %v", err)
+	}
+	w.send(m, "app", "i", "after")
 }
 
 func TestRestoredStateIsTakenUpAfterACrash(t *testing.T) {

@@ -18,6 +18,7 @@ import (
 	"sluice/fsm"
 	"sluice/internal/audit"
 	"sluice/internal/disk"
+	"sluice/queue"
 )
 
 // group is the state of one raft group: the machine over its store, as raft drives it. It implements
@@ -231,7 +232,9 @@ func (p *pendingSnapshot) Persist(sink raft.SnapshotSink) error {
 func (p *pendingSnapshot) checkpoint(dir string) error {
 	if err := p.state.store.Flush(); err != nil {
 		err = fmt.Errorf("cluster: snapshot: flush: %w", err)
-		p.group.onFatal(err)
+		if !errors.Is(err, queue.ErrNoRoom) {
+			p.group.onFatal(err)
+		}
 		return err
 	}
 	if err := p.state.store.Checkpoint(dir); err != nil {

@@ -87,13 +87,15 @@ func (c PebbleConfig) validate() error {
 // its memory out by itself, is lost in a crash, always from the end and never in part of a batch.
 //
 // Once the disk fails under its background work the store has failed for good: Commit, Flush and Checkpoint answer the
-// error from then on, nothing of the directory is touched any more, and Failed tells at once. Reads go on.
+// error from then on, nothing of the directory is touched any more, and Failed tells at once. Reads go on. A full disk is
+// no failure: what must be written waits for room, and Flush and Checkpoint answer ErrNoRoom meanwhile.
 type Pebble struct {
 	db     *pebble.DB
 	dir    string
 	config PebbleConfig
 
 	failure failure
+	room    room
 	pace    pace
 	counts  storeCounts
 
@@ -122,6 +124,7 @@ func OpenPebble(dir string, cfg PebbleConfig) (*Pebble, error) {
 	}
 	p := &Pebble{dir: dir, config: cfg}
 	p.failure.init(cfg.Logger.With("store", dir))
+	p.room.init(&p.failure, dir)
 	p.pace.init(uint64(cfg.MemTableBytes))
 
 	base := cfg.FS
@@ -194,7 +197,7 @@ func (p *Pebble) options(base vfs.FS) *pebble.Options {
 	o := &pebble.Options{
 		DisableWAL:                  true,
 		FormatMajorVersion:          pebble.FormatNewest,
-		FS:                          &guardedFS{FS: base, failure: &p.failure},
+		FS:                          &guardedFS{FS: base, failure: &p.failure, room: &p.room},
 		Cache:                       cache,
 		MemTableSize:                uint64(p.config.MemTableBytes),
 		MemTableStopWritesThreshold: stallNever,
@@ -293,6 +296,11 @@ func (p *Pebble) flush() error {
 	if err := p.failure.get(); err != nil {
 		return err
 	}
+	select {
+	case <-p.room.none(): // to put one more table in line would cost memory, and help nobody
+		return noRoom("flush")
+	default:
+	}
 	if !p.dirty.Swap(false) {
 		return nil
 	}
@@ -303,6 +311,9 @@ func (p *Pebble) flush() error {
 	select {
 	case <-done:
 	case <-p.failure.failed:
+	case <-p.room.none():
+		p.dirty.Store(true)
+		return noRoom("flush")
 	}
 	return p.failure.get()
 }

@@ -77,6 +77,13 @@ func (f *failure) release() {
 	}
 }
 
+// let is closed once the store closes.
+func (f *failure) let() <-chan struct{} {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.closed
+}
+
 // pass lets a write through to the disk while the store is sound.
 func (f *failure) pass() error {
 	err := f.get()
@@ -96,17 +103,27 @@ func (f *failure) pass() error {
 type guardedFS struct {
 	vfs.FS
 	failure *failure
+	room    *room
 }
 
-func (g *guardedFS) Create(name string, category vfs.DiskWriteCategory) (vfs.File, error) {
-	if err := g.failure.pass(); err != nil {
+func (g *guardedFS) Create(name string, category vfs.DiskWriteCategory) (file vfs.File, err error) {
+	create := func() error {
+		if err := g.failure.pass(); err != nil {
+			return err
+		}
+		file, err = g.FS.Create(name, category)
+		return err
+	}
+	if !g.room.holds(name) {
+		if err := create(); err != nil {
+			return nil, err
+		}
+		return &guardedFile{File: file, failure: g.failure}, nil
+	}
+	if err := g.room.retry(create); err != nil {
 		return nil, err
 	}
-	file, err := g.FS.Create(name, category)
-	if err != nil {
-		return nil, err
-	}
-	return &guardedFile{File: file, failure: g.failure}, nil
+	return &roomyFile{File: &guardedFile{File: file, failure: g.failure}, room: g.room}, nil
 }
 
 func (g *guardedFS) Link(from, to string) error {

@@ -118,9 +118,7 @@ func TestDiskFaultSurfaces(t *testing.T) {
 		err  error
 		hit  func(errorfs.Op) bool
 	}{
-		{"no space for a table", syscall.ENOSPC, func(op errorfs.Op) bool {
-			return isTable(op) && (op.Kind == errorfs.OpCreate || op.Kind == errorfs.OpFileWrite)
-		}},
+		{"table cannot be created", syscall.EIO, func(op errorfs.Op) bool { return isTable(op) && op.Kind == errorfs.OpCreate }},
 		{"table cannot be written", syscall.EIO, func(op errorfs.Op) bool {
 			return isTable(op) && op.Kind == errorfs.OpFileWrite
 		}},
@@ -145,7 +143,11 @@ func TestDiskFaultSurfaces(t *testing.T) {
 		t.Run(c.name+" under load", func(t *testing.T) {
 			t.Parallel()
 			disk := newFaultDisk(c.err, c.hit)
-			testLoadFault(t, disk, c.err)
+			s := openPebble(t, "/store", errorfs.Wrap(disk.MemFS, disk.fault))
+			mustNot(t, writeBatch(s, 1))
+			mustNot(t, s.Flush())
+			disk.fault.On()
+			testLoadFault(t, disk, s, c.err)
 		})
 	}
 }
@@ -170,11 +172,8 @@ func testFlushFault(t *testing.T, disk *faultDisk, want error) {
 }
 
 // A writer that never flushes learns of the failure, too, and is not held up for ever.
-func testLoadFault(t *testing.T, disk *faultDisk, want error) {
-	s := openPebble(t, "/store", errorfs.Wrap(disk.MemFS, disk.fault))
-	mustNot(t, writeBatch(s, 1))
-	mustNot(t, s.Flush())
-	disk.fault.On()
+func testLoadFault(t *testing.T, disk *faultDisk, s *queue.Pebble, want error) {
+	t.Helper()
 	committed := 1
 	err := within(t, "Commit", func() error {
 		for {
@@ -239,6 +238,68 @@ func checkLeft(t *testing.T, disk *faultDisk, s *queue.Pebble, want error, least
 		mustNot(t, writeBatch(again, 7))
 		mustNot(t, again.Flush())
 		closeStore(t, again)
+	}
+}
+
+func needsRoom(op errorfs.Op) bool {
+	return isTable(op) && (op.Kind == errorfs.OpCreate || op.Kind == errorfs.OpFileWrite)
+}
+
+// A disk without room for a table is not a failure: the store says so, and goes on once there is room.
+func TestAFullDiskIsWaitedFor(t *testing.T) {
+	t.Parallel()
+	disk := newFaultDisk(syscall.ENOSPC, needsRoom)
+	s := openPebble(t, "/store", errorfs.Wrap(disk.MemFS, disk.fault))
+	mustNot(t, writeBatch(s, 1))
+	disk.fault.On()
+	for range 2 {
+		if err := within(t, "Flush", s.Flush); !errors.Is(err, queue.ErrNoRoom) || !errors.Is(err, syscall.ENOSPC) {
+			t.Fatalf("Flush on a full disk: %v, want ErrNoRoom", err)
+		}
+	}
+	if err := within(t, "Checkpoint", func() error { return s.Checkpoint("/checkpoint") }); !errors.Is(err, queue.ErrNoRoom) {
+		t.Fatalf("Checkpoint on a full disk: %v, want ErrNoRoom", err)
+	}
+	mustNot(t, writeBatch(s, 2))
+	if n, err := batchOf(t, s), s.Err(); n != 2 || err != nil {
+		t.Fatalf("on a full disk reads see batch %d, and the store says %v", n, err)
+	}
+	disk.fault.Off()
+	mustNot(t, within(t, "Flush", func() error {
+		for {
+			if err := s.Flush(); !errors.Is(err, queue.ErrNoRoom) {
+				return err
+			}
+			<-time.After(time.Millisecond)
+		}
+	}))
+	crashed := openPebble(t, "/store", disk.CrashClone(vfs.CrashCloneCfg{}))
+	if n := batchOf(t, crashed); n != 2 {
+		t.Errorf("after a crash the store holds batch %d", n)
+	}
+	closeStore(t, crashed)
+	closeStore(t, s)
+}
+
+// What memory does not hold is refused, and a store that closes does not wait for room.
+func TestAFullDiskEndsTheStoreAtLast(t *testing.T) {
+	t.Parallel()
+	disk := newFaultDisk(syscall.ENOSPC, needsRoom)
+	s := openPebble(t, "/store", errorfs.Wrap(disk.MemFS, disk.fault))
+	mustNot(t, writeBatch(s, 1))
+	mustNot(t, s.Flush())
+	disk.fault.On()
+	testLoadFault(t, disk, s, syscall.ENOSPC)
+
+	disk = newFaultDisk(syscall.ENOSPC, needsRoom)
+	s = openPebble(t, "/store", errorfs.Wrap(disk.MemFS, disk.fault))
+	mustNot(t, writeBatch(s, 1))
+	disk.fault.On()
+	if err := within(t, "Flush", s.Flush); !errors.Is(err, queue.ErrNoRoom) {
+		t.Fatal(err)
+	}
+	if err := within(t, "Close", s.Close); !errors.Is(err, syscall.ENOSPC) {
+		t.Errorf("Close on a full disk: %v", err)
 	}
 }
 

@@ -116,6 +116,8 @@ func (p *pace) wait(store *Pebble, n int) error {
 			}
 		case <-store.failure.failed:
 			return store.failure.get()
+		case <-store.room.none():
+			return store.failure.set(noRoom("commit beyond what memory holds"))
 		}
 	}
 }

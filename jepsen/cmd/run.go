@@ -22,7 +22,7 @@ type settings struct {
 	seed                    uint64
 	time                    time.Duration
 	hours                   float64
-	plain                   bool
+	plain, tls              bool
 }
 
 func readSettings(args []string) (*settings, error) {
@@ -36,6 +36,7 @@ func readSettings(args []string) (*settings, error) {
 	flags.DurationVar(&s.time, "time", 0, "how long there are faults; 0: what the scenario says")
 	flags.Float64Var(&s.hours, "hours", 0, "run all scenarios by turns for so many hours, each on a fresh cluster with a seed of its own")
 	flags.BoolVar(&s.plain, "plain", false, "do without namespaces and disks of our own")
+	flags.BoolVar(&s.tls, "tls", false, "have nodes and clients know each other by certificates, as they do anyhow where certificates are hurt, and every fourth seed")
 	if err := flags.Parse(args); err != nil {
 		return nil, err
 	}
@@ -85,7 +86,7 @@ func (s *settings) one(ctx context.Context, plan scenario.Scenario, dir string, 
 		fmt.Printf("%7.1fs  %s\n", time.Since(began).Seconds(), fmt.Sprintf(format, args...))
 	}
 	tell("scenario %q: %s; %v of faults, seed %d, left in %s", plan.Name, plan.About, plan.Time, seed, dir)
-	w, err := proc.New(ctx, proc.Config{Dir: dir, Bin: s.bin, Worker: []string{self, "worker"}, Plain: s.plain, Tell: tell})
+	w, err := proc.New(ctx, proc.Config{Dir: dir, Bin: s.bin, Worker: []string{self, "worker"}, Plain: s.plain, TLS: s.tls || plan.NeedsCertificates() || seed%4 == 0, Tell: tell})
 	if err != nil {
 		return err
 	}

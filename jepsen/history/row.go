@@ -204,6 +204,8 @@ const (
 	QuietOver  = "quiet-over"
 	// NodeEnded: a node's process ended though no fault had stopped it.
 	NodeEnded = "node-ended"
+	// Admitted: somebody was let in whose certificate must not be believed.
+	Admitted = "admitted"
 )
 
 // Row is one line of a history. Exactly one of the pointers is set.

@@ -31,17 +31,30 @@ var shapes = map[world.Kind][]string{
 	world.DiskHang:     {"leader", "one"},
 	world.DiskSlow:     {"leader", "quorum", "one"},
 	world.DiskReadOnly: {"leader", "one"},
+	world.Bandwidth:    {"all", "one", "leader"},
+	world.FrameCut:     {"all", "leader", "one"},
+	world.Garbage:      {"all", "leader", "one"},
+	world.SlowLoris:    {"leader", "all", "one"},
+	world.WorkerCut:    {"leader", "all", "one", "quorum"},
+	world.Lag:          {"follower"},
+	world.Removal:      {"leader", "one"},
+	world.CertRotation: {"all"},
+	world.CertExpiry:   {"leader", "one"},
 	world.ClockSkew:    {"leader", "one", "quorum"},
 }
 
 // cutShapes are the shapes of partitions.
 var cutShapes = []string{"leader alone", "majority", "bridge", "ring", "one-way"}
 
+// wrongs are what may be wrong with a certificate.
+var wrongs = []string{"foreign", "user", "other"}
+
 // dwells are how long kinds last, where it is not the usual 2 to 6 seconds.
 var dwells = map[world.Kind][2]time.Duration{
 	world.Transfer: {0, 0}, world.Restart: {0, 0}, world.Kill: {500 * time.Millisecond, 4 * time.Second},
 	world.PowerLoss: {500 * time.Millisecond, 3 * time.Second}, world.DiskError: {3 * time.Second, 5 * time.Second},
 	world.DiskHang: {3 * time.Second, 12 * time.Second}, world.BitFlip: {3 * time.Second, 6 * time.Second}, world.Truncation: {3 * time.Second, 6 * time.Second},
+	world.Lag: {4 * time.Second, 6 * time.Second}, world.CertRotation: {time.Second, 3 * time.Second}, world.Removal: {time.Second, 4 * time.Second},
 	world.Pause: {500 * time.Millisecond, 8 * time.Second}, world.WorkerPause: {time.Second, 8 * time.Second},
 }
 
@@ -63,10 +76,16 @@ func (c *chooser) fault(kind world.Kind, leader string) world.Fault {
 	case world.WorkerKill, world.WorkerPause:
 		f.Workers = c.some(c.workers, 1+c.random.IntN(max(1, len(c.workers)/2)))
 		return f
-	case world.Partition:
+	case world.Partition, world.GossipCut, world.RaftCut:
 		f.Shape = cutShapes[c.random.IntN(len(cutShapes))]
 		f.Cuts = c.cuts(f.Shape, leader)
 		return f
+	case world.CertWrong:
+		f.Shape = wrongs[c.random.IntN(len(wrongs))]
+		f.Nodes = c.hit("one", leader)
+		return f
+	case world.Bandwidth:
+		f.Rate = (4 + c.random.IntN(124)) << 10
 	case world.Loss:
 		f.Percent = 1 + c.random.IntN(30)
 	case world.Delay:
@@ -95,6 +114,8 @@ func (c *chooser) hit(shape, leader string) []string {
 		return c.some(c.nodes, len(c.nodes)/2+1)
 	case shape == "leader" && leader != "":
 		return []string{leader}
+	case shape == "follower":
+		return c.some(without(c.nodes, leader), 1)
 	}
 	return c.some(c.nodes, 1)
 }

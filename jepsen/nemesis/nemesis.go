@@ -18,6 +18,13 @@ type Config struct {
 	Seed uint64
 	// Kinds of faults; those that the world cannot do are skipped. Default all.
 	Kinds []world.Kind
+	// Steady are kinds that come again and again all the time, beside all others, each for itself: what they bring about
+	// is under way then whatever else is hurt. Those that the world cannot do are skipped.
+	Steady []world.Kind
+	// Prefer, if set, is asked which of some kinds is to come next, once each has come; false: chance decides.
+	Prefer func(kinds []world.Kind) (kind world.Kind, ok bool)
+	// Await has each fault wait until there is a leader, for at most 10 seconds.
+	Await bool
 	// Workers are the names of those that may be hit.
 	Workers []string
 	// Shape, if set, is whom every fault hits that may hit it: leader, one, quorum or all.
@@ -29,12 +36,18 @@ type Config struct {
 }
 
 // gentle are the kinds that may be in force while a node is stopped or its disk is hurt: they have a lane of their own.
-var gentle = []world.Kind{world.Partition, world.Loss, world.Delay, world.Transfer, world.ClockSkew, world.WorkerKill, world.WorkerPause}
+var gentle = []world.Kind{
+	world.Partition, world.Loss, world.Delay, world.GossipCut, world.RaftCut, world.Lag, world.Bandwidth, world.FrameCut, world.Garbage,
+	world.SlowLoris, world.WorkerCut, world.Transfer, world.ClockSkew, world.WorkerKill, world.WorkerPause,
+}
 
 const (
 	// injectWithin and healWithin bound one step, so that a world that hangs is told of.
 	injectWithin = 3 * time.Minute
 	healWithin   = 3 * time.Minute
+	// leaderWithin is how long a fault waits for a leader, and leaderLook how often it looks.
+	leaderWithin = 10 * time.Second
+	leaderLook   = 100 * time.Millisecond
 )
 
 // nemesis is at work in one world.
@@ -57,27 +70,49 @@ func Run(ctx context.Context, w world.World, cfg Config) error {
 		cfg.Tell = func(string, ...any) {}
 	}
 	n := &nemesis{Config: cfg, w: w}
-	var soft, hard []world.Kind
-	for _, kind := range cfg.Kinds {
-		switch err := w.Has(kind); {
-		case err != nil:
-			n.skip(kind, err)
-		case (kind == world.WorkerKill || kind == world.WorkerPause) && len(cfg.Workers) == 0:
-			n.skip(kind, errors.New("there are no workers"))
-		case slices.Contains(gentle, kind):
-			soft = append(soft, kind)
-		default:
-			hard = append(hard, kind)
-		}
-	}
-	var lanes sync.WaitGroup
-	for lane, kinds := range [][]world.Kind{soft, hard} {
+	lanes := n.lanes()
+	var all sync.WaitGroup
+	for number, kinds := range lanes {
 		if len(kinds) > 0 {
-			lanes.Go(func() { n.lane(ctx, kinds, uint64(lane)) })
+			all.Go(func() { n.lane(ctx, kinds, uint64(number)) })
 		}
 	}
-	lanes.Wait()
+	all.Wait()
 	return n.healing
+}
+
+// lanes are kinds of which one is in force at a time: the gentle ones, the others, and each steady one by itself.
+func (n *nemesis) lanes() [][]world.Kind {
+	lanes := make([][]world.Kind, 2, 2+len(n.Steady))
+	for _, kind := range n.Kinds {
+		if !n.can(kind) {
+			continue
+		}
+		number := 1
+		if slices.Contains(gentle, kind) {
+			number = 0
+		}
+		lanes[number] = append(lanes[number], kind)
+	}
+	for _, kind := range n.Steady {
+		if n.can(kind) {
+			lanes = append(lanes, []world.Kind{kind})
+		}
+	}
+	return lanes
+}
+
+// can tells whether a kind can be done; if not it is skipped.
+func (n *nemesis) can(kind world.Kind) bool {
+	switch err := n.w.Has(kind); {
+	case err != nil:
+		n.skip(kind, err)
+		return false
+	case (kind == world.WorkerKill || kind == world.WorkerPause || kind == world.WorkerCut) && len(n.Workers) == 0:
+		n.skip(kind, errors.New("there are no workers"))
+		return false
+	}
+	return true
 }
 
 func (n *nemesis) next() int {
@@ -105,12 +140,29 @@ func (n *nemesis) lane(ctx context.Context, kinds []world.Kind, lane uint64) {
 		if n.w.Wait(ctx, gap) != nil {
 			return
 		}
+		if n.Await && !n.led(ctx) {
+			return
+		}
 		kind := kinds[c.random.IntN(len(kinds))]
 		if len(plan) > 0 {
 			kind, plan = plan[0], plan[1:]
+		} else if n.Prefer != nil {
+			if preferred, ok := n.Prefer(kinds); ok {
+				kind = preferred
+			}
 		}
 		n.one(ctx, c, kind)
 	}
+}
+
+// led waits for a leader, or until it has waited long enough; false: ctx has ended.
+func (n *nemesis) led(ctx context.Context) bool {
+	for until := n.w.Now() + leaderWithin; n.w.Leader(ctx) == "" && n.w.Now() < until; {
+		if n.w.Wait(ctx, leaderLook) != nil {
+			return false
+		}
+	}
+	return ctx.Err() == nil
 }
 
 // one injects a fault, lets it last, and heals it even if ctx has ended.

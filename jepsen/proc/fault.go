@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"slices"
 	"syscall"
 	"time"
 
@@ -17,6 +18,11 @@ import (
 
 // survey finds out what else the machine cannot do.
 func (w *World) survey() {
+	if w.authorities == nil {
+		for _, kind := range []world.Kind{world.CertRotation, world.CertExpiry, world.CertWrong} {
+			w.missing[kind] = "nodes speak plain text in this run"
+		}
+	}
 	if err := canSkew(w.cfg.Bin); err != nil {
 		w.missing[world.ClockSkew] = err.Error()
 	}
@@ -40,11 +46,14 @@ type injector func(ctx context.Context, f world.Fault, nodes []*node) (world.Hea
 
 func (w *World) injectors() map[world.Kind]injector {
 	return map[world.Kind]injector{
-		world.Partition: w.partition, world.Loss: w.lose, world.Delay: w.delay, world.ClockSkew: w.skew, world.Kill: w.kill, world.Pause: w.pause, world.PowerLoss: w.losePower,
-		world.Restart: w.restart, world.Transfer: w.transfer, world.DiskError: w.failSyncs, world.DiskSlow: w.slowSyncs,
-		world.DiskFull: w.fillDisks, world.DiskHang: w.freezeDisks, world.DiskReadOnly: w.refuseWrites,
-		world.BitFlip: w.flipBit, world.Truncation: w.truncate, world.DiskLoss: w.loseDisk,
-		world.WorkerKill: w.killWorkers, world.WorkerPause: w.pauseWorkers,
+		world.Partition: w.cutting(cutAll), world.GossipCut: w.cutting(cutGossip), world.RaftCut: w.cutting(cutRaft),
+		world.Lag: w.leaveBehind, world.WorkerCut: w.cutWorkers, world.Loss: w.lose,
+		world.Delay: w.delay, world.Bandwidth: w.narrow, world.FrameCut: w.cutFrames, world.Garbage: w.garble, world.SlowLoris: w.slowLoris,
+		world.Kill: w.kill, world.Pause: w.pause, world.PowerLoss: w.losePower, world.Restart: w.restart, world.Transfer: w.transfer,
+		world.DiskError: w.failSyncs, world.DiskSlow: w.slowSyncs, world.DiskFull: w.fillDisks, world.DiskHang: w.freezeDisks,
+		world.DiskReadOnly: w.refuseWrites, world.BitFlip: w.flipBit, world.Truncation: w.truncate, world.DiskLoss: w.loseDisk,
+		world.Removal: w.removeMembers, world.CertRotation: w.rotateCertificates, world.CertExpiry: w.expireCertificates, world.CertWrong: w.wrongCertificates,
+		world.ClockSkew: w.skew, world.WorkerKill: w.killWorkers, world.WorkerPause: w.pauseWorkers,
 	}
 }
 
@@ -84,9 +93,34 @@ func startLater(nodes []*node) world.Heal {
 	return func(context.Context) error { return startAll(nodes) }
 }
 
-func (w *World) partition(ctx context.Context, f world.Fault, _ []*node) (world.Heal, error) {
-	heal := func(ctx context.Context) error { return w.network.cut(ctx, f.Cuts, -1) }
-	return heal, w.network.cut(ctx, f.Cuts, +1)
+// cutting makes the cuts of a fault by a set.
+func (w *World) cutting(set string) injector {
+	return func(ctx context.Context, f world.Fault, _ []*node) (world.Heal, error) {
+		heal := func(ctx context.Context) error { return w.network.cut(ctx, set, f.Cuts, -1) }
+		return heal, w.network.cut(ctx, set, f.Cuts, +1)
+	}
+}
+
+// leaveBehind cuts nodes off from all others.
+func (w *World) leaveBehind(ctx context.Context, f world.Fault, nodes []*node) (world.Heal, error) {
+	f.Cuts = nil
+	for _, n := range nodes {
+		for _, other := range w.nodes {
+			if !slices.Contains(nodes, other) {
+				f.Cuts = append(f.Cuts, world.Cut{From: other.place, To: n.place}, world.Cut{From: n.place, To: other.place})
+			}
+		}
+	}
+	return w.cutting(cutAll)(ctx, f, nodes)
+}
+
+// cutWorkers cuts all workers off from nodes.
+func (w *World) cutWorkers(ctx context.Context, f world.Fault, nodes []*node) (world.Heal, error) {
+	f.Cuts = nil
+	for _, n := range nodes {
+		f.Cuts = append(f.Cuts, world.Cut{From: workersPlace, To: n.place}, world.Cut{From: n.place, To: workersPlace})
+	}
+	return w.cutting(cutAll)(ctx, f, nodes)
 }
 
 func (w *World) lose(ctx context.Context, f world.Fault, _ []*node) (world.Heal, error) {

@@ -165,6 +165,25 @@ func (w *World) loseDisk(ctx context.Context, f world.Fault, nodes []*node) (wor
 	return heal, err
 }
 
+// removeMembers removes nodes that run from the cluster. What they do then is theirs; nobody starts them again.
+func (w *World) removeMembers(ctx context.Context, _ world.Fault, nodes []*node) (world.Heal, error) {
+	heal := func(ctx context.Context) (err error) {
+		for _, n := range nodes {
+			err = errors.Join(err, w.replace(ctx, n))
+		}
+		return err
+	}
+	ctx, cancel := context.WithTimeout(ctx, replaceWithin)
+	defer cancel()
+	for _, n := range nodes {
+		n.hold()
+		if err := w.remove(ctx, n.name()); err != nil {
+			return heal, err
+		}
+	}
+	return heal, nil
+}
+
 const replaceWithin = 60 * time.Second
 
 // replace has a fresh node, under a new id, take a place: the old one is removed from the cluster, because no two
@@ -180,7 +199,7 @@ func (w *World) replace(ctx context.Context, n *node) error {
 	if err := w.remove(ctx, old); err != nil {
 		return errors.Join(fmt.Errorf("remove %s: %w", old, err), n.start())
 	}
-	if err := n.start(); err != nil {
+	if err := errors.Join(w.certify(n), n.start()); err != nil {
 		return err
 	}
 	for {

@@ -12,7 +12,8 @@ import (
 	"sluice/jepsen/world"
 )
 
-// network joins the nodes: one namespace each on one bridge, with a filter in each namespace.
+// network joins the nodes and the workers: one namespace for each node, and one for all workers, on one bridge, with a
+// filter in each namespace.
 type network struct {
 	name   string // of the bridge, and the beginning of all other names
 	subnet string // the first three numbers
@@ -21,16 +22,36 @@ type network struct {
 
 	mu sync.Mutex // guards all below, and changes of the filters
 	// cuts counts the faults that want each cut; losses those that want a share of a node's packets dropped.
-	cuts   map[world.Cut]int
+	cuts   map[setCut]int
 	losses map[string][]int
 }
 
-// filter is what stands in each namespace: a set of addresses that are not heard, a chain for loss, and chains that lead
+// setCut is a cut and the set that makes it, which says what is cut.
+type setCut struct {
+	set string
+	world.Cut
+}
+
+// The sets of addresses that are not heard: at all, in gossip, and in all that nodes say to each other but gossip.
+const (
+	cutAll    = "inb"
+	cutGossip = "gossip"
+	cutRaft   = "raft"
+)
+
+// filter is what stands in each namespace: sets of addresses that are not heard, a chain for loss, and chains that lead
 // connections through a proxy.
 const filter = `table inet part {
  set inb { type ipv4_addr; }
+ set gossip { type ipv4_addr; }
+ set raft { type ipv4_addr; }
  chain loss { }
- chain i { type filter hook input priority 0; iif "lo" accept; ip saddr @inb drop; jump loss; }
+ chain i {
+  type filter hook input priority 0; iif "lo" accept; ip saddr @inb drop;
+  ip saddr @gossip th dport 7641 drop; ip saddr @gossip th sport 7641 drop;
+  ip saddr @raft tcp dport { 7631, 7632 } drop; ip saddr @raft tcp sport 7631 drop;
+  jump loss;
+ }
 }
 table ip detour {
  chain breaks { type filter hook input priority 10; }
@@ -51,7 +72,7 @@ func newNetwork(ctx context.Context, places []string) (*network, error) {
 			return nil, fmt.Errorf("there is no program %s", program)
 		}
 	}
-	n := &network{name: fmt.Sprintf("%s%d", prefix, os.Getpid()), subnet: fmt.Sprintf("10.213.%d", os.Getpid()%250+1), places: places, cuts: map[world.Cut]int{}, losses: map[string][]int{}}
+	n := &network{name: fmt.Sprintf("%s%d", prefix, os.Getpid()), subnet: fmt.Sprintf("10.213.%d", os.Getpid()%250+1), places: places, cuts: map[setCut]int{}, losses: map[string][]int{}}
 	if err := n.make(ctx); err != nil {
 		return nil, fmt.Errorf("%w%s", err, also(n.undo.run(context.WithoutCancel(ctx))))
 	}
@@ -75,13 +96,16 @@ func (n *network) make(ctx context.Context) error {
 			return err
 		}
 	}
-	for i := range n.places {
+	for i := range len(n.places) + 1 {
 		if err := n.join(ctx, i); err != nil {
 			return err
 		}
 	}
 	return nil
 }
+
+// workersPlace is where all workers are, behind the places of nodes.
+const workersPlace = "workers"
 
 // join makes the namespace of one place and connects it.
 func (n *network) join(ctx context.Context, i int) error {
@@ -130,11 +154,14 @@ func (n *network) place(name string) int {
 			return i
 		}
 	}
+	if name == workersPlace {
+		return len(n.places)
+	}
 	return -1
 }
 
-// cut adds one to the faults that want each cut, or takes one off; the filters follow.
-func (n *network) cut(ctx context.Context, cuts []world.Cut, by int) error {
+// cut adds one to the faults that want each cut by a set, or takes one off; the filters follow.
+func (n *network) cut(ctx context.Context, set string, cuts []world.Cut, by int) error {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	changes := map[int]string{}
@@ -143,13 +170,13 @@ func (n *network) cut(ctx context.Context, cuts []world.Cut, by int) error {
 		if from < 0 || to < 0 || from == to {
 			return fmt.Errorf("proc: no cut from %q to %q: the places are %v", cut.From, cut.To, n.places)
 		}
-		before := n.cuts[cut]
-		n.cuts[cut] = before + by
+		before := n.cuts[setCut{set, cut}]
+		n.cuts[setCut{set, cut}] = before + by
 		switch {
 		case before == 0 && by > 0:
-			changes[to] += fmt.Sprintf("add element inet part inb { %s }\n", n.host(from))
+			changes[to] += fmt.Sprintf("add element inet part %s { %s }\n", set, n.host(from))
 		case before+by == 0 && by < 0:
-			changes[to] += fmt.Sprintf("delete element inet part inb { %s }\n", n.host(from))
+			changes[to] += fmt.Sprintf("delete element inet part %s { %s }\n", set, n.host(from))
 		}
 	}
 	for to, script := range changes {

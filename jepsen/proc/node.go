@@ -110,11 +110,16 @@ func (n *node) arguments() []string {
 	}
 	argv := []string{
 		n.w.cfg.Bin, "server", "--node-id", n.id, "--data-dir", n.data(), "--listen", n.address, "--gossip", n.gossip,
-		"--bootstrap-expect", strconv.Itoa(expect), "--insecure", "--audit-file", filepath.Join(n.w.cfg.Dir, "audit", n.id+".jsonl"),
+		"--bootstrap-expect", strconv.Itoa(expect), "--audit-file", filepath.Join(n.w.cfg.Dir, "audit", n.id+".jsonl"),
 		"--snapshot-interval", "1s", "--snapshot-threshold", "50", "--trailing-logs", "16",
 	}
 	for _, other := range n.w.nodes {
 		argv = append(argv, "--join", other.gossip)
+	}
+	if n.w.authorities != nil {
+		argv = append(argv, "--tls-cert", n.tls(certFile), "--tls-key", n.tls(keyFile), "--tls-ca", n.tls(caFile))
+	} else {
+		argv = append(argv, "--insecure")
 	}
 	if n.w.network != nil {
 		argv = n.w.network.within(n.number, argv)

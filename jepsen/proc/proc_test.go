@@ -183,10 +183,10 @@ func TestSomeFileIsOneThatHoldsSomething(t *testing.T) {
 func TestADetourHoldsAndKeepsTheOrder(t *testing.T) {
 	t.Parallel()
 	w, _ := bare(t)
-	d := &detour{w: w, span: 20 * time.Millisecond, random: rand.New(rand.NewPCG(1, 1)), conns: map[net.Conn]bool{}}
+	const span = 20 * time.Millisecond
 	from, sender := net.Pipe()
 	receiver, to := net.Pipe()
-	go d.pump(to, from)
+	go w.pump(to, from, delayed(span)(rand.New(rand.NewPCG(1, 1))))
 	began := time.Now()
 	go func() {
 		for n := range 50 {
@@ -205,7 +205,7 @@ func TestADetourHoldsAndKeepsTheOrder(t *testing.T) {
 	if string(got) != want {
 		t.Errorf("what arrived is %q", got)
 	}
-	if took := time.Since(began); took < d.span/2 {
+	if took := time.Since(began); took < span/2 {
 		t.Errorf("it was held for %v", took)
 	}
 }

@@ -22,6 +22,7 @@ import (
 type specification struct {
 	Worker    world.Worker `json:"worker"`
 	Addresses []string     `json:"addresses"`
+	TLS       *client.TLS  `json:"tls,omitempty"`
 	// History is the file of its own rows, which are told in the time since Start.
 	History string    `json:"history"`
 	Start   time.Time `json:"start"`
@@ -47,7 +48,7 @@ func RunWorker(ctx context.Context, text string, run world.RunWorker) (err error
 	}
 	h := history.NewLog(file, func() time.Duration { return time.Since(s.Start) })
 	defer func() { err = errors.Join(err, h.Err(), file.Close()) }()
-	c, err := client.New(clientConfig(s.Addresses, slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelWarn}))))
+	c, err := client.New(clientConfig(s.Addresses, s.TLS, slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelWarn}))))
 	if err != nil {
 		return err
 	}
@@ -74,38 +75,41 @@ func (w *World) startWorker(k *worker) (err error) {
 	}
 	k.runs++
 	text, err := json.Marshal(specification{
-		Worker: k.spec, Addresses: w.addresses(), Start: w.start,
+		Worker: k.spec, Addresses: w.addresses(), TLS: w.clientTLS(), Start: w.start,
 		History: filepath.Join(w.cfg.Dir, "workers", fmt.Sprintf("%s.%d.jsonl", k.spec.Name, k.runs)),
 	})
 	if err != nil {
 		return fmt.Errorf("proc: %w", err)
 	}
 	argv := append(append([]string{}, w.cfg.Worker...), string(text))
+	if w.network != nil {
+		argv = w.network.within(w.network.place(workersPlace), argv)
+	}
 	k.process, err = launch(filepath.Join(w.cfg.Dir, "log", k.spec.Name+".log"), argv)
 	return err
 }
 
-// chosen are the workers of some names.
-func (w *World) chosen(names []string) (found []*worker, err error) {
+// chosen are the workers of some names, and their processes.
+func (w *World) chosen(names []string) (found []*worker, running []*process, err error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	for _, name := range names {
 		k := w.workers[name]
 		if k == nil {
-			return nil, fmt.Errorf("there is no worker %q", name)
+			return nil, nil, fmt.Errorf("there is no worker %q", name)
 		}
-		found = append(found, k)
+		found, running = append(found, k), append(running, k.process)
 	}
-	return found, nil
+	return found, running, nil
 }
 
 func (w *World) killWorkers(_ context.Context, f world.Fault, _ []*node) (world.Heal, error) {
-	workers, err := w.chosen(f.Workers)
+	workers, running, err := w.chosen(f.Workers)
 	if err != nil {
 		return nothing, err
 	}
-	for _, k := range workers {
-		k.process.kill()
+	for _, p := range running {
+		p.kill()
 	}
 	return func(context.Context) (err error) {
 		w.mu.Lock()
@@ -118,18 +122,18 @@ func (w *World) killWorkers(_ context.Context, f world.Fault, _ []*node) (world.
 }
 
 func (w *World) pauseWorkers(_ context.Context, f world.Fault, _ []*node) (world.Heal, error) {
-	workers, err := w.chosen(f.Workers)
+	_, running, err := w.chosen(f.Workers)
 	if err != nil {
 		return nothing, err
 	}
 	heal := func(context.Context) (err error) {
-		for _, k := range workers {
-			err = errors.Join(err, k.process.signal(syscall.SIGCONT))
+		for _, p := range running {
+			err = errors.Join(err, p.signal(syscall.SIGCONT))
 		}
 		return err
 	}
-	for _, k := range workers {
-		if err := k.process.signal(syscall.SIGSTOP); err != nil {
+	for _, p := range running {
+		if err := p.signal(syscall.SIGSTOP); err != nil {
 			return heal, err
 		}
 	}

@@ -31,6 +31,8 @@ type Config struct {
 	// Worker is the command of a worker's process, to which the text of its specification is added as the last
 	// argument: a program that calls RunWorker. Required for StartWorker.
 	Worker []string
+	// TLS has nodes and clients know each other by certificates.
+	TLS bool
 	// Plain does without namespaces and disks of one's own even where they can be had.
 	Plain bool
 	// Tell is told what a person should know, such as what the machine cannot do; default: nobody is.
@@ -45,6 +47,10 @@ type World struct {
 	file    *os.File
 	nodes   []*node
 	network *network // nil: 127.0.0.1
+	// authorities sign certificates; nil: plain text.
+	authorities *authorities
+	// web asks nodes what is no call of the SDK.
+	web *http.Client
 	// missing says why kinds of faults are not to be had.
 	missing map[world.Kind]string
 	logger  *slog.Logger
@@ -67,7 +73,7 @@ func New(ctx context.Context, cfg Config) (*World, error) {
 	if cfg.Tell == nil {
 		cfg.Tell = func(string, ...any) {}
 	}
-	w := &World{cfg: cfg, start: time.Now(), missing: map[world.Kind]string{}, workers: map[string]*worker{}}
+	w := &World{cfg: cfg, start: time.Now(), missing: map[world.Kind]string{}, workers: map[string]*worker{}, web: &http.Client{}}
 	w.closing, w.close = context.WithCancel(context.Background())
 	sweep(ctx, cfg.Tell)
 	if err := w.make(ctx); err != nil {
@@ -77,7 +83,7 @@ func New(ctx context.Context, cfg Config) (*World, error) {
 }
 
 func (w *World) make(ctx context.Context) error {
-	for _, dir := range []string{"log", "audit", "nodes", "workers", "outside", "clock"} {
+	for _, dir := range []string{"log", "audit", "nodes", "workers", "outside", "clock", "tls"} {
 		if err := os.MkdirAll(filepath.Join(w.cfg.Dir, dir), 0o750); err != nil {
 			return fmt.Errorf("proc: %w", err)
 		}
@@ -102,6 +108,9 @@ func (w *World) make(ctx context.Context) error {
 	if err := w.settle(ctx, places); err != nil {
 		return err
 	}
+	if err := w.certifyAll(); err != nil {
+		return err
+	}
 	w.survey()
 	for _, n := range w.nodes {
 		if err := n.start(); err != nil {
@@ -121,7 +130,9 @@ func (w *World) connect(ctx context.Context, places []string) {
 		return
 	}
 	w.cfg.Tell("no network of our own (%v): nodes listen on 127.0.0.1", err)
-	for _, kind := range []world.Kind{world.Partition, world.Loss, world.Delay} {
+	for _, kind := range []world.Kind{
+		world.Partition, world.Loss, world.Delay, world.GossipCut, world.RaftCut, world.Lag, world.Bandwidth, world.FrameCut, world.WorkerCut,
+	} {
 		w.missing[kind] = err.Error()
 	}
 }
@@ -205,11 +216,11 @@ func (w *World) ready(ctx context.Context) error {
 func (n *node) ready(ctx context.Context) bool {
 	ctx, cancel := context.WithTimeout(ctx, time.Second)
 	defer cancel()
-	request, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+n.address+"/readyz", nil)
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, n.w.scheme()+n.address+"/readyz", nil)
 	if err != nil {
 		return false
 	}
-	answer, err := http.DefaultClient.Do(request)
+	answer, err := n.w.web.Do(request)
 	if err != nil {
 		return false
 	}
@@ -257,12 +268,12 @@ func (w *World) addresses() (all []string) {
 
 // Client makes a client that knows all nodes.
 func (w *World) Client(_ context.Context, name string) (*client.Client, error) {
-	return client.New(clientConfig(w.addresses(), w.logger.With("client", name)))
+	return client.New(clientConfig(w.addresses(), w.clientTLS(), w.logger.With("client", name)))
 }
 
 // clientConfig is that of every client: it gives a call up before a run is over.
-func clientConfig(addresses []string, logger *slog.Logger) client.Config {
-	return client.Config{Addresses: addresses, Insecure: true, CallTimeout: 4 * time.Second, Retry: client.Retry{Total: 8 * time.Second}, Logger: logger}
+func clientConfig(addresses []string, secured *client.TLS, logger *slog.Logger) client.Config {
+	return client.Config{Addresses: addresses, TLS: secured, Insecure: secured == nil, CallTimeout: 4 * time.Second, Retry: client.Retry{Total: 8 * time.Second}, Logger: logger}
 }
 
 // Leader asks every node; of those that say that they lead, the one of the latest term does.
@@ -289,7 +300,7 @@ func (w *World) Leader(ctx context.Context) string {
 func (n *node) status(ctx context.Context) (client.ClusterStatus, error) {
 	ctx, cancel := context.WithTimeout(ctx, 500*time.Millisecond)
 	defer cancel()
-	cfg := clientConfig([]string{n.address}, n.w.logger)
+	cfg := clientConfig([]string{n.address}, n.w.clientTLS(), n.w.logger)
 	cfg.Retry.Attempts = 1
 	c, err := client.New(cfg)
 	if err != nil {

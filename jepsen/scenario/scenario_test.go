@@ -16,7 +16,7 @@ func TestScenariosAreWhole(t *testing.T) {
 			t.Errorf("%+v", s)
 		}
 		seen[s.Name] = true
-		for _, kind := range s.Faults {
+		for _, kind := range append(slices.Clone(s.Faults), s.Steady...) {
 			if !slices.Contains(world.Kinds(), kind) {
 				t.Errorf("%s: there is no fault %q", s.Name, kind)
 			}
@@ -31,7 +31,7 @@ func TestEverythingHasEveryKind(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, kind := range world.Kinds() {
-		if !slices.Contains(s.Faults, kind) {
+		if !slices.Contains(s.Faults, kind) && !slices.Contains(s.Steady, kind) {
 			t.Errorf("%s is missing", kind)
 		}
 	}

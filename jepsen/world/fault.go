@@ -18,6 +18,23 @@ const (
 	// Delay holds what other nodes say to Nodes, and the answers, for Span, and longer now and then. Connections may break
 	// when it begins and ends.
 	Delay Kind = "delay"
+	// GossipCut is Partition of gossip alone: raft and all else go on.
+	GossipCut Kind = "gossip-cut"
+	// RaftCut is Partition of what nodes say to each other but for gossip.
+	RaftCut Kind = "raft-cut"
+	// Lag cuts Nodes off from all others, as Partition does, so that they lag behind. Heal has them hear again.
+	Lag Kind = "lag"
+	// Bandwidth carries no more than Rate bytes a second over each connection that other nodes make to Nodes, each way.
+	Bandwidth Kind = "bandwidth"
+	// FrameCut breaks connections that other nodes make to Nodes in the midst of what is said, again and again.
+	FrameCut Kind = "frame-cut"
+	// Garbage has strangers say nonsense to Nodes. If the world's nodes speak TLS, nonsense is also put among what other
+	// nodes say to them; plain text has nothing against that but TCP.
+	Garbage Kind = "garbage"
+	// SlowLoris has strangers open connections to Nodes, and say what they have to say one byte at a time.
+	SlowLoris Kind = "slow-loris"
+	// WorkerCut cuts all workers off from Nodes, both ways.
+	WorkerCut Kind = "worker-cut"
 
 	// Kill ends Nodes at once, what was written but not synced survives. Heal starts them.
 	Kill Kind = "kill"
@@ -50,6 +67,20 @@ const (
 	// under new ids at the same places, and waits until they vote.
 	DiskLoss Kind = "disk-loss"
 
+	// Removal removes Nodes from the cluster while they run. Heal starts empty nodes under new ids at their places, and
+	// waits until they vote.
+	Removal Kind = "removal"
+
+	// CertRotation gives Nodes new certificates, of another authority than before, by replacing the files while they
+	// run, and waits until those that answer show them. Heal does it again.
+	CertRotation Kind = "cert-rotation"
+	// CertExpiry has the certificates of Nodes end while they run, and breaks their connections. Heal gives new ones.
+	CertExpiry Kind = "cert-expiry"
+	// CertWrong stops Nodes and starts them with a certificate that must not be believed, and says to all others that it
+	// is one of them, too. Shape says which: of a foreign authority, of a user, or of another node. Heal gives the right
+	// ones back, and starts them.
+	CertWrong Kind = "cert-wrong"
+
 	// ClockSkew has the clocks of Nodes go ahead by Span, which may be negative, from one moment to the next.
 	ClockSkew Kind = "clock-skew"
 
@@ -62,8 +93,10 @@ const (
 // Kinds are all of them, in a fixed order.
 func Kinds() []Kind {
 	return []Kind{
-		Partition, Loss, Delay, Kill, Pause, PowerLoss, Restart, Transfer,
+		Partition, Loss, Delay, GossipCut, RaftCut, Lag, Bandwidth, FrameCut, Garbage, SlowLoris, WorkerCut,
+		Kill, Pause, PowerLoss, Restart, Transfer,
 		DiskError, DiskFull, DiskHang, DiskSlow, DiskReadOnly, BitFlip, Truncation, DiskLoss,
+		Removal, CertRotation, CertExpiry, CertWrong,
 		ClockSkew, WorkerKill, WorkerPause,
 	}
 }
@@ -84,9 +117,12 @@ type Fault struct {
 	Cuts    []Cut         `json:"cuts,omitempty"`
 	Percent int           `json:"percent,omitempty"`
 	Span    time.Duration `json:"span,omitempty"`
+	// Rate is in bytes a second.
+	Rate int `json:"rate,omitempty"`
 	// Seed of what the world chooses by itself: which bit, which file, which packet.
 	Seed uint64 `json:"seed,omitempty"`
-	// Shape says in a word what the cuts look like: majority, bridge, ring, one-way, …; or who was hit: leader, quorum, all.
+	// Shape says in a word what the cuts look like: majority, bridge, ring, one-way, …; or who was hit: leader, quorum, all;
+	// or what is wrong with a certificate: foreign, user, other.
 	Shape string `json:"shape,omitempty"`
 }
 
@@ -105,6 +141,9 @@ func (f Fault) String() string {
 	}
 	if f.Percent != 0 {
 		words = append(words, fmt.Sprintf("%d %%", f.Percent))
+	}
+	if f.Rate != 0 {
+		words = append(words, fmt.Sprintf("%d B/s", f.Rate))
 	}
 	if f.Span != 0 {
 		words = append(words, f.Span.String())

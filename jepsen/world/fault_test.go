@@ -12,6 +12,7 @@ func TestAFaultSaysWhoIsHitAndHow(t *testing.T) {
 		"loss n1 n2 20 %":                {Kind: Loss, Nodes: []string{"n1", "n2"}, Percent: 20},
 		"partition (one-way) n1>n2":      {Kind: Partition, Shape: "one-way", Cuts: []Cut{{"n1", "n2"}}},
 		"delay n3 30ms":                  {Kind: Delay, Nodes: []string{"n3"}, Span: 30 * time.Millisecond},
+		"bandwidth n3 4096 B/s":          {Kind: Bandwidth, Nodes: []string{"n3"}, Rate: 4096},
 		"worker-pause accounts-worker-1": {Kind: WorkerPause, Workers: []string{"accounts-worker-1"}},
 	} {
 		if f.String() != want {

@@ -21,11 +21,12 @@ import (
 )
 
 // detour is a proxy in a node's namespace: while it stands, what other nodes say to the node, and its answers, go
-// through it and are held.
+// through it and are treated badly.
 type detour struct {
-	w        *World
-	n        *node
-	span     time.Duration
+	w *World
+	n *node
+	// treat makes what treats one way of one connection.
+	treat    func(random *rand.Rand) treatment
 	listener net.Listener
 
 	mu sync.Mutex // guards all below
@@ -41,12 +42,12 @@ const (
 	// resetTime is how long connections between nodes are answered with resets, so that they are made again.
 	resetTime = 300 * time.Millisecond
 	// heldMost is how many pieces of at most pieceBytes a connection holds; then its sender must wait.
-	heldMost   = 1024
-	pieceBytes = 32 << 10
+	heldMost   = 256
+	pieceBytes = 16 << 10
 )
 
-// delay leads the connections of other nodes to the fault's nodes through proxies that hold them.
-func (w *World) delay(ctx context.Context, f world.Fault, nodes []*node) (world.Heal, error) {
+// detoured leads the connections of other nodes to some nodes through proxies that treat them.
+func (w *World) detoured(ctx context.Context, f world.Fault, nodes []*node, treat func(*rand.Rand) treatment) (world.Heal, error) {
 	var detours []*detour
 	heal := func(ctx context.Context) (err error) {
 		for _, d := range detours {
@@ -55,7 +56,7 @@ func (w *World) delay(ctx context.Context, f world.Fault, nodes []*node) (world.
 		return err
 	}
 	for i, n := range nodes {
-		d := &detour{w: w, n: n, span: f.Span, conns: map[net.Conn]bool{}, random: rand.New(rand.NewPCG(f.Seed, uint64(i)))}
+		d := &detour{w: w, n: n, treat: treat, conns: map[net.Conn]bool{}, random: rand.New(rand.NewPCG(f.Seed, uint64(i)))}
 		if err := d.make(ctx); err != nil {
 			return heal, err
 		}
@@ -77,7 +78,10 @@ func (d *detour) make(ctx context.Context) error {
 		return err
 	}
 	go d.serve()
-	return d.w.network.lead(ctx, d.n.number, true)
+	if err := d.w.network.lead(ctx, d.n.number, true); err != nil {
+		return errors.Join(err, d.remove(context.WithoutCancel(ctx)))
+	}
+	return nil
 }
 
 // remove has nodes speak to each other directly again.
@@ -111,6 +115,13 @@ func (d *detour) keep(c net.Conn) bool {
 	return !d.closed
 }
 
+// treatment makes one for one way of a connection, with a source of chance of its own.
+func (d *detour) treatment() treatment {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.treat(rand.New(rand.NewPCG(d.random.Uint64(), d.random.Uint64())))
+}
+
 func (d *detour) carry(from net.Conn) {
 	defer from.Close()
 	var to net.Conn
@@ -128,21 +139,15 @@ func (d *detour) carry(from net.Conn) {
 	ended := make(chan struct{}, 2)
 	for _, way := range [][2]net.Conn{{from, to}, {to, from}} {
 		go func() {
-			d.pump(way[1], way[0])
+			d.w.pump(way[1], way[0], d.treatment())
 			ended <- struct{}{}
 		}()
 	}
 	<-ended
 }
 
-// piece is what was read, and when it is to go on.
-type piece struct {
-	data []byte
-	due  time.Time
-}
-
-// pump carries bytes one way, each piece late. The order is kept.
-func (d *detour) pump(to io.WriteCloser, from io.Reader) {
+// pump carries bytes one way, each piece as it is treated. The order is kept.
+func (w *World) pump(to io.WriteCloser, from io.Reader, treat treatment) {
 	pieces := make(chan piece, heldMost)
 	go func() {
 		defer close(pieces)
@@ -150,7 +155,11 @@ func (d *detour) pump(to io.WriteCloser, from io.Reader) {
 			buffer := make([]byte, pieceBytes)
 			n, err := from.Read(buffer)
 			if n > 0 {
-				pieces <- piece{buffer[:n], time.Now().Add(d.hold())}
+				p := treat(buffer[:n], time.Now())
+				pieces <- p
+				if p.last {
+					return
+				}
 			}
 			if err != nil {
 				return
@@ -158,10 +167,10 @@ func (d *detour) pump(to io.WriteCloser, from io.Reader) {
 		}
 	}()
 	for p := range pieces {
-		if d.w.Wait(d.w.closing, time.Until(p.due)) != nil {
+		if w.Wait(w.closing, time.Until(p.due)) != nil {
 			break
 		}
-		if _, err := to.Write(p.data); err != nil {
+		if _, err := to.Write(p.data); err != nil || p.last {
 			break
 		}
 	}
@@ -170,38 +179,61 @@ func (d *detour) pump(to io.WriteCloser, from io.Reader) {
 	}
 }
 
-// hold is how long a piece is held: the span, and one in fifty five times as long.
-func (d *detour) hold() time.Duration {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	if d.random.IntN(50) == 0 {
-		return 5 * d.span
-	}
-	return d.span/2 + time.Duration(d.random.Int64N(int64(d.span)))
-}
-
 // lead has the connections of other nodes to one be led to its proxy, or no more; those that stand are reset.
 func (n *network) lead(ctx context.Context, i int, on bool) error {
-	var others []string
-	for other := range n.places {
-		if other != i {
-			others = append(others, n.host(other))
-		}
-	}
-	from := "ip saddr { " + strings.Join(others, ", ") + " } tcp dport "
 	script := "flush chain ip detour pre\n"
 	if on {
-		script += "add rule ip detour pre " + from + "7631 redirect to :" + detourPort + "\n"
+		script += "add rule ip detour pre " + n.from(n.others(i)) + "tcp dport 7631 redirect to :" + detourPort + "\n"
 	}
+	return n.reset(ctx, map[int]string{i: script + n.breaks(n.others(i))})
+}
+
+// sever resets all connections between one node and the others, whoever made them.
+func (n *network) sever(ctx context.Context, i int) error {
+	scripts := map[int]string{i: n.breaks(n.others(i))}
+	for _, other := range n.others(i) {
+		scripts[other] = n.breaks([]int{i})
+	}
+	return n.reset(ctx, scripts)
+}
+
+func (n *network) others(i int) (others []int) {
+	for other := range n.places {
+		if other != i {
+			others = append(others, other)
+		}
+	}
+	return others
+}
+
+// from is the beginning of a rule about what some nodes send.
+func (n *network) from(nodes []int) string {
+	var hosts []string
+	for _, i := range nodes {
+		hosts = append(hosts, n.host(i))
+	}
+	return "ip saddr { " + strings.Join(hosts, ", ") + " } "
+}
+
+// breaks is a rule that resets the connections that some nodes have made.
+func (n *network) breaks(nodes []int) string {
+	return "add rule ip detour breaks " + n.from(nodes) + "tcp dport { 7631, " + detourPort + " } ct state established reject with tcp reset\n"
+}
+
+// reset changes the filters of nodes, and has the rules that reset connections stand for a while.
+func (n *network) reset(ctx context.Context, scripts map[int]string) (err error) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	if err := n.nft(ctx, i, script+"add rule ip detour breaks "+from+"{ 7631, "+detourPort+" } ct state established reject with tcp reset\n"); err != nil {
-		return err
+	for i, script := range scripts {
+		err = errors.Join(err, n.nft(ctx, i, script))
 	}
 	timer := time.NewTimer(resetTime)
 	defer timer.Stop()
 	<-timer.C
-	return n.nft(ctx, i, "flush chain ip detour breaks\n")
+	for i := range scripts {
+		err = errors.Join(err, n.nft(ctx, i, "flush chain ip detour breaks\n"))
+	}
+	return err
 }
 
 // inside runs a function in the namespace of a place; sockets that it makes stay there. The thread comes back from it

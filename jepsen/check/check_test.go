@@ -55,7 +55,7 @@ func TestAGoodHistoryHasNoViolations(t *testing.T) {
 	if v.Count() != 0 {
 		t.Errorf("%d violations:\n%s", v.Count(), out.String())
 	}
-	for _, want := range []string{"worker-kill  1", "5 drains interrupted by a new leader", "I12        0"} {
+	for _, want := range []string{"worker-kill  1", "drains interrupted by a new leader: 5", "I12           0"} {
 		if !strings.Contains(out.String(), want) {
 			t.Errorf("the verdict lacks %q:\n%s", want, out.String())
 		}

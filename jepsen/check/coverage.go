@@ -83,9 +83,9 @@ func (c *Case) phaseSpans() map[string]spans {
 		case t.To == model.Recovery:
 			add("re-entering", at, at)
 		}
-		if t.OwnerLost {
-			add("owner lost", at, at)
-		}
+	}
+	for _, lost := range c.Model.OwnersLost {
+		add("owner lost", c.times[lost.Index], c.times[lost.Index])
 	}
 	for _, l := range c.Model.Lives {
 		if at := c.times[l.Accepted.Index]; l.Disposition == "deferred" {

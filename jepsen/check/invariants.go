@@ -22,7 +22,8 @@ func Checkers() []Checker {
 		{"I1", "no loss", I1}, {"I2", "settled once, as told", I2}, {"I3", "order in each lane", I3}, {"I4", "gate", I4},
 		{"I5", "isolation", I5}, {"I6", "drain before what came later", I6}, {"I7", "fencing", I7}, {"I8", "one owner", I8},
 		{"I9", "linearizable", I9}, {"I10", "idempotence", I10}, {"I12", "replicas agree", I12},
-		{"state", "state with its settlement, or not at all", State}, {"outside", "effects outside, once", Outside}, {"liveness", "quiet after the faults", Liveness},
+		{"state", "state with its settlement, or not at all", State}, {"outside", "effects outside, once", Outside},
+		{"certificates", "who must not be believed is refused, and a rotation loses no message", Certificates}, {"liveness", "quiet after the faults", Liveness},
 	}
 }
 

@@ -5,7 +5,6 @@ import (
 	"io"
 	"maps"
 	"slices"
-	"strings"
 	"text/tabwriter"
 
 	"sluice/jepsen/history"
@@ -43,9 +42,12 @@ const shownMost = 10
 // Print writes the verdict for a person.
 func (v *Verdict) Print(out io.Writer) error {
 	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
+	s := v.Sum()
 	v.printOperations(w)
-	v.printFaults(w)
-	v.printCoverage(w)
+	s.printNotable(w)
+	v.printEnds(w)
+	s.printFaults(w)
+	s.printCoverage(w)
 	v.printVerdicts(w)
 	return w.Flush()
 }
@@ -69,59 +71,26 @@ func (v *Verdict) printOperations(w io.Writer) {
 	}
 	fmt.Fprintf(w, "\nworkers: %d deliveries, %d settled, %d recoveries begun, %d completed, %d times fenced off\n",
 		deeds[history.Deliver], deeds[history.Settled], deeds[history.Recover], deeds[history.Recovered], deeds[history.Fenced])
-	fmt.Fprintf(w, "committed: %d entries, %d messages, %d changes of mode, %d leaders, %d drains interrupted by a new leader\n",
-		len(v.Case.Committed), len(v.Case.Model.Lives), len(v.Case.Model.Transitions), len(v.Case.leaders), v.Case.InterruptedDrains())
-	if elected, accepted := v.Case.Failovers(); len(accepted) > 0 {
-		fmt.Fprintf(w, "from the death of a leader to the first entry of the next: p50 %v, p99 %v; to the first message accepted: p50 %v, p99 %v; of %d\n",
-			rounded(elected, 50), rounded(elected, 99), rounded(accepted, 50), rounded(accepted, 99), len(accepted))
-	}
+	fmt.Fprintf(w, "committed: %d entries, %d messages, %d changes of mode, %d leaders\n",
+		len(v.Case.Committed), len(v.Case.Model.Lives), len(v.Case.Model.Transitions), len(v.Case.leaders))
+}
+
+// printEnds tells of nodes that ended by themselves, and of faults that stayed.
+func (v *Verdict) printEnds(w io.Writer) {
 	for _, m := range v.Case.Marks {
 		if m.Value.Name == history.NodeEnded {
 			fmt.Fprintf(w, "at %.1fs: %s\n", m.At.Seconds(), m.Value.Text)
 		}
 	}
-}
-
-func (v *Verdict) printFaults(w io.Writer) {
-	counts := map[string]map[string]int{}
 	unhealed := 0
 	for _, f := range v.Case.Faults {
-		if counts[f.Value.Kind] == nil {
-			counts[f.Value.Kind] = map[string]int{}
-		}
-		counts[f.Value.Kind][f.Value.Stage]++
 		if f.Value.Stage == history.Healed && f.Value.Error != "" {
 			unhealed++
 		}
 	}
-	fmt.Fprintln(w, "\nFAULT\tINJECTED\tFAILED\tSKIPPED")
-	for _, kind := range slices.Sorted(maps.Keys(counts)) {
-		c := counts[kind]
-		fmt.Fprintf(w, "%s\t%d\t%d\t%d\n", kind, c[history.Injected], c[history.Failing], c[history.Skipped])
-	}
 	if unhealed > 0 {
 		fmt.Fprintf(w, "%d faults could not be healed\n", unhealed)
 	}
-}
-
-func (v *Verdict) printCoverage(w io.Writer) {
-	table := v.Case.Coverage()
-	if len(table) == 0 {
-		return
-	}
-	fmt.Fprintf(w, "\nWHILE HURT BY\t%s\n", strings.ToUpper(strings.Join(Phases(), "\t")))
-	missed := 0
-	for _, kind := range slices.Sorted(maps.Keys(table)) {
-		fmt.Fprint(w, kind)
-		for _, phase := range Phases() {
-			fmt.Fprintf(w, "\t%d", table[kind][phase])
-			if table[kind][phase] == 0 {
-				missed++
-			}
-		}
-		fmt.Fprintln(w)
-	}
-	fmt.Fprintf(w, "%d of %d cells were not hit\n", missed, len(table)*len(Phases()))
 }
 
 func (v *Verdict) printVerdicts(w io.Writer) {

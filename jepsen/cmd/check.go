@@ -17,19 +17,19 @@ import (
 var errViolated = errors.New("there are violations")
 
 // judge reads the history of a run, prints the verdict, and leaves beside it what is for looking: verdict.txt,
-// history.edn and timeline.html, of the instance whose mode changed most.
-func judge(dir string) error {
+// history.edn and timeline.html, of the instance whose mode changed most. The sum is of what could be judged.
+func judge(dir string) (sum check.Sum, err error) {
 	file, err := os.Open(filepath.Join(dir, "history.jsonl"))
 	if err != nil {
-		return err
+		return sum, err
 	}
 	h, err := history.Read(file)
 	if err = errors.Join(err, file.Close()); err != nil {
-		return err
+		return sum, err
 	}
 	c, err := check.New(h)
 	if err != nil {
-		return err
+		return sum, err
 	}
 	v := check.Judge(c)
 	err = errors.Join(
@@ -43,7 +43,27 @@ func judge(dir string) error {
 	if n := v.Count(); n > 0 {
 		err = errors.Join(fmt.Errorf("%w: %d in %s", errViolated, n, dir), err)
 	}
-	return err
+	return v.Sum(), err
+}
+
+// judgeAll judges runs again, and prints their sum if there are many.
+func judgeAll(dirs []string) error {
+	var sum check.Sum
+	var bad []error
+	for _, dir := range dirs {
+		if len(dirs) > 1 {
+			fmt.Printf("\n%s:\n", dir)
+		}
+		one, err := judge(dir)
+		sum = sum.Plus(one)
+		if err != nil {
+			bad = append(bad, err)
+		}
+	}
+	if len(dirs) > 1 {
+		bad = append(bad, sum.Print(os.Stdout))
+	}
+	return errors.Join(bad...)
 }
 
 func leave(dir, name string, write func(io.Writer) error) error {

@@ -16,8 +16,8 @@ import (
 	"sluice/jepsen/workload"
 )
 
-const usage = `usage: jepsen run -bin sluice [-scenario NAME] [-seed N] [-time 5m] [-hours N] [-log FILE.xes] [-dir DIR] [-plain]
-       jepsen check DIR
+const usage = `usage: jepsen run -bin sluice [-scenario NAME] [-seed N] [-time 5m] [-hours N] [-log FILE.xes] [-dir DIR] [-plain] [-tls] [-only NAME,NAME]
+       jepsen check DIR…
        jepsen list`
 
 func main() {
@@ -41,10 +41,10 @@ func command(ctx context.Context, args []string) error {
 	case "run":
 		return run(ctx, args[1:])
 	case "check":
-		if len(args) != 2 {
+		if len(args) < 2 {
 			return errors.New(usage)
 		}
-		return judge(args[1])
+		return judgeAll(args[1:])
 	case "list":
 		list()
 		return nil

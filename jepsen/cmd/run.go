@@ -10,8 +10,10 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"strings"
 	"time"
 
+	"sluice/jepsen/check"
 	"sluice/jepsen/proc"
 	"sluice/jepsen/scenario"
 )
@@ -19,6 +21,7 @@ import (
 // settings are the flags of a run.
 type settings struct {
 	bin, dir, scenario, log string
+	only                    string
 	seed                    uint64
 	time                    time.Duration
 	hours                   float64
@@ -35,6 +38,7 @@ func readSettings(args []string) (*settings, error) {
 	flags.Uint64Var(&s.seed, "seed", 0, "seed of whatever is left to chance; 0: the time of day")
 	flags.DurationVar(&s.time, "time", 0, "how long there are faults; 0: what the scenario says")
 	flags.Float64Var(&s.hours, "hours", 0, "run all scenarios by turns for so many hours, each on a fresh cluster with a seed of its own")
+	flags.StringVar(&s.only, "only", "", "with -hours: which scenarios take turns, separated by commas; default: all")
 	flags.BoolVar(&s.plain, "plain", false, "do without namespaces and disks of our own")
 	flags.BoolVar(&s.tls, "tls", false, "have nodes and clients know each other by certificates, as they do anyhow where certificates are hurt, and every fourth seed")
 	if err := flags.Parse(args); err != nil {
@@ -68,18 +72,19 @@ func run(ctx context.Context, args []string) error {
 	if err != nil {
 		return err
 	}
-	return s.one(ctx, plan, s.dir, s.seed)
+	_, err = s.one(ctx, plan, s.dir, s.seed, check.Sum{})
+	return err
 }
 
 // one runs a scenario once and judges what came of it. A history is judged even if the run itself went wrong, unless it
-// was broken off.
-func (s *settings) one(ctx context.Context, plan scenario.Scenario, dir string, seed uint64) (err error) {
+// was broken off. Faults whose cells of the coverage table are empty, before included, are preferred.
+func (s *settings) one(ctx context.Context, plan scenario.Scenario, dir string, seed uint64, before check.Sum) (sum check.Sum, err error) {
 	if s.time > 0 {
 		plan.Time = s.time
 	}
 	self, err := os.Executable()
 	if err != nil {
-		return err
+		return sum, err
 	}
 	began := time.Now()
 	tell := func(format string, args ...any) {
@@ -88,30 +93,56 @@ func (s *settings) one(ctx context.Context, plan scenario.Scenario, dir string, 
 	tell("scenario %q: %s; %v of faults, seed %d, left in %s", plan.Name, plan.About, plan.Time, seed, dir)
 	w, err := proc.New(ctx, proc.Config{Dir: dir, Bin: s.bin, Worker: []string{self, "worker"}, Plain: s.plain, TLS: s.tls || plan.NeedsCertificates() || seed%4 == 0, Tell: tell})
 	if err != nil {
-		return err
+		return sum, err
 	}
-	o := scenario.Options{Seed: seed, Outside: w.Outside(), Tell: tell}
+	p := newPilot(before)
+	stop := p.look(w)
+	o := scenario.Options{Seed: seed, Outside: w.Outside(), Prefer: p.prefer, Tell: tell}
 	if s.log != "" {
 		o.EventLog = func() (io.ReadCloser, error) { return os.Open(s.log) }
 	}
 	err = scenario.Run(ctx, w, plan, o)
+	stop()
 	err = errors.Join(err, w.Close())
 	if ctx.Err() != nil {
-		return err
+		return sum, err
 	}
 	fmt.Println()
-	return errors.Join(err, judge(dir))
+	sum, judged := judge(dir)
+	return sum, errors.Join(err, judged)
 }
 
-// campaign runs all scenarios by turns. What is left of runs without violations is removed, but for their verdicts.
+// turns are the scenarios that a campaign runs by turns.
+func (s *settings) turns() ([]scenario.Scenario, error) {
+	if s.only == "" {
+		return scenario.All(), nil
+	}
+	var all []scenario.Scenario
+	for name := range strings.SplitSeq(s.only, ",") {
+		plan, err := scenario.Find(strings.TrimSpace(name))
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, plan)
+	}
+	return all, nil
+}
+
+// campaign runs scenarios by turns, and prints the sum of them. What is left of runs without violations is removed, but
+// for their verdicts.
 func (s *settings) campaign(ctx context.Context) error {
+	all, err := s.turns()
+	if err != nil {
+		return err
+	}
 	until := time.Now().Add(time.Duration(s.hours * float64(time.Hour)))
 	var bad []error
-	runs := 0
-	for all := scenario.All(); time.Now().Before(until) && ctx.Err() == nil; runs++ {
+	var sum check.Sum
+	for runs := 0; time.Now().Before(until) && ctx.Err() == nil; runs++ {
 		plan, seed := all[runs%len(all)], s.seed+uint64(runs)
 		dir := filepath.Join(s.dir, fmt.Sprintf("%04d", runs+1))
-		err := s.one(ctx, plan, dir, seed)
+		one, err := s.one(ctx, plan, dir, seed, sum)
+		sum = sum.Plus(one)
 		switch {
 		case ctx.Err() != nil:
 		case err != nil:
@@ -124,8 +155,9 @@ func (s *settings) campaign(ctx context.Context) error {
 			}
 		}
 	}
-	fmt.Printf("%d runs, %d of them bad\n", runs, len(bad))
-	return errors.Join(append(bad, ctx.Err())...)
+	err = errors.Join(sum.Print(os.Stdout), leave(s.dir, "sum.txt", sum.Print))
+	fmt.Printf("%d runs, %d of them bad\n", sum.Runs, len(bad))
+	return errors.Join(append(bad, err, ctx.Err())...)
 }
 
 func list() {

@@ -27,10 +27,14 @@ type History struct {
 
 // Read reads a history. An operation without an answer is Unknown, and returns Never.
 func Read(in io.Reader) (*History, error) {
+	return Gather(func(take func(Row) error) error { return Rows(in, take) })
+}
+
+// Gather is Read of rows that a function hands over, from wherever they are.
+func Gather(rows func(take func(Row) error) error) (*History, error) {
 	h := &History{Audits: map[string][]At[Audit]{}}
 	open := map[string]int{} // where an operation stands in Operations
-	err := Rows(in, func(r Row) error { return h.take(r, open) })
-	if err != nil {
+	if err := rows(func(r Row) error { return h.take(r, open) }); err != nil {
 		return nil, err
 	}
 	slices.SortStableFunc(h.Operations, func(a, b Operation) int { return cmp.Compare(a.Call, b.Call) })

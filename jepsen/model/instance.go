@@ -131,8 +131,8 @@ type Transition struct {
 	From, To string
 	// Epoch that begins; of a drain that ends, the one that goes on.
 	Epoch *Epoch
-	// OwnerLost: a session's lease ran out. Whole: the application entered as a whole.
-	OwnerLost, Whole bool
+	// Whole: the application entered as a whole.
+	Whole bool
 	// Held is how many deferred messages there were.
 	Held int
 	// Ended is the epoch that a completion ended, and State what it left; nil: it was none.

@@ -56,6 +56,8 @@ type Machine struct {
 	Lives []*Life
 	// Drains counts drains that began, Transitions all changes of mode.
 	Transitions []Transition
+	// OwnersLost are where a lease ran out whose holder had messages out or recovered an instance, once for each.
+	OwnersLost []Point
 }
 
 // ID names an instance.

@@ -69,19 +69,20 @@ func (m *Machine) expireSessions(c *logv1.ExpireSessions) error {
 
 func (m *Machine) lose(i *Instance) {
 	nothingOut := i.Mode == Recovery && i.recoveryWait != 0 || i.Mode != Recovery && len(i.out()) == 0
-	lost := Transition{OwnerLost: true}
 	switch {
 	case nothingOut:
 		m.disown(i, false)
+		return
 	case i.Mode != Recovery && i.app.redeliver:
 		head, epoch := i.out()[0], i.Epoch
 		head.failure = failure{i.Epoch, i.Lanes[normalLane].attempts + 1}
-		m.attemptEnded(head, 0, lost)
+		m.attemptEnded(head, 0, Transition{})
 		m.disown(i, i.Epoch != epoch)
 	default:
-		m.turnToRecovery(i, 0, lost)
+		m.turnToRecovery(i, 0, Transition{})
 		m.disown(i, true)
 	}
+	m.OwnersLost = append(m.OwnersLost, m.at)
 }
 
 // assign gives instances that have work to sessions that have room, and takes idle ones back first.

@@ -13,6 +13,8 @@ type chooser struct {
 	random  *rand.Rand
 	nodes   []string
 	workers []string
+	// whole tells of a node that nothing else hurts it; nil: so it is.
+	whole func(node string) bool
 	// shape is the one that is asked for; empty: chance decides.
 	shape string
 }
@@ -114,8 +116,12 @@ func (c *chooser) hit(shape, leader string) []string {
 		return c.some(c.nodes, len(c.nodes)/2+1)
 	case shape == "leader" && leader != "":
 		return []string{leader}
-	case shape == "follower":
-		return c.some(without(c.nodes, leader), 1)
+	case shape == "follower": // one that is not hurt already, if there is one
+		all := c.some(without(c.nodes, leader), len(c.nodes))
+		if i := slices.IndexFunc(all, func(node string) bool { return c.whole == nil || c.whole(node) }); i >= 0 {
+			return all[i : i+1]
+		}
+		return all[:1]
 	}
 	return c.some(c.nodes, 1)
 }

@@ -54,8 +54,10 @@ const (
 type nemesis struct {
 	Config
 	w      world.World
-	mu     sync.Mutex
+	mu     sync.Mutex // guards all below
 	number int
+	// hurt counts the faults in force at each node.
+	hurt map[string]int
 	// healing is the trouble with heals: the world is no longer what the plan takes it for.
 	healing error
 }
@@ -69,7 +71,7 @@ func Run(ctx context.Context, w world.World, cfg Config) error {
 	if cfg.Tell == nil {
 		cfg.Tell = func(string, ...any) {}
 	}
-	n := &nemesis{Config: cfg, w: w}
+	n := &nemesis{Config: cfg, w: w, hurt: map[string]int{}}
 	lanes := n.lanes()
 	var all sync.WaitGroup
 	for number, kinds := range lanes {
@@ -129,7 +131,7 @@ func (n *nemesis) skip(kind world.Kind, why error) {
 
 // lane has one fault at a time: each kind once, then by chance.
 func (n *nemesis) lane(ctx context.Context, kinds []world.Kind, lane uint64) {
-	c := &chooser{random: rand.New(rand.NewPCG(n.Seed, lane)), nodes: n.w.Nodes(), workers: n.Workers, shape: n.Shape}
+	c := &chooser{random: rand.New(rand.NewPCG(n.Seed, lane)), nodes: n.w.Nodes(), workers: n.Workers, shape: n.Shape, whole: n.whole}
 	plan := slices.Clone(kinds)
 	c.random.Shuffle(len(plan), func(i, j int) { plan[i], plan[j] = plan[j], plan[i] })
 	for {
@@ -168,6 +170,8 @@ func (n *nemesis) led(ctx context.Context) bool {
 // one injects a fault, lets it last, and heals it even if ctx has ended.
 func (n *nemesis) one(ctx context.Context, c *chooser, kind world.Kind) {
 	f, dwell := c.fault(kind, n.w.Leader(ctx)), c.dwell(kind)
+	n.hurts(f, +1)
+	defer n.hurts(f, -1)
 	e := history.FaultEvent{Number: n.next(), Kind: string(kind), Text: f.String()}
 	n.Tell("%3d %s", e.Number, f)
 	n.stage(e, history.Injecting, nil)
@@ -193,6 +197,21 @@ func (n *nemesis) one(ctx context.Context, c *chooser, kind world.Kind) {
 		n.healing = errors.Join(n.healing, err)
 		n.mu.Unlock()
 	}
+}
+
+func (n *nemesis) hurts(f world.Fault, by int) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	for _, node := range f.Nodes {
+		n.hurt[node] += by
+	}
+}
+
+// whole tells that no fault is in force at a node by its name.
+func (n *nemesis) whole(node string) bool {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.hurt[node] == 0
 }
 
 func (n *nemesis) stage(e history.FaultEvent, stage string, err error) {

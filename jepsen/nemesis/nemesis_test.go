@@ -187,3 +187,33 @@ func TestAShapeThatIsAskedForHolds(t *testing.T) {
 		}
 	}
 }
+
+func TestAFollowerThatIsLeftBehindIsWholeIfOneIs(t *testing.T) {
+	t.Parallel()
+	c := &chooser{random: rand.New(rand.NewPCG(3, 3)), nodes: []string{"n1", "n2", "n3"}, whole: func(node string) bool { return node != "n2" }}
+	for range 20 {
+		if f := c.fault(world.Lag, "n1"); !slices.Equal(f.Nodes, []string{"n3"}) {
+			t.Fatalf("%v", f)
+		}
+	}
+}
+
+func TestASteadyKindComesBesideAllOthers(t *testing.T) {
+	t.Parallel()
+	p, ctx := newPaper(60, world.Lag, world.Kill, world.Loss)
+	asked := 0
+	prefer := func(kinds []world.Kind) (world.Kind, bool) {
+		asked++
+		return world.Loss, slices.Contains(kinds, world.Loss)
+	}
+	if err := Run(ctx, p, Config{Seed: 1, Kinds: []world.Kind{world.Loss, world.Delay, world.Kill}, Steady: []world.Kind{world.Lag}, Prefer: prefer, Await: true}); err != nil {
+		t.Fatal(err)
+	}
+	counts := map[world.Kind]int{}
+	for _, f := range p.injected {
+		counts[f.Kind]++
+	}
+	if counts[world.Delay] > 1 || counts[world.Lag] == 0 || counts[world.Loss] < counts[world.Delay] || asked == 0 {
+		t.Errorf("%v, and %d times a kind was asked for", counts, asked)
+	}
+}

@@ -67,40 +67,54 @@ func (n *node) end(ctx context.Context) {
 
 // collect brings the notes of nodes and workers into the history.
 func (w *World) collect() error {
-	audits, err := filepath.Glob(filepath.Join(w.cfg.Dir, "audit", "*.jsonl"))
-	if err != nil {
+	append := func(r history.Row) error { w.log.Append(r); return nil }
+	if err := w.audits(append); err != nil {
 		return err
-	}
-	for _, name := range audits {
-		if err := w.collectAudit(name); err != nil {
-			return err
-		}
 	}
 	workers, err := filepath.Glob(filepath.Join(w.cfg.Dir, "workers", "*.jsonl"))
 	if err != nil {
 		return err
 	}
 	for _, name := range workers {
-		if err := w.collectRows(name); err != nil {
+		if err := rows(name, append); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-func (w *World) collectRows(name string) error {
+// Sofar is the history of a run that goes on, without what workers noted.
+func (w *World) Sofar() (*history.History, error) {
+	return history.Gather(func(take func(history.Row) error) error {
+		return errors.Join(rows(w.file.Name(), take), w.audits(take))
+	})
+}
+
+// rows hands over the rows of a file.
+func rows(name string, take func(history.Row) error) error {
 	file, err := os.Open(name)
 	if err != nil {
 		return fmt.Errorf("proc: %w", err)
 	}
 	defer file.Close()
-	return history.Rows(file, func(r history.Row) error {
-		w.log.Append(r)
-		return nil
-	})
+	return history.Rows(file, take)
 }
 
-func (w *World) collectAudit(name string) error {
+// audits hands over what nodes have noted.
+func (w *World) audits(take func(history.Row) error) error {
+	names, err := filepath.Glob(filepath.Join(w.cfg.Dir, "audit", "*.jsonl"))
+	if err != nil {
+		return err
+	}
+	for _, name := range names {
+		if err := w.audit(name, take); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (w *World) audit(name string, take func(history.Row) error) error {
 	file, err := os.Open(name)
 	if err != nil {
 		return fmt.Errorf("proc: %w", err)
@@ -111,14 +125,16 @@ func (w *World) collectAudit(name string) error {
 	for {
 		var row audit.Row
 		err := lines.Decode(&row)
-		if err == io.EOF || errors.Is(err, io.ErrUnexpectedEOF) { // a node that was killed may have left a piece
+		if err == io.EOF || errors.Is(err, io.ErrUnexpectedEOF) { // a node that was killed, or writes, leaves a piece
 			return nil
 		}
 		if err != nil {
 			return fmt.Errorf("proc: the audit of %s: %w", node, err)
 		}
 		note := history.FromAudit(node, row)
-		w.log.Append(history.Row{At: time.Unix(0, row.Time).Sub(w.start), Audit: &note})
+		if err := take(history.Row{At: time.Unix(0, row.Time).Sub(w.start), Audit: &note}); err != nil {
+			return err
+		}
 	}
 }
 

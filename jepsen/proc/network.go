@@ -32,11 +32,13 @@ type setCut struct {
 	world.Cut
 }
 
-// The sets of addresses that are not heard: at all, in gossip, and in all that nodes say to each other but gossip.
+// The sets of addresses that are not heard: at all, in gossip, in all that nodes say to each other but gossip, and at
+// all with connections that break, so that nothing waits in them for the cut to be healed.
 const (
 	cutAll    = "inb"
 	cutGossip = "gossip"
 	cutRaft   = "raft"
+	cutLag    = "lag"
 )
 
 // filter is what stands in each namespace: sets of addresses that are not heard, a chain for loss, and chains that lead
@@ -45,11 +47,13 @@ const filter = `table inet part {
  set inb { type ipv4_addr; }
  set gossip { type ipv4_addr; }
  set raft { type ipv4_addr; }
+ set lag { type ipv4_addr; }
  chain loss { }
  chain i {
   type filter hook input priority 0; iif "lo" accept; ip saddr @inb drop;
   ip saddr @gossip th dport 7641 drop; ip saddr @gossip th sport 7641 drop;
   ip saddr @raft tcp dport { 7631, 7632 } drop; ip saddr @raft tcp sport 7631 drop;
+  ip saddr @lag ct state established meta l4proto tcp reject with tcp reset; ip saddr @lag drop;
   jump loss;
  }
 }

@@ -53,6 +53,17 @@ func TestNotesOfNodesAndWorkersComeIntoTheHistory(t *testing.T) {
 	if err := os.WriteFile(filepath.Join(w.cfg.Dir, "workers", "w1.1.jsonl"), piece, 0o600); err != nil {
 		t.Fatal(err)
 	}
+	w.log.Mark(history.Mark{Name: history.FaultsOver})
+	if w.file, err = os.Create(filepath.Join(w.cfg.Dir, "history.jsonl")); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := w.file.Write(out.Bytes()); err != nil {
+		t.Fatal(err)
+	}
+	sofar, err := w.Sofar()
+	if err != nil || len(sofar.Marks) != 1 || len(sofar.Audits["n1-2"]) != 2 || len(sofar.Worker) != 0 {
+		t.Errorf("so far there is %+v (%v)", sofar, err)
+	}
 	if err := w.collect(); err != nil {
 		t.Fatal(err)
 	}

@@ -22,7 +22,7 @@ const (
 	GossipCut Kind = "gossip-cut"
 	// RaftCut is Partition of what nodes say to each other but for gossip.
 	RaftCut Kind = "raft-cut"
-	// Lag cuts Nodes off from all others, as Partition does, so that they lag behind. Heal has them hear again.
+	// Lag has Nodes not hear the others, and breaks their connections, so that they lag behind. Heal has them hear again.
 	Lag Kind = "lag"
 	// Bandwidth carries no more than Rate bytes a second over each connection that other nodes make to Nodes, each way.
 	Bandwidth Kind = "bandwidth"

@@ -1,0 +1,50 @@
+package check
+
+import (
+	"time"
+
+	"sluice/api/reason"
+	"sluice/client"
+	"sluice/jepsen/history"
+)
+
+// budgetMost is how long a client of a run goes on with one call.
+const budgetMost = 10 * time.Second
+
+// Certificates holds that nobody was let in whose certificate must not be believed, and that no message that was sent
+// while certificates were replaced, and nothing else was hurt, was lost on the way.
+func Certificates(c *Case) (out []Violation) {
+	for _, m := range c.Marks {
+		if m.Value.Name == history.Admitted {
+			out = append(out, violation("certificates", "at %.1fs: %s", m.At.Seconds(), m.Value.Text))
+		}
+	}
+	var others spans
+	all := c.faultSpans()
+	for kind, times := range all {
+		if kind == "cert-rotation" {
+			continue
+		}
+		for _, s := range times {
+			if s.to != endless {
+				s.to += settleTime
+			}
+			others = append(others, s)
+		}
+	}
+	over, ended := c.Marked(history.FaultsOver)
+	for _, o := range c.Operations {
+		switch {
+		case o.What != history.Send || !all["cert-rotation"].overlaps(o.Call, o.Call) || others.overlaps(o.Call, o.Call+budgetMost):
+		case !ended || o.Call > over-budgetMost: // it was given up when the faults ended
+		case o.Result == history.Unknown || o.Result == history.Fail && passing(o.Answer.Reason):
+			out = append(out, violation("certificates", "%s was lost while certificates were replaced: %s", o.ID, o.Answer.Error))
+		}
+	}
+	return out
+}
+
+// passing tells a refusal that says nothing of the message.
+func passing(why string) bool {
+	return why == string(client.ErrUnreachable) || why == string(reason.NoLeader)
+}

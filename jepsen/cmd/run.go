@@ -91,7 +91,10 @@ func (s *settings) one(ctx context.Context, plan scenario.Scenario, dir string, 
 		fmt.Printf("%7.1fs  %s\n", time.Since(began).Seconds(), fmt.Sprintf(format, args...))
 	}
 	tell("scenario %q: %s; %v of faults, seed %d, left in %s", plan.Name, plan.About, plan.Time, seed, dir)
-	w, err := proc.New(ctx, proc.Config{Dir: dir, Bin: s.bin, Worker: []string{self, "worker"}, Plain: s.plain, TLS: s.tls || plan.NeedsCertificates() || seed%4 == 0, Tell: tell})
+	w, err := proc.New(ctx, proc.Config{
+		Dir: dir, Bin: s.bin, Worker: []string{self, "worker"}, Plain: s.plain, TLS: s.tls || plan.NeedsCertificates() || seed%4 == 0,
+		LogStores: plan.LogStores, Tell: tell,
+	})
 	if err != nil {
 		return sum, err
 	}

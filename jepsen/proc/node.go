@@ -116,6 +116,9 @@ func (n *node) arguments() []string {
 	for _, other := range n.w.nodes {
 		argv = append(argv, "--join", other.gossip)
 	}
+	if stores := n.w.cfg.LogStores; len(stores) > 0 {
+		argv = append(argv, "--log-store", stores[n.number%len(stores)])
+	}
 	if n.w.authorities != nil {
 		argv = append(argv, "--tls-cert", n.tls(certFile), "--tls-key", n.tls(keyFile), "--tls-ca", n.tls(caFile))
 	} else {

@@ -33,6 +33,8 @@ type Config struct {
 	Worker []string
 	// TLS has nodes and clients know each other by certificates.
 	TLS bool
+	// LogStores are the libraries that keep the logs of nodes, by turns; none: the default of the program.
+	LogStores []string
 	// Plain does without namespaces and disks of one's own even where they can be had.
 	Plain bool
 	// Tell is told what a person should know, such as what the machine cannot do; default: nobody is.

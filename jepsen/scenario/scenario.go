@@ -29,6 +29,9 @@ type Scenario struct {
 	Shape string
 	// Time is how long there are faults. The quiet phase comes on top.
 	Time time.Duration
+	// LogStores are the libraries that keep the logs of nodes, by turns, where the world has a choice; default that of
+	// the program.
+	LogStores []string
 	// Workers of each application; default 3.
 	Workers int
 	// Load on the cluster.
@@ -45,6 +48,10 @@ func (s Scenario) NeedsCertificates() bool {
 // steady are kinds that bring about what is rare: owners that are lost, and nodes that are sent a snapshot.
 var steady = []world.Kind{world.WorkerKill, world.Lag}
 
+// mixed are log stores of which the first takes entries away one by one: the other still sends a node that was left
+// behind what it has cut off, for as long as the segment is there.
+var mixed = []string{"bolt", "wal"}
+
 // everything is every kind but those that go on all the time.
 func everything() []world.Kind {
 	return slices.DeleteFunc(world.Kinds(), func(kind world.Kind) bool { return slices.Contains(steady, kind) })
@@ -54,7 +61,7 @@ func everything() []world.Kind {
 func All() []Scenario {
 	return []Scenario{
 		{Name: "calm", About: "nothing is hurt: what fails here fails always", Time: 20 * time.Second},
-		{Name: "everything", About: "every kind of fault at least once", Time: 5 * time.Minute, Faults: everything(), Steady: steady},
+		{Name: "everything", About: "every kind of fault at least once", Time: 5 * time.Minute, Faults: everything(), Steady: steady, LogStores: mixed},
 		{Name: "crashes", About: "what was acknowledged survives nodes that die", Time: time.Minute, Faults: []world.Kind{world.Kill, world.Restart}},
 		{Name: "power", About: "what was acknowledged survives that nothing unsynced does", Time: time.Minute, Faults: []world.Kind{world.PowerLoss}},
 		{Name: "blackouts", About: "what was acknowledged survives that all nodes lose power at once", Time: 5 * time.Minute,
@@ -63,7 +70,7 @@ func All() []Scenario {
 		{Name: "partitions", About: "a minority refuses, and the rest goes on", Time: time.Minute,
 			Faults: []world.Kind{world.Partition, world.Loss, world.Delay, world.GossipCut, world.RaftCut, world.WorkerCut}},
 		{Name: "bad lines", About: "nonsense, broken frames and narrow lines cost time, and nothing else", Time: time.Minute,
-			Faults: []world.Kind{world.Delay, world.Bandwidth, world.FrameCut, world.Garbage, world.SlowLoris, world.Lag}},
+			Faults: []world.Kind{world.Delay, world.Bandwidth, world.FrameCut, world.Garbage, world.SlowLoris, world.Lag}, LogStores: mixed},
 		{Name: "stale leaders", About: "a leader that was asleep neither reads nor settles", Time: time.Minute, Faults: []world.Kind{world.Pause, world.Transfer, world.Partition}},
 		{Name: "disks", About: "a node with a bad disk steps back, and never serves what it misread", Time: 2 * time.Minute, Faults: []world.Kind{
 			world.DiskError, world.DiskFull, world.DiskHang, world.DiskSlow, world.DiskReadOnly, world.BitFlip, world.Truncation, world.DiskLoss}},
@@ -72,7 +79,7 @@ func All() []Scenario {
 		{Name: "drains", About: "drains that new leaders interrupt, a hundred a minute, go on where they were", Time: time.Minute,
 			Faults: []world.Kind{world.Transfer}, Gap: 500 * time.Millisecond, Await: true, Load: workload.Load{Instances: 30, Operators: 8}},
 		{Name: "members", About: "nodes are removed, lost and replaced, and the rest goes on", Time: 2 * time.Minute,
-			Faults: []world.Kind{world.Removal, world.DiskLoss, world.Transfer, world.Kill, world.Lag}},
+			Faults: []world.Kind{world.Removal, world.DiskLoss, world.Transfer, world.Kill, world.Lag}, LogStores: mixed},
 		{Name: "certificates", About: "who must not be believed is not, and replacing certificates loses no request", Time: time.Minute,
 			Faults: []world.Kind{world.CertRotation, world.CertExpiry, world.CertWrong}},
 		{Name: "clocks", About: "a wrong clock costs time, and nothing else", Time: time.Minute, Faults: []world.Kind{world.ClockSkew, world.WorkerPause, world.Kill}},

@@ -23,7 +23,7 @@ type Config struct {
 	Steady []world.Kind
 	// Prefer, if set, is asked which of some kinds is to come next, once each has come; false: chance decides.
 	Prefer func(kinds []world.Kind) (kind world.Kind, ok bool)
-	// Await has each fault wait until there is a leader, for at most 10 seconds.
+	// Await has each gap begin when there is a leader, but after 10 seconds at most.
 	Await bool
 	// Workers are the names of those that may be hit.
 	Workers []string
@@ -139,10 +139,7 @@ func (n *nemesis) lane(ctx context.Context, kinds []world.Kind, lane uint64) {
 		if gap == 0 {
 			gap = time.Second + time.Duration(c.random.Int64N(int64(3*time.Second)))
 		}
-		if n.w.Wait(ctx, gap) != nil {
-			return
-		}
-		if n.Await && !n.led(ctx) {
+		if n.Await && !n.led(ctx) || n.w.Wait(ctx, gap) != nil {
 			return
 		}
 		kind := kinds[c.random.IntN(len(kinds))]

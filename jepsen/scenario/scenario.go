@@ -21,8 +21,8 @@ type Scenario struct {
 	Faults []world.Kind
 	// Steady are kinds that come again and again beside all others.
 	Steady []world.Kind
-	// Gap is how long the world is left alone between two faults; 0: 1 to 4 seconds by chance. Await has each fault wait
-	// for a leader, too.
+	// Gap is how long the world is left alone between two faults; 0: 1 to 4 seconds by chance. Await has the gap
+	// begin when there is a leader.
 	Gap   time.Duration
 	Await bool
 	// Shape, if set, is whom the faults hit, where they can.

@@ -83,7 +83,7 @@ func All() []Scenario {
 		{Name: "certificates", About: "who must not be believed is not, and replacing certificates loses no request", Time: time.Minute,
 			Faults: []world.Kind{world.CertRotation, world.CertExpiry, world.CertWrong}},
 		{Name: "clocks", About: "a wrong clock costs time, and nothing else", Time: time.Minute, Faults: []world.Kind{world.ClockSkew, world.WorkerPause, world.Kill}},
-		{Name: "smoke", About: "a minute of what breaks most", Time: time.Minute, Faults: []world.Kind{world.Kill, world.PowerLoss, world.Partition, world.Pause, world.WorkerKill}},
+		{Name: "smoke", About: "a little of what breaks most, fit for every change", Time: 50 * time.Second, Faults: []world.Kind{world.Kill, world.PowerLoss, world.Partition, world.Pause, world.WorkerKill}},
 	}
 }
 

@@ -1,0 +1,64 @@
+//go:build linux
+
+package main
+
+import (
+	"bytes"
+	"compress/gzip"
+	"errors"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+// left is the folder of a run that was recorded, with something in its history replaced.
+func left(t *testing.T, old, replaced string) string {
+	t.Helper()
+	file, err := os.Open("../check/testdata/good.jsonl.gz")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer file.Close()
+	unpacked, err := gzip.NewReader(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	text, err := io.ReadAll(unpacked)
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir := t.TempDir()
+	if err := os.WriteFile(filepath.Join(dir, "history.jsonl"), bytes.Replace(text, []byte(old), []byte(replaced), 1), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return dir
+}
+
+// TestRunsAreJudgedTogether: one bad run makes the whole bad, so that make fails.
+func TestRunsAreJudgedTogether(t *testing.T) {
+	t.Parallel()
+	good, bad := left(t, "", ""), left(t, `"name":"quiet-over"`, `"name":"quiet-over","text":"something is unsettled"`)
+	if err := judgeAll([]string{good}); err != nil {
+		t.Errorf("a good run: %v", err)
+	}
+	if err := judgeAll([]string{good, bad}); !errors.Is(err, errViolated) || !strings.Contains(err.Error(), bad) || strings.Contains(err.Error(), good) {
+		t.Errorf("a good and a bad run: %v", err)
+	}
+	for _, name := range []string{"verdict.txt", "history.edn", "timeline.html"} {
+		if info, err := os.Stat(filepath.Join(bad, name)); err != nil || info.Size() == 0 {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
+func TestACampaignKnowsItsScenarios(t *testing.T) {
+	t.Parallel()
+	if all, err := (&settings{only: "calm, blackouts"}).turns(); err != nil || len(all) != 2 || all[1].Name != "blackouts" {
+		t.Errorf("%v (%v)", all, err)
+	}
+	if _, err := (&settings{only: "calm,nonsense"}).turns(); err == nil {
+		t.Error("nonsense is a scenario")
+	}
+}

@@ -48,3 +48,13 @@ func Certificates(c *Case) (out []Violation) {
 func passing(why string) bool {
 	return why == string(client.ErrUnreachable) || why == string(reason.NoLeader)
 }
+
+// Members holds that no node left the cluster that nobody had removed.
+func Members(c *Case) (out []Violation) {
+	for _, m := range c.Marks {
+		if m.Value.Name == history.Expelled {
+			out = append(out, violation("members", "at %.1fs: %s", m.At.Seconds(), m.Value.Text))
+		}
+	}
+	return out
+}

@@ -23,7 +23,8 @@ func Checkers() []Checker {
 		{"I5", "isolation", I5}, {"I6", "drain before what came later", I6}, {"I7", "fencing", I7}, {"I8", "one owner", I8},
 		{"I9", "linearizable", I9}, {"I10", "idempotence", I10}, {"I12", "replicas agree", I12},
 		{"state", "state with its settlement, or not at all", State}, {"outside", "effects outside, once", Outside},
-		{"certificates", "who must not be believed is refused, and a rotation loses no message", Certificates}, {"liveness", "quiet after the faults", Liveness},
+		{"certificates", "who must not be believed is refused, and a rotation loses no message", Certificates},
+		{"members", "no node leaves the cluster that was not removed", Members}, {"liveness", "quiet after the faults", Liveness},
 	}
 }
 

@@ -92,11 +92,17 @@ func TestARotationThatLosesAMessageIsCaught(t *testing.T) {
 	}
 }
 
-func TestAnImpostorThatWasLetInIsCaught(t *testing.T) {
+func TestWhoWasLetInOrLeftIsTold(t *testing.T) {
 	t.Parallel()
 	h := good(t)
-	h.Marks = append(h.Marks, history.At[history.Mark]{At: time.Second, Value: history.Mark{Name: history.Admitted, Text: "n1 let in n9"}})
-	if got := Certificates(caseOf(t, h)); len(got) != 1 || got[0].Text != "at 1.0s: n1 let in n9" {
+	for name, text := range map[string]string{history.Admitted: "n1 let in n9", history.Expelled: "n2 is no member any more"} {
+		h.Marks = append(h.Marks, history.At[history.Mark]{At: time.Second, Value: history.Mark{Name: name, Text: text}})
+	}
+	c := caseOf(t, h)
+	if got := Certificates(c); len(got) != 1 || got[0].Text != "at 1.0s: n1 let in n9" {
+		t.Errorf("%v", got)
+	}
+	if got := Members(c); len(got) != 1 || got[0].Text != "at 1.0s: n2 is no member any more" {
 		t.Errorf("%v", got)
 	}
 }

@@ -206,6 +206,8 @@ const (
 	NodeEnded = "node-ended"
 	// Admitted: somebody was let in whose certificate must not be believed.
 	Admitted = "admitted"
+	// Expelled: a node is no member any more, and nobody had removed it.
+	Expelled = "expelled"
 )
 
 // Row is one line of a history. Exactly one of the pointers is set.

@@ -46,7 +46,7 @@ type injector func(ctx context.Context, f world.Fault, nodes []*node) (world.Hea
 
 func (w *World) injectors() map[world.Kind]injector {
 	return map[world.Kind]injector{
-		world.Partition: w.cutting(cutAll), world.GossipCut: w.cutting(cutGossip), world.RaftCut: w.cutting(cutRaft),
+		world.Partition: w.cutting(cutAll), world.GossipCut: w.cutGossip, world.RaftCut: w.cutting(cutRaft),
 		world.Lag: w.leaveBehind, world.WorkerCut: w.cutWorkers, world.Loss: w.lose,
 		world.Delay: w.delay, world.Bandwidth: w.narrow, world.FrameCut: w.cutFrames, world.Garbage: w.garble, world.SlowLoris: w.slowLoris,
 		world.Kill: w.kill, world.Pause: w.pause, world.PowerLoss: w.losePower, world.Restart: w.restart, world.Transfer: w.transfer,

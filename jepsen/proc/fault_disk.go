@@ -11,10 +11,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
-	"time"
 
-	"sluice/api/reason"
-	"sluice/client"
 	"sluice/jepsen/world"
 )
 
@@ -163,73 +160,4 @@ func (w *World) loseDisk(ctx context.Context, f world.Fault, nodes []*node) (wor
 	}
 	_, err := w.kill(ctx, f, nodes)
 	return heal, err
-}
-
-// removeMembers removes nodes that run from the cluster. What they do then is theirs; nobody starts them again.
-func (w *World) removeMembers(ctx context.Context, _ world.Fault, nodes []*node) (world.Heal, error) {
-	heal := func(ctx context.Context) (err error) {
-		for _, n := range nodes {
-			err = errors.Join(err, w.replace(ctx, n))
-		}
-		return err
-	}
-	ctx, cancel := context.WithTimeout(ctx, replaceWithin)
-	defer cancel()
-	for _, n := range nodes {
-		n.hold()
-		if err := w.remove(ctx, n.name()); err != nil {
-			return heal, err
-		}
-	}
-	return heal, nil
-}
-
-// replaceWithin is long, for a node gets its vote only when nothing else keeps it from hearing for a while.
-const replaceWithin = 150 * time.Second
-
-// replace has a fresh node, under a new id, take a place: the old one is removed from the cluster, because no two
-// members may have one address, and the new one joins and waits for its vote.
-func (w *World) replace(ctx context.Context, n *node) error {
-	n.hold().kill()
-	if err := n.wipe(ctx); err != nil {
-		return errors.Join(err, n.start())
-	}
-	old := n.renew()
-	ctx, cancel := context.WithTimeout(ctx, replaceWithin)
-	defer cancel()
-	if err := w.remove(ctx, old); err != nil {
-		return errors.Join(fmt.Errorf("remove %s: %w", old, err), n.start())
-	}
-	if err := errors.Join(w.certify(n), n.start()); err != nil {
-		return err
-	}
-	for {
-		voter := false
-		err := w.operate(ctx, func(ctx context.Context, c client.Cluster) error {
-			members, err := c.Members(ctx)
-			for _, m := range members {
-				voter = voter || m.ID == n.name() && m.Suffrage == "voter"
-			}
-			return err
-		})
-		if voter {
-			return nil
-		}
-		if waited := w.Wait(ctx, 200*time.Millisecond); waited != nil {
-			return errors.Join(fmt.Errorf("%s does not get its vote", n.name()), err, waited)
-		}
-	}
-}
-
-// remove removes a member, until it is none any more.
-func (w *World) remove(ctx context.Context, id string) error {
-	for {
-		err := w.operate(ctx, func(ctx context.Context, c client.Cluster) error { return c.Remove(ctx, id) })
-		if err == nil || errors.Is(err, reason.BadField) { // an attempt before this one may have removed it
-			return nil
-		}
-		if w.Wait(ctx, 200*time.Millisecond) != nil {
-			return err
-		}
-	}
 }

@@ -13,6 +13,7 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
+	"slices"
 	"syscall"
 	"testing"
 	"time"
@@ -26,7 +27,7 @@ import (
 // bare is a world without nodes.
 func bare(t *testing.T) (*World, *bytes.Buffer) {
 	t.Helper()
-	w := &World{cfg: Config{Dir: t.TempDir(), Tell: t.Logf}, start: time.Now(), missing: map[world.Kind]string{}, workers: map[string]*worker{}}
+	w := &World{cfg: Config{Dir: t.TempDir(), Tell: t.Logf}, start: time.Now(), missing: map[world.Kind]string{}, workers: map[string]*worker{}, gone: map[string]bool{}}
 	w.closing, w.close = context.WithCancel(context.Background())
 	t.Cleanup(w.close)
 	out := &bytes.Buffer{}
@@ -172,6 +173,15 @@ func TestEveryKindHasAnInjectorOrAReason(t *testing.T) {
 		if _, ok := w.injectors()[kind]; !ok && w.Has(kind) == nil {
 			t.Errorf("%s is neither injected nor missing", kind)
 		}
+	}
+}
+
+func TestWhoLeavesTheClusterWithoutBeingRemovedIsTold(t *testing.T) {
+	t.Parallel()
+	w, _ := bare(t)
+	w.removed("n2")
+	if got := w.expelled([]string{"n1", "n2", "n3"}, []string{"n1", "n4"}); !slices.Equal(got, []string{"n3"}) {
+		t.Errorf("%v", got)
 	}
 }
 

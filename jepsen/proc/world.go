@@ -61,8 +61,10 @@ type World struct {
 	closing context.Context
 	close   context.CancelFunc
 
-	mu      sync.Mutex // guards workers
+	mu      sync.Mutex // guards all below
 	workers map[string]*worker
+	// gone are the ids of nodes that were removed from the cluster, or were about to be.
+	gone map[string]bool
 }
 
 const readyWithin = 60 * time.Second
@@ -75,7 +77,7 @@ func New(ctx context.Context, cfg Config) (*World, error) {
 	if cfg.Tell == nil {
 		cfg.Tell = func(string, ...any) {}
 	}
-	w := &World{cfg: cfg, start: time.Now(), missing: map[world.Kind]string{}, workers: map[string]*worker{}, web: &http.Client{}}
+	w := &World{cfg: cfg, start: time.Now(), missing: map[world.Kind]string{}, workers: map[string]*worker{}, gone: map[string]bool{}, web: &http.Client{}}
 	w.closing, w.close = context.WithCancel(context.Background())
 	sweep(ctx, cfg.Tell)
 	if err := w.make(ctx); err != nil {

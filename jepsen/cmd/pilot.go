@@ -4,6 +4,7 @@ package main
 
 import (
 	"context"
+	"slices"
 	"sync"
 	"time"
 
@@ -76,4 +77,23 @@ func (p *pilot) prefer(kinds []world.Kind) (best world.Kind, ok bool) {
 		p.tries[best]++
 	}
 	return best, ok
+}
+
+// brings are the steady kinds that bring about what is rare.
+var brings = []struct {
+	phase string
+	kind  world.Kind
+}{{"snapshot install", world.Lag}, {"owner lost", world.WorkerKill}}
+
+// beside tells which steady kind a fault is to meet, for it to be in force while a phase is under way that it has not met.
+func (p *pilot) beside(kind world.Kind) (steady world.Kind, ok bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	empty := p.now.Empty(string(kind))
+	for _, b := range brings {
+		if slices.Contains(empty, b.phase) {
+			return b.kind, true
+		}
+	}
+	return "", false
 }

@@ -34,3 +34,19 @@ func TestAPilotPrefersWhatIsEmpty(t *testing.T) {
 		t.Errorf("it prefers %s though no cell is empty", got)
 	}
 }
+
+func TestAPilotHasFaultsMeetWhatIsRare(t *testing.T) {
+	t.Parallel()
+	p := newPilot(check.Sum{})
+	for kind, hit := range map[string]int{"pause": 5, "loss": 6, "kill": 7} {
+		p.now.Coverage = map[string]map[string]int{kind: row(hit)}
+		want := map[string]world.Kind{"pause": world.Lag, "loss": world.Lag, "kill": ""}[kind]
+		if got, ok := p.beside(world.Kind(kind)); got != want || ok != (want != "") {
+			t.Errorf("%s is to meet %q", kind, got)
+		}
+	}
+	p.now.Coverage = map[string]map[string]int{"pause": {"snapshot install": 1}}
+	if got, ok := p.beside(world.Pause); !ok || got != world.WorkerKill {
+		t.Errorf("a pause that met a snapshot is to meet %q", got)
+	}
+}

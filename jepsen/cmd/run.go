@@ -100,7 +100,7 @@ func (s *settings) one(ctx context.Context, plan scenario.Scenario, dir string, 
 	}
 	p := newPilot(before)
 	stop := p.look(w)
-	o := scenario.Options{Seed: seed, Outside: w.Outside(), Prefer: p.prefer, Tell: tell}
+	o := scenario.Options{Seed: seed, Outside: w.Outside(), Prefer: p.prefer, Beside: p.beside, Tell: tell}
 	if s.log != "" {
 		o.EventLog = func() (io.ReadCloser, error) { return os.Open(s.log) }
 	}

@@ -23,6 +23,9 @@ type Config struct {
 	Steady []world.Kind
 	// Prefer, if set, is asked which of some kinds is to come next, once each has come; false: chance decides.
 	Prefer func(kinds []world.Kind) (kind world.Kind, ok bool)
+	// Beside, if set, is asked for each kind, once each has come, which steady kind it is to meet: the fault then waits
+	// until one of that kind has been in force for 3 seconds, but for 10 seconds at most; false: it waits for none.
+	Beside func(kind world.Kind) (steady world.Kind, ok bool)
 	// Await has each gap begin when there is a leader, but after 10 seconds at most.
 	Await bool
 	// Workers are the names of those that may be hit.
@@ -48,6 +51,10 @@ const (
 	// leaderWithin is how long a fault waits for a leader, and leaderLook how often it looks.
 	leaderWithin = 10 * time.Second
 	leaderLook   = 100 * time.Millisecond
+	// ripeAfter is how long a steady fault is in force until what it brings about is near: an owner's lease has run out,
+	// and a node that was left behind soon hears again.
+	ripeAfter  = 3 * time.Second
+	ripeWithin = 10 * time.Second
 )
 
 // nemesis is at work in one world.
@@ -58,6 +65,8 @@ type nemesis struct {
 	number int
 	// hurt counts the faults in force at each node.
 	hurt map[string]int
+	// since tells when the last fault of a kind began that is in force.
+	since map[world.Kind]time.Duration
 	// healing is the trouble with heals: the world is no longer what the plan takes it for.
 	healing error
 }
@@ -71,7 +80,7 @@ func Run(ctx context.Context, w world.World, cfg Config) error {
 	if cfg.Tell == nil {
 		cfg.Tell = func(string, ...any) {}
 	}
-	n := &nemesis{Config: cfg, w: w, hurt: map[string]int{}}
+	n := &nemesis{Config: cfg, w: w, hurt: map[string]int{}, since: map[world.Kind]time.Duration{}}
 	lanes := n.lanes()
 	var all sync.WaitGroup
 	for number, kinds := range lanes {
@@ -145,13 +154,42 @@ func (n *nemesis) lane(ctx context.Context, kinds []world.Kind, lane uint64) {
 		kind := kinds[c.random.IntN(len(kinds))]
 		if len(plan) > 0 {
 			kind, plan = plan[0], plan[1:]
-		} else if n.Prefer != nil {
-			if preferred, ok := n.Prefer(kinds); ok {
-				kind = preferred
-			}
+		} else if kind = n.preferred(kinds, kind); !n.meet(ctx, kind) {
+			return
 		}
 		n.one(ctx, c, kind)
 	}
+}
+
+// preferred is the kind that is preferred, or else the one that chance has chosen.
+func (n *nemesis) preferred(kinds []world.Kind, chance world.Kind) world.Kind {
+	if n.Prefer != nil {
+		if kind, ok := n.Prefer(kinds); ok {
+			return kind
+		}
+	}
+	return chance
+}
+
+// meet waits for the moment that a kind is to meet; false: ctx has ended.
+func (n *nemesis) meet(ctx context.Context, kind world.Kind) bool {
+	if n.Beside == nil {
+		return true
+	}
+	steady, ok := n.Beside(kind)
+	for until := n.w.Now() + ripeWithin; ok && slices.Contains(n.Steady, steady) && !n.ripe(steady) && n.w.Now() < until; {
+		if n.w.Wait(ctx, leaderLook) != nil {
+			return false
+		}
+	}
+	return ctx.Err() == nil
+}
+
+func (n *nemesis) ripe(kind world.Kind) bool {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	since, inForce := n.since[kind]
+	return inForce && n.w.Now()-since >= ripeAfter
 }
 
 // led waits for a leader, or until it has waited long enough; false: ctx has ended.
@@ -182,8 +220,10 @@ func (n *nemesis) one(ctx context.Context, c *chooser, kind world.Kind) {
 		return
 	}
 	n.stage(e, history.Injected, nil)
+	n.force(kind, true)
 	_ = n.w.Wait(ctx, dwell) // it ends early when ctx does
 	n.stage(e, history.Healing, nil)
+	n.force(kind, false)
 	within, cancel = context.WithTimeout(steady, healWithin)
 	defer cancel()
 	err = heal(within)
@@ -201,6 +241,17 @@ func (n *nemesis) hurts(f world.Fault, by int) {
 	defer n.mu.Unlock()
 	for _, node := range f.Nodes {
 		n.hurt[node] += by
+	}
+}
+
+// force notes that a fault of a kind is in force, or no more.
+func (n *nemesis) force(kind world.Kind, on bool) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if on {
+		n.since[kind] = n.w.Now()
+	} else {
+		delete(n.since, kind)
 	}
 }
 

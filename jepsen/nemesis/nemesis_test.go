@@ -217,3 +217,34 @@ func TestASteadyKindComesBesideAllOthers(t *testing.T) {
 		t.Errorf("%v, and %d times a kind was asked for", counts, asked)
 	}
 }
+
+// TestAFaultWaitsForTheMomentItIsToMeet: a steady fault must have been in force for a while, and then it does not wait.
+func TestAFaultWaitsForTheMomentItIsToMeet(t *testing.T) {
+	t.Parallel()
+	p, ctx := newPaper(1000)
+	n := &nemesis{Config: Config{Steady: []world.Kind{world.Lag}, Beside: func(kind world.Kind) (world.Kind, bool) { return world.Lag, kind == world.Kill }}, w: p, since: map[world.Kind]time.Duration{}}
+	took := func(kind world.Kind) time.Duration {
+		began := p.Now()
+		if !n.meet(ctx, kind) {
+			t.Fatal("it was broken off")
+		}
+		return p.Now() - began
+	}
+	if d := took(world.Loss); d != 0 {
+		t.Errorf("one that is to meet nothing waited %v", d)
+	}
+	if d := took(world.Kill); d != ripeWithin {
+		t.Errorf("with nothing to meet it waited %v", d)
+	}
+	n.force(world.Lag, true)
+	if d := took(world.Kill); d != ripeAfter {
+		t.Errorf("for the moment it waited %v", d)
+	}
+	if d := took(world.Kill); d != 0 {
+		t.Errorf("at the moment it waited %v", d)
+	}
+	n.force(world.Lag, false)
+	if d := took(world.Kill); d != ripeWithin {
+		t.Errorf("after the moment it waited %v", d)
+	}
+}

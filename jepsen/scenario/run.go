@@ -30,8 +30,9 @@ type Options struct {
 	// EventLog, if set, opens a log in the XES standard whose cases are replayed beside the senders, again from the
 	// beginning when it ends.
 	EventLog func() (io.ReadCloser, error)
-	// Prefer, if set, says which kind of fault is to come next: see nemesis.Config.
+	// Prefer and Beside, if set, say which kind of fault is to come next, and when: see nemesis.Config.
 	Prefer func(kinds []world.Kind) (kind world.Kind, ok bool)
+	Beside func(kind world.Kind) (steady world.Kind, ok bool)
 	// Tell is told what goes on; required.
 	Tell func(format string, args ...any)
 }
@@ -110,7 +111,7 @@ func hurt(ctx context.Context, w world.World, s Scenario, o Options, workers []s
 	if len(s.Faults) > 0 {
 		start(func() error {
 			return nemesis.Run(ctx, w, nemesis.Config{
-				Seed: o.Seed, Kinds: s.Faults, Steady: s.Steady, Workers: workers, Shape: s.Shape, Gap: s.Gap, Await: s.Await, Prefer: o.Prefer, Tell: o.Tell,
+				Seed: o.Seed, Kinds: s.Faults, Steady: s.Steady, Workers: workers, Shape: s.Shape, Gap: s.Gap, Await: s.Await, Prefer: o.Prefer, Beside: o.Beside, Tell: o.Tell,
 			})
 		})
 	}

@@ -85,7 +85,7 @@ func Run(ctx context.Context, w world.World, cfg Config) error {
 	var all sync.WaitGroup
 	for number, kinds := range lanes {
 		if len(kinds) > 0 {
-			all.Go(func() { n.lane(ctx, kinds, uint64(number)) })
+			all.Go(func() { n.lane(ctx, kinds, number) })
 		}
 	}
 	all.Wait()
@@ -138,15 +138,18 @@ func (n *nemesis) skip(kind world.Kind, why error) {
 	n.w.History().Fault(history.FaultEvent{Number: n.next(), Kind: string(kind), Text: string(kind), Stage: history.Skipped, Error: why.Error()})
 }
 
-// lane has one fault at a time: each kind once, then by chance.
-func (n *nemesis) lane(ctx context.Context, kinds []world.Kind, lane uint64) {
-	c := &chooser{random: rand.New(rand.NewPCG(n.Seed, lane)), nodes: n.w.Nodes(), workers: n.Workers, shape: n.Shape, whole: n.whole}
+// lane has one fault at a time: each kind once, then by chance. Steady kinds leave half of the gap.
+func (n *nemesis) lane(ctx context.Context, kinds []world.Kind, lane int) {
+	c := &chooser{random: rand.New(rand.NewPCG(n.Seed, uint64(lane))), nodes: n.w.Nodes(), workers: n.Workers, shape: n.Shape, whole: n.whole}
 	plan := slices.Clone(kinds)
 	c.random.Shuffle(len(plan), func(i, j int) { plan[i], plan[j] = plan[j], plan[i] })
 	for {
 		gap := n.Gap
 		if gap == 0 {
 			gap = time.Second + time.Duration(c.random.Int64N(int64(3*time.Second)))
+		}
+		if lane > 1 {
+			gap /= 2
 		}
 		if n.Await && !n.led(ctx) || n.w.Wait(ctx, gap) != nil {
 			return

@@ -23,11 +23,11 @@ import (
 
 const (
 	// shownWithin is how long a node may take to show a certificate whose files were replaced.
-	shownWithin = 10 * time.Second
+	shownWithin = 30 * time.Second
 	// shortLived is how long a certificate lasts that is to end while it is in use.
 	shortLived = 3 * time.Second
 	// refusedWithin is how long a node may take to end that must not start.
-	refusedWithin = 10 * time.Second
+	refusedWithin = 30 * time.Second
 	// callTime bounds one call of an impostor.
 	callTime = 3 * time.Second
 )

@@ -21,7 +21,8 @@ type Config struct {
 	// Steady are kinds that come again and again all the time, beside all others, each for itself: what they bring about
 	// is under way then whatever else is hurt. Those that the world cannot do are skipped.
 	Steady []world.Kind
-	// Prefer, if set, is asked which of some kinds is to come next, once each has come; false: chance decides.
+	// Prefer, if set, is asked which of some kinds is to come next, once each has come; false: chance decides. It
+	// and Beside are called by several goroutines.
 	Prefer func(kinds []world.Kind) (kind world.Kind, ok bool)
 	// Beside, if set, is asked for each kind, once each has come, which steady kind it is to meet: the fault then waits
 	// until one of that kind has been in force for 3 seconds, but for 10 seconds at most; false: it waits for none.

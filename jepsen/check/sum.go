@@ -148,7 +148,7 @@ func (s Sum) printNotable(w io.Writer) {
 	fmt.Fprintf(w, "drains interrupted by a new leader: %d\n", s.Drains)
 	fmt.Fprintf(w, "whole-cluster power losses: %d, acknowledged messages lost: %d\n", s.Blackouts, s.Violations["I1"])
 	if len(s.Accepted) > 0 {
-		fmt.Fprintf(w, "from the death of a leader to the first entry of the next: p50 %v, p99 %v; to the first message accepted: p50 %v, p99 %v; of %d\n",
+		fmt.Fprintf(w, "from the death of a leader, whatever else was hurt, to the first entry of the next: p50 %v, p99 %v; to the first message accepted: p50 %v, p99 %v; of %d\n",
 			rounded(s.Elected, 50), rounded(s.Elected, 99), rounded(s.Accepted, 50), rounded(s.Accepted, 99), len(s.Accepted))
 	}
 }

@@ -35,24 +35,35 @@ type Instance struct {
 	Lanes [2]Lane
 	// window is that of the epoch.
 	window int
-	// doubt is the last message in doubt of each lane; 0: none.
-	doubt [2]uint64
 	// drainTo is the tail of the normal lane at completion, while draining.
 	drainTo uint64
-	// generation is the application-wide entry that began the present recovery; 0: another one did.
-	generation uint64
+	// waiting are dead letters that are put back once nothing is out; until then nothing goes out beyond behind.
+	waiting []*Life
+	behind  uint64
+	// entered is the application-wide entry that began the present recovery; 0: another one did.
+	entered int
+	// poison is what the failures that made a message poison have in common; empty: none did in this recovery.
+	poison string
 	// The recovery handler's failed attempts, in this recovery, and until when it waits.
 	recoveryAttempts int
 	recoveryWait     int64
 	recoveryFailure  failure
-	until            bool
-	lastCompletion   *completion
+	// until is when the recovery ends by itself; 0: it does not.
+	until int64
+	// since is when the present recovery began, frozen how long those before it lasted, all together.
+	since, frozen  int64
+	lastCompletion *completion
+	transactions   map[string]transaction
+	// Terminated: nothing can be done to it any more.
+	Terminated bool
 	// State is what handlers keep.
 	State string
 	// byID is the memory of message ids.
 	byID map[string]*Life
 	// bySeq finds a message by lane and number, settled or not.
 	bySeq [2]map[uint64]*Life
+	// dead counts dead letters of its lanes.
+	dead int
 	// DeadOutgoing counts outgoing messages that were refused at their targets.
 	DeadOutgoing int
 	// Versions are what an observer could have seen, in order.
@@ -96,22 +107,40 @@ type Version struct {
 	Deferred int
 }
 
-// Life is one accepted message, from acceptance to settlement.
+// Life is one accepted message, from acceptance to settlement, and again if that is revoked.
 type Life struct {
 	Instance *Instance
-	Message  *sluicev1.Message
-	Seq      uint64
-	Lane     int
+	// Message is as it was first sent; Data is its content now, which an operator may have replaced.
+	Message *sluicev1.Message
+	Data    []byte
+	Seq     uint64
+	Lane    int
 	// Disposition, Mode, Epoch and Ahead as the receipt told them.
 	Disposition string
 	Mode        string
 	Epoch       *Epoch
 	Ahead       uint64
 	Accepted    Point
-	// Settlement is empty while it is unsettled: completed, skipped or dead-lettered.
+	Ending
+	// Revoked are the endings before, each with the point at which the dead letter was put back.
+	Revoked []Revoked
+	// Attempts are those that failed, in all.
+	Attempts int
+	failure  failure
+	// doubt: it was out when its instance entered recovery.
+	doubt bool
+	// expires is when, in Unix milliseconds; 0: never. Of a clock that freezes, frozen is where it stood at acceptance.
+	expires, frozen int64
+	// revision counts what changes a message's version.
+	revision int
+}
+
+// Ending is how a message's life ended.
+type Ending struct {
+	// Settlement is empty while it is unsettled: completed, skipped, dead-lettered or expired.
 	Settlement string
 	Settled    Point
-	// By is the worker's settlement; nil: an operator, or the completion of a recovery, settled it.
+	// By is the worker's settlement; nil: an operator, the completion of a recovery, or time settled it.
 	By *sluicev1.Settlement
 	// Session of the worker, and the epoch and attempt that the settlement was under.
 	Session string
@@ -120,9 +149,17 @@ type Life struct {
 	// Through: a completion said that it took effect.
 	Through bool
 	// Found is the instance's state before its settlement: what its handler was to see.
-	Found   string
-	failure failure
+	Found string
 }
+
+// Revoked is an ending that an operator revoked.
+type Revoked struct {
+	Ending
+	At Point
+}
+
+// dead tells of a dead letter: what was dead-lettered or has expired.
+func (l *Life) dead() bool { return l.Settlement == "dead-lettered" || l.Settlement == "expired" }
 
 // Transition is one change of an instance's mode.
 type Transition struct {
@@ -131,8 +168,8 @@ type Transition struct {
 	From, To string
 	// Epoch that begins; of a drain that ends, the one that goes on.
 	Epoch *Epoch
-	// Whole: the application entered as a whole.
-	Whole bool
+	// Whole: the application entered as a whole; Outage: for failures alike.
+	Whole, Outage bool
 	// Held is how many deferred messages there were.
 	Held int
 	// Ended is the epoch that a completion ended, and State what it left; nil: it was none.
@@ -155,11 +192,11 @@ func (m *Machine) find(id ID) *Instance {
 	a := m.applications[id.Application]
 	return &Instance{
 		ID: id, app: a, Mode: Normal, Epoch: &Epoch{}, NextSeq: 1, window: a.window, byID: map[string]*Life{},
-		bySeq: [2]map[uint64]*Life{{}, {}},
+		bySeq: [2]map[uint64]*Life{{}, {}}, transactions: map[string]transaction{},
 	}
 }
 
-func (m *Machine) keep(i *Instance) { m.instances[i.ID] = i }
+func (m *Machine) keep(i *Instance) { m.instances[i.ID], i.app.instances[i] = i, true }
 
 // changed notes a version.
 func (m *Machine) changed(i *Instance) {
@@ -198,10 +235,19 @@ func (i *Instance) out() []*Life {
 	if i.Owner == "" || i.waits() {
 		return nil
 	}
-	return all[:min(len(all), i.window)]
+	all = all[:min(len(all), i.window)]
+	if len(i.waiting) > 0 && i.Mode != Recovery {
+		for len(all) > 0 && all[len(all)-1].Seq > i.behind {
+			all = all[:len(all)-1]
+		}
+	}
+	return all
 }
 
 func (i *Instance) hasWork() bool {
+	if i.Terminated {
+		return false
+	}
 	if i.Mode == Recovery {
 		return i.recoveryWait == 0
 	}
@@ -210,127 +256,5 @@ func (i *Instance) hasWork() bool {
 
 // inDoubt tells that a message of the normal lane is in doubt.
 func (i *Instance) inDoubt() bool {
-	all := i.Lanes[normalLane].Messages
-	return len(all) > 0 && all[0].Seq <= i.doubt[normalLane]
-}
-
-// newEpoch fences off all that was done under the epoch before. number is 0 if it is not known yet.
-func (i *Instance) newEpoch(number uint64) {
-	i.Epoch = &Epoch{Number: number, after: max(i.Epoch.Number, i.Epoch.after)}
-	i.window = i.app.window
-}
-
-// sees holds an epoch that an answer told against the instance's own.
-func (m *Machine) sees(e *Epoch, told uint64, where string) {
-	switch {
-	case e.Number == 0 && told > e.after:
-		e.Number = told
-	case e.Number == 0:
-		m.wrong("I7", "%s: the epoch %d is not greater than %d, which was before it", where, told, e.after)
-	case e.Number != told:
-		m.wrong("I7", "%s: the epoch is %d, the cluster answered %d", where, e.Number, told)
-	}
-}
-
-// is tells whether an epoch that was asked for is the current one. If the number is not known yet, the cluster's own
-// answer decides, where it can be true.
-func (e *Epoch) is(asked uint64, staleTold bool) bool {
-	if e.Number != 0 {
-		return e.Number == asked
-	}
-	if asked <= e.after || staleTold {
-		return false
-	}
-	e.Number = asked
-	return true
-}
-
-// turnToRecovery enters recovery: what is out is in doubt from now on.
-func (m *Machine) turnToRecovery(i *Instance, number uint64, t Transition) {
-	last := uint64(0)
-	if out := i.out(); len(out) > 0 {
-		last = out[len(out)-1].Seq
-	}
-	if i.Mode == Recovery {
-		i.doubt[recoveryLane] = max(i.doubt[recoveryLane], last)
-	} else {
-		i.doubt = [2]uint64{normalLane: last}
-	}
-	from := i.Mode
-	i.Mode, i.drainTo, i.recoveryWait, i.recoveryAttempts, i.until = Recovery, 0, 0, 0, false
-	i.Lanes[normalLane].wait, i.Lanes[recoveryLane].wait = 0, 0
-	i.generation = 0
-	if t.Whole {
-		i.generation = number
-	}
-	i.newEpoch(number)
-	t.From, t.To = from, Recovery
-	m.transition(i, t)
-}
-
-func (m *Machine) transition(i *Instance, t Transition) {
-	t.At, t.Instance, t.Epoch, t.Held = m.at, i, i.Epoch, i.deferred()
-	m.Transitions = append(m.Transitions, t)
-	m.changed(i)
-}
-
-// turnBack completes a recovery: what took effect is settled, what is left of the recovery lane is dead-lettered, and
-// what was deferred is let go. state is nil if it stays as it is.
-func (m *Machine) turnBack(i *Instance, through uint64, state *string) {
-	last := &completion{ended: i.Epoch, through: through}
-	through = min(through, i.doubt[normalLane])
-	for _, l := range slices.Clone(i.Lanes[normalLane].Messages) {
-		if l.Seq <= through {
-			l.Through = true
-			m.end(l, "completed")
-		}
-	}
-	for _, l := range slices.Clone(i.Lanes[recoveryLane].Messages) {
-		m.end(l, "dead-lettered")
-	}
-	i.newEpoch(0)
-	i.doubt, i.generation, i.recoveryWait, i.recoveryAttempts, i.recoveryFailure, i.until = [2]uint64{}, 0, 0, 0, failure{}, false
-	for n := range i.Lanes {
-		i.Lanes[n].attempts, i.Lanes[n].wait = 0, 0
-	}
-	i.Mode = Normal
-	if i.deferred() > 0 {
-		i.Mode = Draining
-		all := i.Lanes[normalLane].Messages
-		i.drainTo = all[len(all)-1].Seq
-	}
-	if state != nil {
-		i.State = *state
-	}
-	last.begun, last.mode, i.lastCompletion = i.Epoch, i.Mode, last
-	m.transition(i, Transition{From: Recovery, To: i.Mode, Ended: last.ended, State: i.State})
-}
-
-// end settles a message, once.
-func (m *Machine) end(l *Life, settlement string) {
-	i := l.Instance
-	lane := &i.Lanes[l.Lane]
-	if lane.Messages[0] == l {
-		lane.attempts, lane.wait = 0, 0
-	}
-	at := slices.Index(lane.Messages, l)
-	lane.Messages = slices.Delete(slices.Clone(lane.Messages), at, at+1)
-	l.Settlement, l.Settled, l.failure = settlement, m.at, failure{}
-	if normal := i.Lanes[normalLane].Messages; i.Mode == Draining && (len(normal) == 0 || normal[0].Seq > i.drainTo) {
-		i.Mode, i.drainTo = Normal, 0
-		m.transition(i, Transition{From: Draining, To: Normal})
-	}
-	m.changed(i)
-}
-
-// disown takes an instance from its owner, and fences it off.
-func (m *Machine) disown(i *Instance, fenced bool) {
-	if s := m.sessions[i.Owner]; s != nil {
-		s.owned--
-	}
-	i.Owner = ""
-	if !fenced {
-		i.newEpoch(0)
-	}
-	m.changed(i)
+	return slices.ContainsFunc(i.Lanes[normalLane].Messages, func(l *Life) bool { return l.doubt })
 }

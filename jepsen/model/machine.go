@@ -2,7 +2,6 @@ package model
 
 import (
 	"fmt"
-	"time"
 
 	"google.golang.org/protobuf/proto"
 
@@ -47,17 +46,26 @@ type Machine struct {
 	operations   map[string]*operation
 	requests     map[request]remembered
 	outbox       []parcel
-	// clock is the greatest time that an entry carried, in Unix milliseconds.
-	clock int64
-	at    Point
+	// versions are those under which messages were changed, each with the revision that it stood for then.
+	versions map[version]int
+	// entries counts application-wide entries into recovery.
+	entries int
+	// clock is the greatest time that an entry carried, began the first one, in Unix milliseconds; memory is the
+	// shortest deduplication window that was declared.
+	clock, began, memory int64
+	at                   Point
+	// beyond is set when a command led to what is not covered.
+	beyond *Beyond
 	// mismatches of the entry at work.
 	mismatches []Mismatch
 	// Lives are all messages that were ever accepted, in the order of acceptance.
 	Lives []*Life
-	// Drains counts drains that began, Transitions all changes of mode.
+	// Transitions are all changes of mode.
 	Transitions []Transition
 	// OwnersLost are where a lease ran out whose holder had messages out or recovered an instance, once for each.
 	OwnersLost []Point
+	// Happened counts what is rare: put back, expired, …
+	Happened map[string]int
 }
 
 // ID names an instance.
@@ -95,7 +103,7 @@ type parcel struct {
 func New() *Machine {
 	return &Machine{
 		applications: map[string]*application{}, instances: map[ID]*Instance{}, sessions: map[string]*session{},
-		operations: map[string]*operation{}, requests: map[request]remembered{},
+		operations: map[string]*operation{}, requests: map[request]remembered{}, versions: map[version]int{}, Happened: map[string]int{},
 	}
 }
 
@@ -110,12 +118,22 @@ func (m *Machine) Outbox() int { return len(m.outbox) }
 func (m *Machine) Apply(index uint64, entry *logv1.Entry, outcomes []*logv1.Outcome) ([]Mismatch, error) {
 	m.mismatches = nil
 	m.clock = max(m.clock, entry.TimeMs)
+	if m.began == 0 {
+		m.began = m.clock
+	}
+	if m.memory != 0 && m.clock-m.began >= m.memory {
+		return nil, &Beyond{"what comes after the deduplication window"}
+	}
 	if len(outcomes) != len(entry.Commands) {
 		return nil, fmt.Errorf("model: entry %d has %d commands and %d outcomes", index, len(entry.Commands), len(outcomes))
 	}
 	for n, c := range entry.Commands {
 		m.at = Point{index, n}
-		if err := m.command(c, outcomes[n]); err != nil {
+		err := m.command(c, outcomes[n])
+		if err == nil && m.beyond != nil {
+			err = m.beyond
+		}
+		if err != nil {
 			return m.mismatches, fmt.Errorf("model: entry %d, command %d: %w", index, n, err)
 		}
 	}
@@ -131,23 +149,15 @@ func (m *Machine) command(c *logv1.Command, o *logv1.Outcome) error {
 	case *logv1.Command_Assign:
 		return m.assign(k.Assign, o)
 	case *logv1.Command_Advance:
-		return m.advance()
+		return m.advance(o)
 	case *logv1.Command_ForwardOutgoing:
 		return m.forward(k.ForwardOutgoing)
 	case *logv1.Command_ApplyApplication:
 		return m.declare(k.ApplyApplication)
-	case *logv1.Command_EnterApplicationRecovery:
-		return m.enterApplication(k.EnterApplicationRecovery, o)
-	case *logv1.Command_CompleteApplicationRecovery:
-		return m.completeApplication(k.CompleteApplicationRecovery, o)
-	case *logv1.Command_StepOperation:
-		return m.stepOperation(k.StepOperation)
-	case *logv1.Command_EnterRecovery:
-		return m.enterRecovery(k.EnterRecovery, o)
-	case *logv1.Command_CompleteRecovery:
-		return m.completeRecovery(k.CompleteRecovery, o)
-	case *logv1.Command_ResolveMessage:
-		return m.resolve(k.ResolveMessage, o)
+	case *logv1.Command_BeginTransaction:
+		return m.beginTransaction(k.BeginTransaction, o)
+	case *logv1.Command_EndTransaction:
+		return m.endTransaction(k.EndTransaction, o)
 	case *logv1.Command_OpenSession:
 		return m.openSession(k.OpenSession, o)
 	case *logv1.Command_CloseSession:
@@ -156,6 +166,35 @@ func (m *Machine) command(c *logv1.Command, o *logv1.Outcome) error {
 		return m.expireSessions(k.ExpireSessions)
 	case *logv1.Command_CheckDigest, *logv1.Command_LeaderElected:
 		return nil // they change nothing that was promised
+	}
+	return m.operate(c, o)
+}
+
+// operate is command, of what operators and their operations do.
+func (m *Machine) operate(c *logv1.Command, o *logv1.Outcome) error {
+	switch k := c.Kind.(type) {
+	case *logv1.Command_EnterApplicationRecovery:
+		return m.enterApplication(k.EnterApplicationRecovery, o)
+	case *logv1.Command_CompleteApplicationRecovery:
+		return m.completeApplication(k.CompleteApplicationRecovery, o)
+	case *logv1.Command_EnterRecovery:
+		return m.enterRecovery(k.EnterRecovery, o)
+	case *logv1.Command_CompleteRecovery:
+		return m.completeRecovery(k.CompleteRecovery, o)
+	case *logv1.Command_ResolveMessage:
+		return m.resolve(k.ResolveMessage, o)
+	case *logv1.Command_PutBack:
+		return m.putBack(k.PutBack, o)
+	case *logv1.Command_Terminate:
+		return m.terminate(k.Terminate, o)
+	case *logv1.Command_BeginOperation:
+		return m.beginOperation(k.BeginOperation, o)
+	case *logv1.Command_AddOperationItems:
+		return m.addItems(k.AddOperationItems, o)
+	case *logv1.Command_StepOperation:
+		return m.stepOperation(k.StepOperation, o)
+	case *logv1.Command_SteerOperation:
+		return m.steerOperation(k.SteerOperation, o)
 	}
 	return &Beyond{fmt.Sprintf("a command of type %T", c.Kind)}
 }
@@ -168,7 +207,10 @@ func (m *Machine) wrong(invariant, format string, args ...any) {
 // invariants are what a refusal that should have been given, or should not, speaks against.
 var invariants = map[reason.Reason]string{
 	reason.StaleEpoch: "I7", reason.NotOwner: "I8", reason.AlreadySettled: "I2", reason.OutOfOrder: "I3", reason.NotInFlight: "I4",
-	reason.NotSuitable: "I4", reason.IDReused: "I10", reason.UnknownMessage: "I1",
+	reason.NotSuitable: "I4", reason.OutOfPattern: "I4", reason.UnknownTransaction: "I4", reason.UnknownType: "I4",
+	reason.LimitMessageBytes: "I4", reason.LimitInboxMessages: "I4", reason.LimitInboxBytes: "I4", reason.LimitDeferredMessages: "I4",
+	reason.LimitDeferredBytes: "I4", reason.LimitApplicationBytes: "I4", reason.InFlight: "I4",
+	reason.IDReused: "I10", reason.UnknownMessage: "I1",
 }
 
 // judged holds a refusal, or none, against the one that was promised, and tells whether the command was carried out.
@@ -192,68 +234,4 @@ func orDone(r reason.Reason) string {
 		return "that it is done"
 	}
 	return string(r)
-}
-
-// application is a declaration, as far as the model covers it.
-type application struct {
-	name       string
-	suitable   map[string]sluicev1.Suitability // nil: by the type's name
-	window     int
-	attempts   int // 0: for ever
-	backoff    [2]int64
-	deadLetter bool // at the last attempt
-	redeliver  bool
-	generation uint64
-}
-
-func (m *Machine) declare(d *sluicev1.Application) error {
-	if d.GetSupervision().GetOutageInstances() != 0 || d.GetSupervision() == nil || d.Supervision.OutageInstances == nil {
-		return &Beyond{"an application that watches for outages"}
-	}
-	a := m.applications[d.Name]
-	if a == nil {
-		a = &application{name: d.Name}
-		m.applications[d.Name] = a
-	}
-	a.suitable = nil
-	if len(d.Patterns) > 0 {
-		a.suitable = map[string]sluicev1.Suitability{}
-		for _, t := range d.Patterns[0].Types {
-			if len(t.After) > 0 || t.Opens || t.Closes {
-				return &Beyond{"patterns with an order"}
-			}
-			a.suitable[t.Name] = t.Suitable
-		}
-	}
-	p := d.Delivery
-	a.window, a.attempts = int(orStandard(p.GetWindow(), p == nil || p.Window == nil, 1)), int(orStandard(p.GetMaxAttempts(), p == nil || p.MaxAttempts == nil, 10))
-	a.backoff = [2]int64{500, 60_000}
-	if p.GetBackoffInitial() != nil {
-		a.backoff[0] = p.BackoffInitial.AsDuration().Milliseconds()
-	}
-	if p.GetBackoffMax() != nil {
-		a.backoff[1] = p.BackoffMax.AsDuration().Milliseconds()
-	}
-	a.deadLetter = p.GetOnMaxAttempts() == sluicev1.Policy_POLICY_DEAD_LETTER
-	a.redeliver = p.GetOnOwnerLost() == sluicev1.Policy_POLICY_REDELIVER
-	return nil
-}
-
-func orStandard(given uint32, absent bool, standard uint32) uint32 {
-	if absent {
-		return standard
-	}
-	return given
-}
-
-// wait is the backoff after the nth failed attempt: it doubles from the first on, within the bound.
-func (a *application) wait(n int, asked *time.Duration) int64 {
-	if asked != nil {
-		return max(asked.Milliseconds(), 1)
-	}
-	wait := max(a.backoff[0], 1)
-	for range n - 1 {
-		wait = min(2*wait, max(a.backoff[1], 1))
-	}
-	return max(min(wait, a.backoff[1]), 1)
 }

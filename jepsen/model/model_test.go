@@ -7,7 +7,6 @@ import (
 	"testing"
 
 	"google.golang.org/protobuf/types/known/durationpb"
-	"google.golang.org/protobuf/types/known/timestamppb"
 
 	logv1 "sluice/api/log/v1"
 	"sluice/api/reason"
@@ -51,10 +50,7 @@ func (b *bench) message(id, typ string) *sluicev1.Message {
 func (b *bench) take(id, typ string) (*Life, reason.Reason) {
 	b.Helper()
 	b.at.Index++
-	l, _, refusal, err := b.judge(b.message(id, typ))
-	if err != nil {
-		b.Fatal(err)
-	}
+	l, _, refusal := b.judge(b.message(id, typ), "")
 	return l, refusal
 }
 
@@ -76,6 +72,16 @@ func (b *bench) settleAs(i *Instance, lane sluicev1.Lane, seq uint64, outcome sl
 		b.carryOut(i, "s", s)
 	}
 	return refusal
+}
+
+// stepped steps an operation, and holds what came of it against what is to.
+func (b *bench) stepped(id string, acted uint32, more bool) {
+	b.Helper()
+	b.mismatches = nil
+	o := &logv1.Outcome{Result: &logv1.Outcome_Progress{Progress: &logv1.Progress{Done: acted, More: more}}}
+	if err := b.stepOperation(&logv1.StepOperation{Id: id, Limit: 5}, o); err != nil || len(b.mismatches) > 0 {
+		b.Errorf("step: %v, %v", err, b.mismatches)
+	}
 }
 
 const (
@@ -116,9 +122,9 @@ func TestARecoveryFromEntryToDrain(t *testing.T) {
 		b.take(fmt.Sprint("m", n+1), "work")
 	}
 	i := b.own()
-	b.turnToRecovery(i, 0, Transition{})
-	if i.doubt[normalLane] != 2 || !i.inDoubt() {
-		t.Errorf("a window of two was out; in doubt is what is up to %d", i.doubt[normalLane])
+	b.turnToRecovery(i, nil, Transition{})
+	if first := i.Lanes[normalLane].Messages; !first[0].doubt || !first[1].doubt || first[2].doubt || !i.inDoubt() {
+		t.Error("a window of two was out: these are in doubt, and nothing else")
 	}
 	if l, _ := b.take("m5", "work"); l.Disposition != "deferred" || l.Seq != 5 {
 		t.Errorf("m5 is %+v", l)
@@ -202,7 +208,7 @@ func TestAttempts(t *testing.T) {
 				t.Errorf("settled while it waits: %q", r)
 			}
 			b.clock = 100
-			if err := b.advance(); err != nil {
+			if err := b.advance(nil); err != nil {
 				t.Fatal(err)
 			}
 			if r := b.settleAs(i, inNormal, 1, failed); r != "" || l.Settlement != test.want || i.Mode != test.mode {
@@ -257,7 +263,7 @@ func TestMemoryOfIDs(t *testing.T) {
 	}
 	other := b.message("m1", "work")
 	other.Data = []byte("other")
-	if _, _, refusal, _ := b.judge(other); refusal != reason.IDReused {
+	if _, _, refusal := b.judge(other, ""); refusal != reason.IDReused {
 		t.Errorf("other content: %q", refusal)
 	}
 	if _, refusal := b.take("r1", "fix"); refusal != reason.NotSuitable {
@@ -279,17 +285,19 @@ func TestTheWholeApplicationAndBack(t *testing.T) {
 	if i.Mode != Recovery || i.Epoch.Number != 70 {
 		t.Fatalf("%s, epoch %d", i.Mode, i.Epoch.Number)
 	}
-	begun := &logv1.Outcome{Result: &logv1.Outcome_Operation{Operation: &sluicev1.Operation{Id: "op"}}}
+	begun := &logv1.Outcome{Result: &logv1.Outcome_Operation{Operation: &sluicev1.Operation{Id: "op", State: sluicev1.OperationState_OPERATION_RUNNING}}}
 	if err := b.completeApplication(&sluicev1.CompleteApplicationRecoveryRequest{Application: "app"}, begun); err != nil {
 		t.Fatal(err)
 	}
-	if err := b.stepOperation(&logv1.StepOperation{Id: "op", Limit: 5}); err != nil || i.Mode != Recovery {
-		t.Fatalf("with a message in doubt it is passed over: %s, %v", i.Mode, err)
+	b.stepped("op", 0, false)
+	if i.Mode != Recovery {
+		t.Fatalf("with a message in doubt it is passed over: %s", i.Mode)
 	}
-	i.doubt[normalLane] = 0
-	b.operations["op"] = &operation{application: "app", generation: 70}
-	if err := b.stepOperation(&logv1.StepOperation{Id: "op", Limit: 5}); err != nil || i.Mode != Normal {
-		t.Fatalf("with nothing in doubt it is completed: %s, %v", i.Mode, err)
+	i.Lanes[normalLane].Messages[0].doubt = false
+	b.operations["op"] = &operation{application: "app", state: "running", entered: 1}
+	b.stepped("op", 1, false)
+	if i.Mode != Normal {
+		t.Fatalf("with nothing in doubt it is completed: %s", i.Mode)
 	}
 	if len(b.mismatches) != 0 {
 		t.Errorf("mismatches: %v", b.mismatches)
@@ -314,14 +322,24 @@ func TestOutgoingMessagesAreJudgedWhereTheyArrive(t *testing.T) {
 }
 
 func TestWhatIsBeyondTheModelIsNeverPassedOver(t *testing.T) {
-	b := setup(t, nil)
-	for name, c := range map[string]*logv1.Command{
-		"expiry": {Kind: &logv1.Command_Send{Send: &logv1.Send{Messages: []*sluicev1.Message{{Application: "app", Instance: "i", Type: "work", ExpireTime: &timestamppb.Timestamp{}}}}}},
-		"until":  {Kind: &logv1.Command_EnterRecovery{EnterRecovery: &sluicev1.EnterRecoveryRequest{Application: "app", Until: &timestamppb.Timestamp{}}}},
-		"end":    {Kind: &logv1.Command_Terminate{Terminate: &sluicev1.TerminateRequest{}}},
+	t.Parallel()
+	for name, spoil := range map[string]func(*Machine) (*logv1.Command, *logv1.Outcome){
+		"no command at all": func(*Machine) (*logv1.Command, *logv1.Outcome) { return &logv1.Command{}, &logv1.Outcome{} },
+		"more is due than is handled": func(*Machine) (*logv1.Command, *logv1.Outcome) {
+			return &logv1.Command{Kind: &logv1.Command_Advance{Advance: &logv1.Advance{}}}, &logv1.Outcome{Result: &logv1.Outcome_Progress{Progress: &logv1.Progress{More: true}}}
+		},
+		"the memory of ids has passed": func(m *Machine) (*logv1.Command, *logv1.Outcome) {
+			m.began, m.clock, m.memory = 1, 2001, 2000
+			return &logv1.Command{Kind: &logv1.Command_LeaderElected{}}, &logv1.Outcome{}
+		},
+		"dead letters that are no longer kept": func(m *Machine) (*logv1.Command, *logv1.Outcome) {
+			m.buried(&Instance{dead: deadMost}, &Life{Ending: Ending{Settlement: "expired"}})
+			return &logv1.Command{Kind: &logv1.Command_LeaderElected{}}, &logv1.Outcome{}
+		},
 	} {
-		outcome := &logv1.Outcome{Result: &logv1.Outcome_Send{Send: &sluicev1.SendResponse{Results: []*sluicev1.SendResult{{}}}}}
-		_, err := b.Apply(1, &logv1.Entry{Commands: []*logv1.Command{c}}, []*logv1.Outcome{outcome})
+		m := New()
+		c, o := spoil(m)
+		_, err := m.Apply(1, &logv1.Entry{Commands: []*logv1.Command{c}}, []*logv1.Outcome{o})
 		if beyond := (*Beyond)(nil); !errors.As(err, &beyond) {
 			t.Errorf("%s: %v", name, err)
 		}

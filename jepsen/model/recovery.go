@@ -44,7 +44,8 @@ func (m *Machine) once(method string, of ID, id string, asked proto.Message, o *
 
 // sameAnswer holds a repeat's answer against the first one: it differs by its mark alone.
 func (m *Machine) sameAnswer(method, id string, first, again *logv1.Outcome) {
-	marked := again.GetInstance().GetDuplicate() || again.GetApplication().GetDuplicate() || again.GetMessageStatus().GetDuplicate() || again.GetOperation().GetDuplicate()
+	marked := again.GetInstance().GetDuplicate() || again.GetApplication().GetDuplicate() || again.GetMessageStatus().GetDuplicate() || again.GetOperation().GetDuplicate() ||
+		again.GetTransaction().GetDuplicate() || again.GetPutBack().GetDuplicate()
 	a, b := first.GetInstance(), again.GetInstance()
 	if !marked || a.GetMode() != b.GetMode() || a.GetEpoch() != b.GetEpoch() {
 		m.wrong("I10", "%s with request id %q again: promised is %v %d, marked duplicate; the cluster answered %v %d, marked: %v", method, id, a.GetMode(), a.GetEpoch(), b.GetMode(), b.GetEpoch(), marked)
@@ -57,15 +58,18 @@ func (m *Machine) answered(what string, i *Instance, told *sluicev1.Instance) {
 	if modes[told.GetMode()] != i.Mode || told.GetNextSeq() != i.NextSeq || told.GetDeferredMessages() != uint64(i.deferred()) {
 		m.wrong("I9", "%s: promised is %s, next seq %d, %d deferred; the cluster answered %s, %d, %d", what, i.Mode, i.NextSeq, i.deferred(), modes[told.GetMode()], told.GetNextSeq(), told.GetDeferredMessages())
 	}
+	if normal, recovery := uint64(len(i.Lanes[normalLane].Messages)), uint64(len(i.Lanes[recoveryLane].Messages)); told.GetNormalMessages() != normal || told.GetRecoveryMessages() != recovery {
+		m.wrong("I1", "%s: promised are %d normal and %d recovery messages, the cluster answered %d and %d", what, normal, recovery, told.GetNormalMessages(), told.GetRecoveryMessages())
+	}
+	if out := uint64(len(i.out())); told.GetInFlight() != out || told.GetTerminated() != i.Terminated {
+		m.wrong("I9", "%s: promised are %d out, terminated: %v; the cluster answered %d, %v", what, out, i.Terminated, told.GetInFlight(), told.GetTerminated())
+	}
 	if told.GetOwner() != i.Owner {
 		m.wrong("I8", "%s: the owner is %q, the cluster answered %q", what, i.Owner, told.GetOwner())
 	}
 }
 
 func (m *Machine) enterRecovery(c *sluicev1.EnterRecoveryRequest, o *logv1.Outcome) error {
-	if c.Until != nil {
-		return &Beyond{"a recovery that ends by itself"}
-	}
 	id := ID{c.Application, c.Instance}
 	if m.applications[c.Application] == nil {
 		m.judged("entry of "+id.String(), reason.UnknownApplication, o.Fault)
@@ -78,7 +82,10 @@ func (m *Machine) enterRecovery(c *sluicev1.EnterRecoveryRequest, o *logv1.Outco
 			return nil
 		}
 		m.keep(i)
-		m.turnToRecovery(i, 0, Transition{})
+		m.turnToRecovery(i, nil, Transition{})
+		if c.Until != nil {
+			i.until = dueTime(c.Until)
+		}
 		if o.Fault == nil {
 			m.answered(what, i, o.GetInstance())
 		}
@@ -89,12 +96,16 @@ func (m *Machine) enterRecovery(c *sluicev1.EnterRecoveryRequest, o *logv1.Outco
 // mayEnter judges a wish to enter recovery: an operator's always, a worker's if it owns the instance under the epoch.
 func (m *Machine) mayEnter(i *Instance, c *sluicev1.EnterRecoveryRequest, told reason.Reason) reason.Reason {
 	switch {
+	case c.SessionId == "" && i.Terminated:
+		return reason.Terminated
 	case c.SessionId == "":
 		return ""
 	case m.sessions[c.SessionId] == nil:
 		return reason.UnknownSession
 	case m.instances[i.ID] == nil:
 		return reason.UnknownInstance
+	case i.Terminated:
+		return reason.Terminated
 	case c.Epoch != 0 && !i.Epoch.is(c.Epoch, told == reason.StaleEpoch):
 		return reason.StaleEpoch
 	case i.Owner != c.SessionId:
@@ -152,6 +163,8 @@ func (m *Machine) mayComplete(i *Instance, c *sluicev1.CompleteRecoveryRequest, 
 		return reason.UnknownSession
 	case i == nil:
 		return reason.UnknownInstance
+	case i.Terminated:
+		return reason.Terminated
 	case i.Mode != Recovery:
 		return reason.NotInRecovery
 	case c.Epoch != 0 && !i.Epoch.is(c.Epoch, told == reason.StaleEpoch):
@@ -181,12 +194,7 @@ func (m *Machine) enterApplication(c *sluicev1.EnterApplicationRecoveryRequest, 
 			m.wrong("I7", "%s: the generation %d is not greater than %d, which was before it", what, generation, a.generation)
 		}
 		a.generation = generation
-		for _, i := range m.of(c.Application) {
-			if last := max(i.Epoch.Number, i.Epoch.after); generation <= last {
-				m.wrong("I7", "%s: the generation %d does not fence off epoch %d of %s", what, generation, last, i.ID)
-			}
-			m.turnToRecovery(i, generation, Transition{Whole: true})
-		}
+		m.enterWhole(a, generation, "")
 		return nil
 	})
 }
@@ -205,54 +213,4 @@ func (m *Machine) of(application string) (all []*Instance) {
 		return 1
 	})
 	return all
-}
-
-// operation is the completion of an application-wide recovery, in the background.
-type operation struct {
-	application string
-	generation  uint64
-	cursor      string
-	done        bool
-}
-
-func (m *Machine) completeApplication(c *sluicev1.CompleteApplicationRecoveryRequest, o *logv1.Outcome) error {
-	return m.once("CompleteApplicationRecovery", ID{Application: c.Application}, c.RequestId, c, o, func() error {
-		a := m.applications[c.Application]
-		refusal := reason.Reason("")
-		if a == nil {
-			refusal = reason.UnknownApplication
-		} else if a.generation == 0 {
-			refusal = reason.NotInRecovery
-		}
-		if m.judged("completion of application "+c.Application, refusal, o.Fault) {
-			m.operations[o.GetOperation().GetId()] = &operation{application: c.Application, generation: a.generation}
-		}
-		return nil
-	})
-}
-
-// stepOperation completes the recoveries that the application-wide entry began, but for those with something in doubt or
-// pending, or whose handler is at work.
-func (m *Machine) stepOperation(c *logv1.StepOperation) error {
-	op := m.operations[c.Id]
-	if op == nil {
-		return &Beyond{"an operation over a set"}
-	}
-	acted := 0
-	for _, i := range m.of(op.application) {
-		if i.ID.Key <= op.cursor || op.done {
-			continue
-		}
-		if acted == int(max(c.Limit, 1)) {
-			return nil
-		}
-		op.cursor = i.ID.Key
-		if i.Mode != Recovery || i.generation != op.generation || i.inDoubt() || len(i.Lanes[recoveryLane].Messages) > 0 || slices.Contains(c.Busy, i.ID.Key) {
-			continue
-		}
-		m.turnBack(i, 0, nil)
-		acted++
-	}
-	op.done = true
-	return nil
 }

@@ -3,7 +3,8 @@ package model
 import (
 	"fmt"
 	"maps"
-	"strings"
+
+	"google.golang.org/protobuf/types/known/timestamppb"
 
 	logv1 "sluice/api/log/v1"
 	"sluice/api/reason"
@@ -17,10 +18,7 @@ func (m *Machine) send(c *logv1.Send, o *logv1.Outcome) error {
 		return fmt.Errorf("%d messages have %d results", len(c.Messages), len(results))
 	}
 	for n, message := range c.Messages {
-		l, duplicate, refusal, err := m.judge(message)
-		if err != nil {
-			return err
-		}
+		l, duplicate, refusal := m.judge(message, reason.Reason(results[n].Error.GetReason()))
 		what := fmt.Sprintf("message %q to %s/%s", message.Id, message.Application, message.Instance)
 		if !m.judged(what, refusal, results[n].Error) || results[n].Receipt == nil {
 			continue
@@ -30,44 +28,38 @@ func (m *Machine) send(c *logv1.Send, o *logv1.Outcome) error {
 	return nil
 }
 
-// judge is the gate: seen before, class, mode. It accepts what it does not refuse.
-func (m *Machine) judge(message *sluicev1.Message) (l *Life, duplicate bool, refusal reason.Reason, err error) {
-	a := m.applications[message.Application]
-	switch {
-	case a == nil:
-		return nil, false, reason.UnknownApplication, nil
-	case message.Transaction != "" || message.ExpireTime != nil:
-		return nil, false, "", &Beyond{"a message with a transaction or an expiry of its own"}
+// judge is the gate: seen before, pattern and class, mode, limits. It accepts what it does not refuse. told is the
+// cluster's own refusal: it decides which limit is named where more than one is passed.
+func (m *Machine) judge(message *sluicev1.Message, told reason.Reason) (l *Life, duplicate bool, refusal reason.Reason) {
+	if m.applications[message.Application] == nil {
+		return nil, false, reason.UnknownApplication
 	}
 	i := m.find(ID{message.Application, message.Instance})
 	if before := i.byID[message.Id]; before != nil {
 		if !sameContent(before.Message, message) {
-			return nil, false, reason.IDReused, nil
+			return nil, false, reason.IDReused
 		}
-		return before, true, "", nil
+		return before, true, ""
 	}
-	suitable, known := a.class(message.Type)
-	if !known {
-		return nil, false, reason.UnknownType, nil
+	if i.Terminated {
+		return nil, false, reason.Terminated
+	}
+	name, after, suitable, refusal := i.step(message)
+	if refusal != "" {
+		m.Happened["refused: "+string(refusal)]++
+		return nil, false, refusal
 	}
 	disposition, refusal := gate(suitable, i.Mode)
+	if refusal == "" {
+		refusal = i.within(disposition, uint64(len(message.Data)), told)
+	}
 	if refusal != "" {
-		return nil, false, refusal, nil
+		m.Happened["refused: "+string(refusal)]++
+		return nil, false, refusal
 	}
 	m.keep(i)
-	return m.accept(i, message, disposition), false, "", nil
-}
-
-// class is how a type is suitable, as the pattern says or, without one, the type's name.
-func (a *application) class(typ string) (sluicev1.Suitability, bool) {
-	if a.suitable != nil {
-		s, known := a.suitable[typ]
-		return s, known
-	}
-	if strings.HasPrefix(typ, "recovery.") {
-		return sluicev1.Suitability_SUITABLE_RECOVERY, true
-	}
-	return sluicev1.Suitability_SUITABLE_NORMAL, true
+	i.transactions[name] = after
+	return m.accept(i, message, disposition), false, ""
 }
 
 // gate is the table of semantics.
@@ -97,15 +89,28 @@ func (m *Machine) accept(i *Instance, message *sluicev1.Message, disposition str
 		lane = recoveryLane
 	}
 	l := &Life{
-		Instance: i, Message: message, Seq: i.NextSeq, Lane: lane, Disposition: disposition, Mode: i.Mode, Epoch: i.Epoch,
+		Instance: i, Message: message, Data: message.Data, Seq: i.NextSeq, Lane: lane, Disposition: disposition, Mode: i.Mode, Epoch: i.Epoch,
 		Ahead: uint64(len(i.Lanes[lane].Messages)), Accepted: m.at,
+		frozen: m.stoodStill(i),
+	}
+	if message.ExpireTime != nil {
+		l.expires = dueTime(message.ExpireTime)
 	}
 	i.NextSeq++
 	i.Lanes[lane].Messages = append(i.Lanes[lane].Messages, l)
 	i.byID[message.Id], i.bySeq[lane][l.Seq] = l, l
 	m.Lives = append(m.Lives, l)
 	m.changed(i)
+	if l.expires != 0 && l.expires <= m.clock {
+		m.Happened["expired"]++
+		m.end(l, "expired")
+	}
 	return l
+}
+
+// dueTime is a time in Unix milliseconds, rounded up: nothing happens before its time.
+func dueTime(t *timestamppb.Timestamp) int64 {
+	return max(t.Seconds*1000+(int64(t.Nanos)+999_999)/1_000_000, 1)
 }
 
 var dispositions = map[sluicev1.Disposition]string{
@@ -133,11 +138,8 @@ func (m *Machine) forward(c *logv1.ForwardOutgoing) error {
 	for range min(len(m.outbox), int(max(c.Limit, 1))) {
 		p := m.outbox[0]
 		m.outbox = m.outbox[1:]
-		_, _, refusal, err := m.judge(p.message)
-		if err != nil {
-			return err
-		}
-		if refusal != "" {
+		if _, _, refusal := m.judge(p.message, ""); refusal != "" {
+			m.Happened["refused at its target"]++
 			p.from.DeadOutgoing++
 		}
 	}

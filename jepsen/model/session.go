@@ -76,10 +76,12 @@ func (m *Machine) lose(i *Instance) {
 	case i.Mode != Recovery && i.app.redeliver:
 		head, epoch := i.out()[0], i.Epoch
 		head.failure = failure{i.Epoch, i.Lanes[normalLane].attempts + 1}
-		m.attemptEnded(head, 0, Transition{})
+		head.Attempts++
+		head.revision++
+		m.attemptEnded(head, 0, "owner lost", Transition{})
 		m.disown(i, i.Epoch != epoch)
 	default:
-		m.turnToRecovery(i, 0, Transition{})
+		m.turnToRecovery(i, nil, Transition{})
 		m.disown(i, true)
 	}
 	m.OwnersLost = append(m.OwnersLost, m.at)
@@ -107,22 +109,6 @@ func (m *Machine) assign(c *logv1.Assign, o *logv1.Outcome) error {
 	}
 	if told := int(o.GetProgress().GetDone()); told != done {
 		m.wrong("I8", "%s: promised are %d assignments and releases that take effect, the cluster answered %d", fmt.Sprint(m.at), done, told)
-	}
-	return nil
-}
-
-// advance ends the backoffs that have come due.
-func (m *Machine) advance() error {
-	for _, i := range m.instances {
-		changed := false
-		for _, wait := range []*int64{&i.Lanes[normalLane].wait, &i.Lanes[recoveryLane].wait, &i.recoveryWait} {
-			if *wait != 0 && *wait <= m.clock {
-				*wait, changed = 0, true
-			}
-		}
-		if changed {
-			m.changed(i)
-		}
 	}
 	return nil
 }

@@ -19,7 +19,7 @@ func (m *Machine) settle(c *sluicev1.SettleRequest, o *logv1.Outcome) error {
 	for n, s := range c.Settlements {
 		what := fmt.Sprintf("settlement of %s/%s %v %d under epoch %d as %v", s.Application, s.Instance, s.Lane, s.Seq, s.Epoch, s.Outcome)
 		i := m.instances[ID{s.Application, s.Instance}]
-		repeat := i != nil && i.repeats(s)
+		repeat := i != nil && m.shape(s) == "" && i.repeats(s)
 		if repeat != results[n].Duplicate {
 			m.wrong("I10", "%s: promised is duplicate=%v, the cluster answered duplicate=%v", what, repeat, results[n].Duplicate)
 		}
@@ -27,11 +27,27 @@ func (m *Machine) settle(c *sluicev1.SettleRequest, o *logv1.Outcome) error {
 			continue
 		}
 		told := reason.Reason(results[n].Error.GetReason())
-		if m.judged(what, m.maySettle(i, c.SessionId, s, told), results[n].Error) {
+		refusal := m.shape(s)
+		if refusal == "" {
+			refusal = m.maySettle(i, c.SessionId, s, told)
+		}
+		if m.judged(what, refusal, results[n].Error) {
 			m.carryOut(i, c.SessionId, s)
 		}
 	}
 	return nil
+}
+
+// shape refuses a settlement that is over a limit of its application.
+func (m *Machine) shape(s *sluicev1.Settlement) reason.Reason {
+	a := m.applications[s.Application]
+	switch {
+	case a == nil:
+		return reason.UnknownApplication
+	case passes(a.limits.outgoing, uint64(len(s.Outgoing))), s.SetState && passes(a.limits.state, uint64(len(s.State))), passes(a.limits.message, uint64(len(s.Reply))):
+		return reason.BadField
+	}
+	return ""
 }
 
 // repeats tells that this very settlement took effect before.
@@ -66,6 +82,8 @@ func (m *Machine) maySettle(i *Instance, session string, s *sluicev1.Settlement,
 		return reason.UnknownSession
 	case i == nil:
 		return reason.UnknownInstance
+	case i.Terminated:
+		return reason.Terminated
 	case s.Seq != 0 && i.bySeq[lane][s.Seq] == nil:
 		return reason.UnknownMessage
 	case !i.Epoch.is(s.Epoch, told == reason.StaleEpoch):
@@ -113,14 +131,11 @@ func (m *Machine) carryOut(i *Instance, session string, s *sluicev1.Settlement) 
 	attempt := i.Lanes[l.Lane].attempts + 1
 	switch s.Outcome {
 	case sluicev1.Outcome_OUTCOME_FAILED:
-		l.failure = failure{i.Epoch, attempt}
-		m.attemptEnded(l, i.app.wait(attempt, retryAfter(s)), Transition{})
-		if l.Settlement != "" { // at the last attempt
-			l.By, l.Session, l.Attempt = s, session, attempt
-		}
+		m.failed(l, session, s, attempt)
 		return
 	case sluicev1.Outcome_OUTCOME_REJECTED:
 		l.By, l.Session, l.Under, l.Attempt = s, session, i.Epoch, attempt
+		l.Attempts++
 		m.end(l, "dead-lettered")
 		return
 	}
@@ -138,8 +153,26 @@ func (m *Machine) carryOut(i *Instance, session string, s *sluicev1.Settlement) 
 	m.end(l, "completed")
 }
 
+// failed counts an attempt that its worker reports as failed, and draws the consequence.
+func (m *Machine) failed(l *Life, session string, s *sluicev1.Settlement, attempt int) {
+	i := l.Instance
+	l.failure = failure{i.Epoch, attempt}
+	l.Attempts++
+	l.revision++
+	wait := i.app.wait(attempt, retryAfter(s))
+	if m.failedAlike(i, s.ErrorText) {
+		m.outage(l, wait, s.ErrorText)
+		return
+	}
+	under := i.Epoch
+	m.attemptEnded(l, wait, common(s.ErrorText), Transition{})
+	if l.Settlement != "" { // at the last attempt
+		l.By, l.Session, l.Under, l.Attempt = s, session, under, attempt
+	}
+}
+
 // attemptEnded draws the consequence of an attempt of the head that ended without settlement.
-func (m *Machine) attemptEnded(l *Life, wait int64, t Transition) {
+func (m *Machine) attemptEnded(l *Life, wait int64, alike string, t Transition) {
 	i := l.Instance
 	lane := &i.Lanes[l.Lane]
 	lane.attempts++
@@ -147,42 +180,13 @@ func (m *Machine) attemptEnded(l *Life, wait int64, t Transition) {
 	case i.app.attempts == 0 || lane.attempts < i.app.attempts:
 		if lane.wait = 0; wait > 0 {
 			lane.wait = m.clock + wait
+			m.letBack(i)
 		}
 		m.changed(i)
 	case l.Lane == recoveryLane || i.app.deadLetter:
 		m.end(l, "dead-lettered")
 	default:
-		m.turnToRecovery(i, 0, t)
+		m.turnToRecovery(i, nil, t)
+		i.poison = alike
 	}
-}
-
-// resolve is an operator's hand on one message.
-func (m *Machine) resolve(c *sluicev1.ResolveMessageRequest, o *logv1.Outcome) error {
-	if c.Action == sluicev1.ResolveAction_ACTION_REPLACE || c.Version != "" {
-		return &Beyond{"a message that is replaced, or resolved under a version"}
-	}
-	id := ID{c.Application, c.Instance}
-	return m.once("ResolveMessage", id, c.RequestId, c, o, func() error {
-		what := fmt.Sprintf("resolution of %s %v %d", id, c.Lane, c.Seq)
-		i := m.instances[id]
-		var l *Life
-		refusal := reason.UnknownInstance
-		if i != nil {
-			l, refusal = i.bySeq[laneNumber(c.Lane)][c.Seq], ""
-			if l == nil {
-				refusal = reason.UnknownMessage
-			} else if l.Settlement != "" {
-				refusal = reason.AlreadySettled
-			}
-		}
-		if !m.judged(what, refusal, o.Fault) {
-			return nil
-		}
-		settlement := "skipped"
-		if c.Action == sluicev1.ResolveAction_ACTION_DEAD_LETTER {
-			settlement = "dead-lettered"
-		}
-		m.end(l, settlement)
-		return nil
-	})
 }

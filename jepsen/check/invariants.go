@@ -2,6 +2,7 @@ package check
 
 import (
 	"fmt"
+	"slices"
 	"time"
 
 	"sluice/jepsen/history"
@@ -65,14 +66,19 @@ func I1(c *Case) []Violation {
 	return out
 }
 
-// I2 holds what senders and workers were told of a settlement against the one that stands.
+// I2 holds what senders and workers were told of a settlement against the one that stands, or stood until an operator
+// revoked it; and the reply that senders were told against the settlement's.
 func I2(c *Case) []Violation {
 	out := c.told("I2")
 	for _, o := range c.Operations {
 		if o.What != history.Await || o.Result != history.OK || o.Answer.Settlement == "" {
 			continue
 		}
-		if l := c.lifeOf(o); l == nil || l.Settlement != o.Answer.Settlement {
+		l := c.lifeOf(o)
+		if l != nil && o.Answer.HasReply && !slices.ContainsFunc(endings(l), func(e model.Ending) bool { return string(e.By.GetReply()) == o.Answer.Reply }) {
+			out = append(out, violation("I2", "%s was told the reply %q to %q of %s/%s; committed is %q", o.ID, o.Answer.Reply, o.Args.MessageID, o.Args.Application, o.Args.Instance, l.By.GetReply()))
+		}
+		if l == nil || !slices.ContainsFunc(endings(l), func(e model.Ending) bool { return e.Settlement == o.Answer.Settlement }) {
 			out = append(out, violation("I2", "%s was told that %q of %s/%s was settled as %s; committed is %s", o.ID, o.Args.MessageID, o.Args.Application, o.Args.Instance, o.Answer.Settlement, settlementOf(l)))
 		}
 	}
@@ -83,11 +89,21 @@ func I2(c *Case) []Violation {
 			continue
 		}
 		l := c.numbers[keyOf(e.Value)]
-		if l == nil || l.Settlement != want || l.By == nil || l.Under.Number != e.Value.Epoch {
+		if l == nil || !slices.ContainsFunc(endings(l), func(end model.Ending) bool {
+			return end.Settlement == want && end.By != nil && end.Under.Number == e.Value.Epoch
+		}) {
 			out = append(out, violation("I2", "%s was told that its settlement of %s/%s %s %d under epoch %d stands (%s); committed is %s", e.Value.Worker, e.Value.Application, e.Value.Instance, e.Value.Lane, e.Value.Seq, e.Value.Epoch, want, settlementOf(l)))
 		}
 	}
 	return out
+}
+
+// endings are those that a message's life had, the one that stands last.
+func endings(l *model.Life) (all []model.Ending) {
+	for _, r := range l.Revoked {
+		all = append(all, r.Ending)
+	}
+	return append(all, l.Ending)
 }
 
 func keyOf(e history.WorkerEvent) numberKey {
@@ -109,16 +125,21 @@ func settlementOf(l *model.Life) string {
 // I3 holds the order of each lane: of the settlements by handlers, and of the deliveries of one epoch.
 func I3(c *Case) []Violation {
 	out := c.told("I3")
-	last := map[numberKey]*model.Life{}
-	for _, l := range settledInOrder(c.Model.Lives) {
-		if l.By == nil {
+	last := map[numberKey]step{}
+	for _, s := range steps(c.Model.Lives) {
+		l := s.life
+		lane := numberKey{l.Instance.ID.Application, l.Instance.ID.Key, laneName(l.Lane), 0}
+		switch {
+		case s.kind == putBack: // its successors may have been settled; from here on what is left is in order again
+			delete(last, lane)
+			continue
+		case s.kind == accepted || s.ending.By == nil:
 			continue
 		}
-		lane := numberKey{l.Instance.ID.Application, l.Instance.ID.Key, laneName(l.Lane), 0}
-		if before := last[lane]; before != nil && before.Seq > l.Seq {
-			out = append(out, violation("I3", "%s, lane %s: seq %d was settled at %v, and seq %d before it, at %v", l.Instance.ID, lane.lane, l.Seq, l.Settled, before.Seq, before.Settled))
+		if before, any := last[lane]; any && before.life.Seq > l.Seq {
+			out = append(out, violation("I3", "%s, lane %s: seq %d was settled at %v, and seq %d before it, at %v", l.Instance.ID, lane.lane, l.Seq, s.at, before.life.Seq, before.at))
 		}
-		last[lane] = l
+		last[lane] = s
 	}
 	given := map[string]uint64{}
 	for _, e := range c.Worker {
@@ -180,7 +201,7 @@ func I5(c *Case) []Violation {
 	for _, l := range c.Model.Lives {
 		settled, ended := c.settledAt(l)
 		accepted := c.times[l.Accepted.Index]
-		if !ended || settled-accepted <= isolationMost || l.Disposition != "accepted" || !normalWithin(l) {
+		if !ended || settled-accepted <= isolationMost || l.Disposition != "accepted" || len(l.Revoked) > 0 || !normalWithin(l) {
 			continue
 		}
 		if !disturbed.overlaps(accepted, settled) {
@@ -210,14 +231,14 @@ func I6(c *Case) []Violation {
 			held[l.Instance] = map[*model.Life]bool{}
 		}
 		switch {
-		case l.Disposition == "deferred" && s.accepted:
+		case l.Disposition == "deferred" && s.kind != settled:
 			held[l.Instance][l] = true
 		case l.Disposition == "deferred":
 			delete(held[l.Instance], l)
-		case l.Disposition == "accepted" && !s.accepted && l.By != nil && l.Settlement == "completed":
+		case l.Disposition == "accepted" && s.kind == settled && s.ending.By != nil && s.ending.Settlement == "completed":
 			for left := range held[l.Instance] {
 				if left.Accepted.Before(l.Accepted) {
-					out = append(out, violation("I6", "%s: seq %d, accepted in normal mode, was settled at %v before seq %d, which had been deferred", l.Instance.ID, l.Seq, l.Settled, left.Seq))
+					out = append(out, violation("I6", "%s: seq %d, accepted in normal mode, was settled at %v before seq %d, which had been deferred", l.Instance.ID, l.Seq, s.at, left.Seq))
 				}
 			}
 		}
@@ -298,10 +319,15 @@ func brief(a history.Answer) string {
 func I12(c *Case) []Violation { return append(c.told("I12"), c.Disagreements...) }
 
 // Outside holds that handlers of accounts, with a recovery handler that asks what took effect, left each effect once in
-// the world outside. Handlers of feeds are delivered again, and may leave it more often.
+// the world outside. Handlers of feeds are delivered again, and may leave it more often; so may those of a message that an
+// operator took from its handler, dead-lettered, and put back.
 func Outside(c *Case) (out []Violation) {
 	for _, e := range c.Worker {
-		if v := e.Value; v.Deed == history.Effect && v.Before > 0 && v.Application == "accounts" {
+		v := e.Value
+		if l := c.numbers[keyOf(v)]; l != nil && len(l.Revoked) > 0 {
+			continue
+		}
+		if v.Deed == history.Effect && v.Before > 0 && v.Application == "accounts" {
 			out = append(out, violation("outside", "%s left the effect of %s/%s %s %d under epoch %d, which had been left %d times before", v.Worker, v.Application, v.Instance, v.Lane, v.Seq, v.Epoch, v.Before))
 		}
 	}
@@ -329,7 +355,7 @@ func State(c *Case) (out []Violation) {
 				noted = noted && state != set[under]
 				delete(set, under)
 			}
-			if noted && l != nil && l.Under != nil && l.Found != state {
+			if noted && l != nil && l.Under != nil && l.Under.Number == v.Epoch && l.Found != state {
 				out = append(out, violation("state", "%s seq %d under epoch %d: the handler saw %q, and %q was there", l.Instance.ID, l.Seq, v.Epoch, state, l.Found))
 			}
 		case history.Done:

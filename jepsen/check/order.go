@@ -1,6 +1,7 @@
 package check
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 	"time"
@@ -11,22 +12,37 @@ import (
 	"sluice/jepsen/model"
 )
 
-// step is the beginning or the end of a message's life.
+// step is one in a message's life.
 type step struct {
-	at       model.Point
-	life     *model.Life
-	accepted bool
+	at   model.Point
+	life *model.Life
+	kind stepKind
+	// ending is the one that the life had there, or that was revoked there.
+	ending model.Ending
 }
 
-// steps are the beginnings and ends of lives, in the committed order.
+// stepKind is what happened: a message was accepted, settled, or put back.
+type stepKind int
+
+const (
+	accepted stepKind = iota
+	settled
+	putBack
+)
+
+// steps are those of all lives, in the committed order; what one command puts back comes after what it settles, for which
+// that waited.
 func steps(lives []*model.Life) (all []step) {
 	for _, l := range lives {
-		all = append(all, step{l.Accepted, l, true})
+		all = append(all, step{at: l.Accepted, life: l, kind: accepted})
+		for _, r := range l.Revoked {
+			all = append(all, step{r.Settled, l, settled, r.Ending}, step{r.At, l, putBack, r.Ending})
+		}
 		if l.Settlement != "" {
-			all = append(all, step{l.Settled, l, false})
+			all = append(all, step{l.Settled, l, settled, l.Ending})
 		}
 	}
-	slices.SortStableFunc(all, func(a, b step) int { return comparePoints(a.at, b.at) })
+	slices.SortStableFunc(all, func(a, b step) int { return cmp.Or(comparePoints(a.at, b.at), cmp.Compare(a.kind, b.kind)) })
 	return all
 }
 
@@ -38,15 +54,6 @@ func comparePoints(a, b model.Point) int {
 		return 1
 	}
 	return 0
-}
-
-func settledInOrder(lives []*model.Life) (all []*model.Life) {
-	for _, s := range steps(lives) {
-		if !s.accepted {
-			all = append(all, s.life)
-		}
-	}
-	return all
 }
 
 // orderTime bounds the search for real-time order of one instance.

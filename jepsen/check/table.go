@@ -73,6 +73,10 @@ func (v *Verdict) printOperations(w io.Writer) {
 		deeds[history.Deliver], deeds[history.Settled], deeds[history.Recover], deeds[history.Recovered], deeds[history.Fenced])
 	fmt.Fprintf(w, "committed: %d entries, %d messages, %d changes of mode, %d leaders\n",
 		len(v.Case.Committed), len(v.Case.Model.Lives), len(v.Case.Model.Transitions), len(v.Case.leaders))
+	for n, what := range slices.Sorted(maps.Keys(v.Case.Model.Happened)) {
+		fmt.Fprintf(w, "%s%d times %s", [...]string{"", ", "}[min(n, 1)], v.Case.Model.Happened[what], what)
+	}
+	fmt.Fprintln(w)
 }
 
 // printEnds tells of nodes that ended by themselves, and of faults that stayed.

@@ -37,6 +37,11 @@ const (
 	CompleteApplication What = "complete-application"
 	Apply               What = "apply"
 	Terminate           What = "terminate"
+	PutBack             What = "put-back"
+	BeginTransaction    What = "begin-transaction"
+	EndTransaction      What = "end-transaction"
+	StartOperation      What = "start-operation"
+	SteerOperation      What = "steer-operation"
 	// Settle is a settlement that no worker of the SDK made. Its Answer's Reason is the refusal.
 	Settle What = "settle"
 )

@@ -22,6 +22,11 @@ type bench struct {
 func setup(t *testing.T, change func(*sluicev1.Application)) *bench {
 	t.Helper()
 	t.Parallel()
+	return benchOf(t, change)
+}
+
+func benchOf(t *testing.T, change func(*sluicev1.Application)) *bench {
+	t.Helper()
 	none, window, attempts := uint32(0), uint32(2), uint32(2)
 	d := &sluicev1.Application{
 		Name: "app", Supervision: &sluicev1.Supervision{OutageInstances: &none},

@@ -123,7 +123,7 @@ func (m *Machine) completeRecovery(c *sluicev1.CompleteRecoveryRequest, o *logv1
 	return m.once("CompleteRecovery", id, c.RequestId, c, o, func() error {
 		what := fmt.Sprintf("completion of %s under epoch %d", id, c.Epoch)
 		i := m.instances[id]
-		if i != nil && i.lastCompletion != nil && c.Epoch != 0 && c.Epoch == i.lastCompletion.ended.Number && c.ProcessedThrough == i.lastCompletion.through {
+		if i != nil && i.lastCompletion.repeated(c, o.GetInstance().GetDuplicate()) {
 			m.judged(what, "", o.Fault)
 			m.completedBefore(what, i, o)
 			return nil
@@ -142,6 +142,12 @@ func (m *Machine) completeRecovery(c *sluicev1.CompleteRecoveryRequest, o *logv1
 		}
 		return nil
 	})
+}
+
+// repeated tells that a completion is the last one again, whoever made that. told is the cluster's own opinion: it decides
+// where the epoch's number is not known yet.
+func (l *completion) repeated(c *sluicev1.CompleteRecoveryRequest, told bool) bool {
+	return l != nil && c.Epoch != 0 && c.ProcessedThrough == l.through && l.ended.is(c.Epoch, !told)
 }
 
 // completedBefore holds the answer to a repeat of the last completion, whoever made that, against how it ended.

@@ -151,7 +151,7 @@ func calmDown(ctx context.Context, w world.World, s Scenario, o Options) error {
 	draining, cancel := context.WithTimeout(ctx, o.Quiet.Drain)
 	defer cancel()
 	began := w.Now()
-	left, err := workload.Drain(draining, w, s.Load)
+	left, err := workload.Drain(draining, w)
 	if err != nil || len(left) > 0 {
 		return fmt.Errorf("after %v of quiet something is unsettled: %v (%v)", o.Quiet.Drain, left, err)
 	}

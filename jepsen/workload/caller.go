@@ -5,6 +5,7 @@ import (
 	"errors"
 	"strconv"
 	"sync/atomic"
+	"time"
 
 	"sluice/client"
 	"sluice/jepsen/history"
@@ -92,10 +93,10 @@ func instanceAnswer(i client.Instance) history.Answer {
 	}
 }
 
-func (c *caller) enterRecovery(ctx context.Context, id client.InstanceID, cause, request string) (history.Answer, error) {
+func (c *caller) enterRecovery(ctx context.Context, id client.InstanceID, cause string, until time.Time, request string) (history.Answer, error) {
 	args := history.Args{Application: id.Application, Instance: id.Key, Request: request, Data: cause}
 	return c.ask(history.EnterRecovery, args, func() (history.Answer, error) {
-		i, err := c.client.Instances().EnterRecovery(ctx, id, client.EnterRecovery{Cause: cause, RequestID: request})
+		i, err := c.client.Instances().EnterRecovery(ctx, id, client.EnterRecovery{Cause: cause, Until: until, RequestID: request})
 		return instanceAnswer(i), err
 	})
 }

@@ -14,15 +14,15 @@ import (
 const drainEvery = 250 * time.Millisecond
 
 // Drain waits until nothing is unsettled and every instance is normal, or ctx ends; it returns what is left, for a
-// person. It does what an operator does meanwhile: poison is dead-lettered by hand, and applications that are in recovery
-// as a whole are completed. It is the quiet phase's proof that nothing is stuck.
-func Drain(ctx context.Context, w world.World, l Load) (left []string, err error) {
+// person. It does what an operator does meanwhile: poison is dead-lettered by hand, operations that go on are cancelled,
+// and applications that are in recovery as a whole are completed. It is the quiet phase's proof that nothing is stuck.
+func Drain(ctx context.Context, w world.World) (left []string, err error) {
 	c, err := w.Client(ctx, "drain")
 	if err != nil {
 		return nil, err
 	}
 	defer c.Close()
-	d := &drainer{caller: newCaller("drain", c, w.History()), instances: l.Defaults().Instances}
+	d := &drainer{caller: newCaller("drain", c, w.History())}
 	for {
 		left, err = d.round(ctx)
 		if err == nil && len(left) == 0 {
@@ -36,7 +36,7 @@ func Drain(ctx context.Context, w world.World, l Load) (left []string, err error
 
 type drainer struct {
 	*caller
-	instances, rounds int
+	rounds int
 }
 
 // round looks at every instance, and says what it waits for.
@@ -44,12 +44,18 @@ func (d *drainer) round(ctx context.Context) (left []string, err error) {
 	d.rounds++
 	for _, a := range Applications() {
 		if d.rounds%8 == 1 { // the completion takes its time
-			if _, err := d.completeApplication(ctx, a.Name, fmt.Sprintf("drain-%s-%d", a.Name, d.rounds)); err != nil {
+			if err := d.stop(ctx, a.Name); err != nil {
+				return left, err
+			}
+			if _, err := d.completeApplication(ctx, a.Name, fmt.Sprintf("drain-%s-%d", a.Name, d.rounds)); err != nil && !errors.Is(err, client.ErrNotInRecovery) {
 				return left, err
 			}
 		}
-		for n := range d.instances {
-			waits, err := d.look(ctx, client.InstanceID{Application: a.Name, Key: Instance(n)})
+		for i, err := range d.client.Instances().List(ctx, client.ListInstances{Application: a.Name}) {
+			if err != nil {
+				return left, err
+			}
+			waits, err := d.look(ctx, i)
 			if err != nil {
 				return left, err
 			}
@@ -61,16 +67,25 @@ func (d *drainer) round(ctx context.Context) (left []string, err error) {
 	return left, nil
 }
 
-func (d *drainer) look(ctx context.Context, id client.InstanceID) (waits string, err error) {
-	i, err := d.client.Instances().Get(ctx, id)
-	switch {
-	case errors.Is(err, client.ErrUnknownInstance):
-		return "", nil
-	case err != nil:
-		return "", err
-	case i.NormalMessages+i.RecoveryMessages == 0 && i.Mode == client.ModeNormal:
+// stop cancels what operations are under way.
+func (d *drainer) stop(ctx context.Context, application string) error {
+	all, err := d.client.Operations().List(ctx, application)
+	if err != nil {
+		return err
+	}
+	for _, op := range all {
+		if !op.Ended() {
+			_ = d.steer(ctx, op.ID, client.Operations.Cancel) // it may have ended by itself
+		}
+	}
+	return nil
+}
+
+func (d *drainer) look(ctx context.Context, i client.Instance) (waits string, err error) {
+	if i.Terminated || i.NormalMessages+i.RecoveryMessages == 0 && i.Mode == client.ModeNormal {
 		return "", nil
 	}
+	id := i.ID
 	waits = fmt.Sprintf("%s: %s, cause %q, %d normal and %d recovery messages, owner %q", id, i.Mode, i.Cause, i.NormalMessages, i.RecoveryMessages, i.Owner)
 	for m, err := range d.client.Instances().ListMessages(ctx, id, client.ListMessages{}) {
 		if err != nil {

@@ -16,9 +16,11 @@ type operator struct {
 	load   Load
 	random *rand.Rand
 	asked  int
-	// epochs are the last that was seen of each instance; session is one that owns nothing.
+	// epochs are the last that was seen of each instance; session is one that owns nothing; ended counts instances that
+	// it has terminated.
 	epochs  map[client.InstanceID]uint64
 	session string
+	ended   int
 }
 
 // Operate is at work until ctx ends.
@@ -32,7 +34,7 @@ func Operate(ctx context.Context, w world.World, name string, l Load) error {
 	o := &operator{caller: newCaller(name, c, w.History()), load: l, random: chance(l.Seed, name), epochs: map[client.InstanceID]uint64{}}
 	for ctx.Err() == nil {
 		o.one(ctx)
-		if w.Wait(ctx, 4*l.Pause+time.Duration(o.random.Int64N(int64(8*l.Pause)))) != nil {
+		if w.Wait(ctx, 3*l.Pause+time.Duration(o.random.Int64N(int64(6*l.Pause)))) != nil {
 			break
 		}
 	}
@@ -53,49 +55,63 @@ func (o *operator) instance() client.InstanceID {
 func (o *operator) one(ctx context.Context) {
 	id := o.instance()
 	switch roll := o.random.IntN(100); {
-	case roll < 45:
+	case roll < 30:
 		_, _ = o.getInstance(ctx, id)
-	case roll < 60:
+	case roll < 40:
 		o.meddle(ctx, id)
-	case roll < 74:
-		request := o.request()
-		_, err := o.enterRecovery(ctx, id, "operator "+request, request)
-		if err == nil && o.random.IntN(5) == 0 {
-			_, _ = o.enterRecovery(ctx, id, "operator "+request, request) // a repeat has no effect
-		}
-	case roll < 88:
+	case roll < 52:
+		o.enter(ctx, id)
+	case roll < 64:
 		o.complete(ctx, id)
-	case roll < 99:
+	case roll < 75:
 		o.resolveOne(ctx, id)
+	case roll < 85:
+		o.returnSome(ctx, id.Application)
+	case roll < 90:
+		o.overSet(ctx, id.Application)
+	case roll < 94:
+		o.transact(ctx, client.InstanceID{Application: "feeds", Key: id.Key})
+	case roll < 96:
+		o.endOne(ctx, id.Application)
+	case roll < 98:
+		o.fail(ctx)
 	default:
 		o.wholeApplication(ctx, id.Application)
 	}
 }
 
-// complete ends a recovery that a look showed, under the epoch of then.
+// enter puts an instance into recovery, every second time for a while only.
+func (o *operator) enter(ctx context.Context, id client.InstanceID) {
+	request, until := o.request(), time.Time{}
+	if o.random.IntN(2) == 0 {
+		until = o.soon()
+	}
+	_, err := o.enterRecovery(ctx, id, "operator "+request, until, request)
+	if err == nil && o.random.IntN(5) == 0 {
+		_, _ = o.enterRecovery(ctx, id, "operator "+request, until, request) // a repeat has no effect
+	}
+}
+
+// soon is a time within half a second, perhaps past already.
+func (o *operator) soon() time.Time {
+	return time.Now().Add(time.Duration(o.random.IntN(500)-50) * time.Millisecond)
+}
+
+// complete ends a recovery that a look showed, under the epoch of then. Handlers of accounts must not be run again
+// blindly: where something of theirs is in doubt, it is left to the recovery handler.
 func (o *operator) complete(ctx context.Context, id client.InstanceID) {
 	seen, err := o.getInstance(ctx, id)
 	if err != nil || seen.Mode != string(client.ModeRecovery) || seen.Deferred == 0 && o.random.IntN(2) == 0 {
 		return
 	}
+	for m, err := range o.client.Instances().ListMessages(ctx, id, client.ListMessages{Lane: client.LaneNormal}) {
+		if err != nil || m.InDoubt && id.Application == "accounts" {
+			return
+		}
+	}
 	_, _ = o.completeRecovery(ctx, id, client.CompleteRecovery{
 		Epoch: client.Epoch(seen.Epoch), DiscardRecoveryMessages: o.random.IntN(2) == 0, RequestID: o.request(),
 	})
-}
-
-// resolveOne takes one message out of an inbox by hand.
-func (o *operator) resolveOne(ctx context.Context, id client.InstanceID) {
-	for m, err := range o.client.Instances().ListMessages(ctx, id, client.ListMessages{}) {
-		if err != nil {
-			return
-		}
-		if o.random.IntN(3) > 0 {
-			continue
-		}
-		action := []client.Action{client.ActionSkip, client.ActionDeadLetter}[o.random.IntN(2)]
-		_, _ = o.resolve(ctx, id, client.ResolveMessage{Seq: m.Seq, Lane: m.Lane, Action: action, Reason: "by hand", RequestID: o.request()})
-		return
-	}
 }
 
 // wholeApplication puts an application into recovery as a whole, and completes it.

@@ -49,7 +49,7 @@ func Declare(ctx context.Context, w world.World) error {
 	}
 	defer c.Close()
 	ask := newCaller("declare", c, w.History())
-	for _, a := range append(Applications(), client.Application{Name: Bystanders, Supervision: client.Supervision{OutageInstances: client.NoLimit}}) {
+	for _, a := range append(Applications(), client.Application{Name: Bystanders}) {
 		if err := ask.apply(ctx, a); err != nil {
 			return fmt.Errorf("workload: declare %s: %w", a.Name, err)
 		}
@@ -66,6 +66,13 @@ type sender struct {
 	sent   int
 	// recent are the last messages sent, to be sent again now and then.
 	recent []client.Message
+	exchange
+}
+
+// exchange is a transaction that a sender is at.
+type exchange struct {
+	id, instance string
+	types        []string // that are to come
 }
 
 // recentMost is how many messages a sender remembers.
@@ -123,7 +130,36 @@ func (s *sender) next() client.Message {
 		m.Type = TypeNote
 	}
 	m.Data = plan(s.random, s.load.Instances)
+	if m.Application == "feeds" {
+		s.exchanged(&m)
+	}
+	if s.random.IntN(10) == 0 {
+		m.ExpireTime = time.Now().Add(time.Duration(s.random.IntN(1500)-100) * time.Millisecond)
+	}
 	return m
+}
+
+// exchanged makes every second message one of a transaction, mostly at its turn. Some of the others end the default one.
+func (s *sender) exchanged(m *client.Message) {
+	switch roll := s.random.IntN(50); {
+	case roll == 0:
+		m.Type = typeFinish
+		return
+	case roll < 25:
+		return
+	}
+	if len(s.types) == 0 || s.random.IntN(20) == 0 {
+		s.exchange = exchange{id: fmt.Sprintf("%s-transaction-%d", s.name, s.sent), instance: m.Instance, types: orderTypes}
+		if s.random.IntN(2) == 0 {
+			s.types = talkTypes
+		}
+	}
+	m.Transaction, m.Instance = s.id, s.instance
+	if s.random.IntN(8) == 0 { // out of its turn, if it has one
+		m.Type = slices.Concat(orderTypes, talkTypes, []string{TypeNote, "nonsense"})[s.random.IntN(len(orderTypes)+len(talkTypes)+2)]
+		return
+	}
+	m.Type, s.types = s.types[0], s.types[1:]
 }
 
 func (s *sender) remember(m client.Message) {

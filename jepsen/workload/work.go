@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"sync"
 	"time"
 
@@ -15,11 +16,29 @@ import (
 )
 
 // state is what an instance keeps: how many messages were completed, and the last of each lane. A settlement that is
-// lost, doubled or out of order shows in it.
+// lost or doubled shows in it.
 type state struct {
-	Count    uint64 `json:"count"`
-	Normal   uint64 `json:"normal,omitempty"`
-	Recovery uint64 `json:"recovery,omitempty"`
+	Count    uint64   `json:"count"`
+	Normal   []uint64 `json:"normal,omitempty"`
+	Recovery []uint64 `json:"recovery,omitempty"`
+}
+
+// lastMost is how many numbers of a lane a state keeps.
+const lastMost = 16
+
+// add notes a message, and tells whether it is noted already.
+func (s *state) add(lane client.Lane, seq uint64) (again bool) {
+	last := &s.Normal
+	if lane == client.LaneRecovery {
+		last = &s.Recovery
+	}
+	if slices.Contains(*last, seq) {
+		return true
+	}
+	s.Count++
+	*last = append(*last, seq)
+	*last = (*last)[max(len(*last)-lastMost, 0):]
+	return false
 }
 
 // worker hosts instances and notes what it is given and does.
@@ -88,7 +107,7 @@ func (k *worker) carryOut(ctx context.Context, d *client.Delivery) error {
 	if err := wait(ctx, t.take()); err != nil {
 		return err
 	}
-	if err := t.verdict(d.Attempt, k.roll(2) == 0); err != nil {
+	if err := t.verdict(d, time.Now(), k.roll(2) == 0); err != nil {
 		return err
 	}
 	if err := k.effect(d); err != nil {
@@ -100,7 +119,7 @@ func (k *worker) carryOut(ctx context.Context, d *client.Delivery) error {
 	}
 	d.SetState(next)
 	if t.To != "" {
-		m := client.Message{Application: d.Instance.Application, Instance: t.To, Type: TypeWork, Data: []byte("{}"), Source: d.Instance.String()}
+		m := client.Message{Application: d.Instance.Application, Instance: t.To, Type: t.As, Data: []byte("{}"), Source: d.Instance.String()}
 		d.Send(m)
 		out := about(d, history.Outgoing)
 		out.To = t.To
@@ -139,15 +158,9 @@ func advance(d *client.Delivery) ([]byte, error) {
 			return nil, client.Recover(err)
 		}
 	}
-	last := &s.Normal
-	if d.Lane == client.LaneRecovery {
-		last = &s.Recovery
+	if s.add(d.Lane, uint64(d.Seq)) {
+		return nil, client.Recover(fmt.Errorf("the state has lane %s at %v, and %d comes again", d.Lane, s, d.Seq))
 	}
-	if *last >= uint64(d.Seq) {
-		return nil, client.Recover(fmt.Errorf("the state has lane %s at %d, and %d comes again", d.Lane, *last, d.Seq))
-	}
-	s.Count++
-	*last = uint64(d.Seq)
 	return json.Marshal(s)
 }
 
@@ -168,7 +181,11 @@ func (k *worker) recover(ctx context.Context, r *client.Recovery) error {
 	if err != nil {
 		return err
 	}
-	if err := wait(ctx, time.Duration(k.roll(30))*time.Millisecond); err != nil {
+	span := 30
+	if k.roll(6) == 0 {
+		span = 500 // so that others may act meanwhile
+	}
+	if err := wait(ctx, time.Duration(k.roll(span))*time.Millisecond); err != nil {
 		return err
 	}
 	if k.roll(10) == 0 {
@@ -191,10 +208,7 @@ func (k *worker) decide(r *client.Recovery, e history.WorkerEvent, done []int) {
 			break
 		}
 		// A recovery before this one may have written the state with a recovery message, and not been completed.
-		if s.Normal < uint64(m.Seq) {
-			s.Count++
-			s.Normal = uint64(m.Seq)
-		}
+		s.add(client.LaneNormal, uint64(m.Seq))
 		r.ProcessedThrough(m.Seq)
 		e.Through = uint64(m.Seq)
 	}

@@ -123,7 +123,7 @@ func TestTheWorkloadRunsAndComesToRest(t *testing.T) {
 	all.Wait()
 	_, err := Probe(ctx, r)
 	must(err)
-	left, err := Drain(ctx, r, load)
+	left, err := Drain(ctx, r)
 	if err != nil || len(left) > 0 {
 		t.Fatalf("what is left: %v, %v", left, err)
 	}

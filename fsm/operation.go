@@ -279,18 +279,43 @@ func (t *txn) stepOne(s *stepping, key string) error {
 	return t.turnBack(i, &sluicev1.CompleteRecoveryRequest{})
 }
 
-// heldBy says why an operation does not complete a recovery, or nothing. What is in doubt only because it failed as the
-// others did in the outage that is over with this operation is tried again: its handler has said that it failed.
+// against is what stands against the completion of a recovery by an operation.
+type against byte
+
+const (
+	againstNothing against = iota
+	againstDoubt
+	againstPending
+	againstWork
+)
+
+// against tells what stands against the completion of a recovery by an operation that is over with a generation; doubt
+// tells that something is in doubt, busy that the recovery handler is at work. What is in doubt only because it failed as
+// the others did in the outage that is over with this operation is tried again: its handler has said that it failed.
+func (i *instance) against(generation uint64, doubt, busy bool) against {
+	switch {
+	case doubt && !i.app.poisonOf(generation, i.rec):
+		return againstDoubt
+	case i.rec.Recovery.Messages > 0:
+		return againstPending
+	case busy:
+		return againstWork
+	}
+	return againstNothing
+}
+
+// heldBy says why an operation does not complete a recovery, or nothing.
 func (t *txn) heldBy(i *instance, s *stepping) (string, error) {
 	doubt, err := t.inDoubt(i)
-	switch {
-	case err != nil:
+	if err != nil {
 		return "", err
-	case doubt && !i.app.poisonOf(s.o.Generation, i.rec):
+	}
+	switch i.against(s.o.Generation, doubt, s.busy[i.rec.Key]) {
+	case againstDoubt:
 		return "messages are in doubt: a recovery handler or an operator must say which took effect", nil
-	case i.rec.Recovery.Messages > 0:
+	case againstPending:
 		return fmt.Sprintf("%d recovery messages are unsettled", i.rec.Recovery.Messages), nil
-	case s.busy[i.rec.Key]:
+	case againstWork:
 		return "its recovery handler is at work", nil
 	}
 	return "", nil

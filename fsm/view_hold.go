@@ -174,12 +174,12 @@ func (e *explaining) byOperator() string {
 
 // passedOver says why the completion of the whole application would pass the instance over, or nothing.
 func (e *explaining) passedOver() string {
-	switch {
-	case e.InDoubtMessages > 0 && !e.ofOutage():
+	switch e.i.against(e.rec.RecoveryGeneration, e.InDoubtMessages > 0, e.atWork()) {
+	case againstDoubt:
 		return "messages are in doubt"
-	case e.rec.Recovery.Messages > 0:
+	case againstPending:
 		return "recovery messages are unsettled"
-	case e.atWork():
+	case againstWork:
 		return "its recovery handler is at work"
 	}
 	return ""

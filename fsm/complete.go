@@ -1,6 +1,8 @@
 package fsm
 
 import (
+	"bytes"
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"slices"
@@ -50,9 +52,20 @@ func checkState(a *application, set bool, state []byte) error {
 	return nil
 }
 
-// repeats tells that a completion is the last one again.
+// repeats tells that a completion is the last one again, whoever made that. One that sets another state is none: it
+// would be told that it is done, and its state be lost.
 func repeats(last *logv1.Completion, r *sluicev1.CompleteRecoveryRequest) bool {
-	return last != nil && r.Epoch != 0 && r.Epoch == last.Epoch && r.ProcessedThrough == last.ProcessedThrough
+	return last != nil && r.Epoch != 0 && r.Epoch == last.Epoch && r.ProcessedThrough == last.ProcessedThrough &&
+		bytes.Equal(stateDigest(r), last.StateDigest)
+}
+
+// stateDigest is that of the state that a completion sets; empty: it sets none.
+func stateDigest(r *sluicev1.CompleteRecoveryRequest) []byte {
+	if !r.SetState {
+		return nil
+	}
+	sum := sha256.Sum256(r.State)
+	return sum[:16]
 }
 
 // mayComplete judges a completion, in the order of the contract.
@@ -111,7 +124,9 @@ func (t *txn) turnBack(i *instance, r *sluicev1.CompleteRecoveryRequest) error {
 		rec.Mode, rec.DrainMark = drainingMode, rec.Normal.Tail
 	}
 	rec.FrozenMs, rec.FrozenSinceMs = rec.FrozenMs+t.now-rec.FrozenSinceMs, 0
-	rec.LastCompletion = &logv1.Completion{Epoch: old, ProcessedThrough: r.ProcessedThrough, AnswerMode: rec.Mode, AnswerEpoch: rec.Epoch}
+	rec.LastCompletion = &logv1.Completion{
+		Epoch: old, ProcessedThrough: r.ProcessedThrough, StateDigest: stateDigest(r), AnswerMode: rec.Mode, AnswerEpoch: rec.Epoch,
+	}
 	t.count(i.app, recoveryMode, rec.Mode)
 	if err := t.dropFailureOfRecovery(i); err != nil {
 		return err

@@ -222,23 +222,28 @@ func answer(o *logv1.Outcome) string {
 
 func (s *step) probeInstance(n int, want func(string, *logv1.Command)) {
 	i, key := &s.g.inst[n], s.instances[n]
-	completion := func(epoch, through uint64) *logv1.Command {
-		return completeRequest(&sluicev1.CompleteRecoveryRequest{Instance: key, Epoch: epoch, ProcessedThrough: through})
+	completion := func(epoch, through uint64, state string) *logv1.Command {
+		return completeRequest(&sluicev1.CompleteRecoveryRequest{Instance: key, Epoch: epoch, ProcessedThrough: through, SetState: state != "", State: []byte(state)})
 	}
 	late := "NOT_IN_RECOVERY"
 	switch {
 	case !i.exists:
-		want("UNKNOWN_INSTANCE", completion(0, 0))
+		want("UNKNOWN_INSTANCE", completion(0, 0, ""))
 		return
 	case i.mode == recovery:
 		late = "STALE_EPOCH"
 		if i.lanes[1].n > 0 {
-			want("PENDING_RECOVERY_MESSAGES", completion(i.epoch, 99))
+			want("PENDING_RECOVERY_MESSAGES", completion(i.epoch, 99, ""))
 		}
 	}
 	if i.last.done {
-		want(fmt.Sprint(i.last.mode, i.last.after, true), completion(i.last.epoch, i.last.through))
-		want(late, completion(i.last.epoch, i.last.through+1))
+		state := ""
+		if i.last.set {
+			state = s.stateText(-1)
+		}
+		want(fmt.Sprint(i.last.mode, i.last.after, true), completion(i.last.epoch, i.last.through, state))
+		want(late, completion(i.last.epoch, i.last.through+1, state))
+		want(late, completion(i.last.epoch, i.last.through, "another"))
 	}
 	for k := range sessionNames {
 		if i.owner >= 0 || !s.g.open[k] || !i.hasWork() {

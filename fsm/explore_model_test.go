@@ -84,6 +84,7 @@ type glast struct {
 	epoch, through uint64
 	mode           sluicev1.Mode
 	after          uint64
+	set            bool // it set a state
 }
 
 // ginst is what the ghost knows of an instance, as it is in effect.

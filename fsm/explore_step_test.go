@@ -206,7 +206,7 @@ func (s *step) complete(n int, through uint64, discard bool) {
 	out := s.apply(completeRequest(req))[0]
 	s.g.complete(n, through)
 	if s.effects {
-		s.g.inst[n].state = -1
+		s.g.inst[n].state, s.g.inst[n].last.set = -1, true
 	}
 	s.wantInstance("complete", n, out)
 	s.g.inst[n].last.after = out.GetInstance().GetEpoch()

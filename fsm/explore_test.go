@@ -309,7 +309,7 @@ func normalize(rec *logv1.InstanceRecord, app *logv1.ApplicationRecord, order [2
 	}
 	r.Uid, r.Epoch, r.Generation, r.Cause, r.ModeTimeMs, r.ModeIndex = 0, 0, 0, "", 0, 0
 	r.RecoveryGeneration = flagOf(r.RecoveryGeneration != 0) + flagOf(r.RecoveryGeneration == last)
-	r.DoubtSince = 0
+	r.DoubtSince, r.RecoveryDoubtSince = 0, 0
 	r.WorkPosition, r.Memory, r.Transitions, r.CreatedTimeMs = flagOf(r.WorkPosition != 0), nil, 0, 0
 	r.FrozenMs, r.FrozenSinceMs = 0, int64(flagOf(r.FrozenSinceMs != 0))
 	r.RecoveryWaitMs, r.HeldDueMs = int64(flagOf(r.RecoveryWaitMs != 0)), int64(flagOf(r.HeldDueMs != 0))
@@ -341,7 +341,7 @@ func (g *ghost) append(b []byte, order [2]int) []byte {
 		if owner >= 0 {
 			owner = order[owner]
 		}
-		b = fmt.Append(b, i.exists, i.mode, owner, i.lanes, i.next, i.mark, i.doubt, i.recAttempts, i.recWaits, i.wide, i.last.done, i.last.through, i.state, i.outDead, i.waiting, i.behind, ";")
+		b = fmt.Append(b, i.exists, i.mode, owner, i.lanes, i.next, i.mark, i.doubt, i.recAttempts, i.recWaits, i.wide, i.last.done, i.last.through, i.last.set, i.state, i.outDead, i.waiting, i.behind, ";")
 	}
 	for _, k := range order {
 		h := &g.hands[k]

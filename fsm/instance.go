@@ -128,7 +128,7 @@ func (i *instance) doubtful(m *logv1.MessageRecord) bool {
 	case r.Mode != recoveryMode:
 		return false
 	case m.Lane == recoveryLane:
-		return m.Seq <= r.RecoveryDoubt && (m.PutBackEpoch == 0 || m.PutBackEpoch < r.Epoch)
+		return m.Seq <= r.RecoveryDoubt && (m.PutBackEpoch == 0 || m.PutBackEpoch < r.RecoveryDoubtSince)
 	default:
 		return m.Seq <= r.NormalDoubt && (m.PutBackEpoch == 0 || m.PutBackEpoch < r.DoubtSince)
 	}

@@ -31,7 +31,9 @@ func (t *txn) here(i *instance, cause string) entry {
 // What was out with an owner is in doubt from now on; what was in doubt before stays so.
 func enter(r *logv1.InstanceRecord, e entry, lastOut uint64) {
 	if r.Mode == recoveryMode {
-		r.RecoveryDoubt = max(r.RecoveryDoubt, lastOut)
+		if lastOut > 0 {
+			r.RecoveryDoubt, r.RecoveryDoubtSince = max(r.RecoveryDoubt, lastOut), e.epoch
+		}
 	} else {
 		r.NormalDoubt, r.RecoveryDoubt, r.DoubtSince, r.PoisonFingerprint = lastOut, 0, e.epoch, ""
 	}

@@ -233,6 +233,30 @@ func TestCompletionErrors(t *testing.T) {
 	}
 }
 
+// TestACompletionThatSetsAnotherStateIsNoRepeat has a recovery end by itself before its handler completes it: the
+// handler must not be told that its state stands.
+func TestACompletionThatSetsAnotherStateIsNoRepeat(t *testing.T) {
+	t.Parallel()
+	r := setup(t)
+	e := r.ok(enterRequest(&sluicev1.EnterRecoveryRequest{Instance: "i", Until: r.at(time.Second)})).GetInstance().Epoch
+	r.own("i", "s")
+	r.advance(2 * time.Second)
+	r.wantMode("i", normal)
+	late := &sluicev1.CompleteRecoveryRequest{Instance: "i", SessionId: "s", Epoch: e, SetState: true, State: []byte("found")}
+	r.refused("NOT_IN_RECOVERY", completeRequest(late))
+	r.enter("i")
+	r.refused("STALE_EPOCH", completeRequest(late))
+	late.Epoch = 0
+	first := r.ok(completeRequest(late)).GetInstance()
+	last := r.history("i")
+	late.Epoch = last[len(last)-2].Epoch // that of the entry
+	if again := r.ok(completeRequest(late)).GetInstance(); !again.Duplicate || again.Epoch != first.Epoch {
+		t.Fatalf("the same completion again: %v, and at first %v", again, first)
+	}
+	late.State = []byte("other")
+	r.refused("NOT_IN_RECOVERY", completeRequest(late))
+}
+
 func TestEnterErrors(t *testing.T) {
 	t.Parallel()
 	r := setup(t)

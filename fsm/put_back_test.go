@@ -240,6 +240,32 @@ func TestPutBackOfRecoveryLane(t *testing.T) {
 	r.refused("NOT_IN_RECOVERY", putBackCommand(q))
 }
 
+// TestWhatWasPutBackAndNeverOutIsNotInDoubt: a recovery message that was out, given up and put back is in doubt again
+// only at an entry at which it was out again.
+func TestWhatWasPutBackAndNeverOutIsNotInDoubt(t *testing.T) {
+	t.Parallel()
+	r := setup(t)
+	r.enter("i")
+	r.sendRecovery("i", "r1")
+	r.own("i", "s")
+	r.enter("i")
+	if got := r.doubts("i"); got != "r1" {
+		t.Fatal(got)
+	}
+	r.finish("s", r.head("i"), outRejected)
+	r.ok(closeCommand("s"))
+	r.ok(putBackCommand(&sluicev1.PutBackRequest{Instance: "i", Lane: laneRecovery, Seqs: []uint64{1}}))
+	r.enter("i")
+	r.own("i", "t")
+	if got := r.doubts("i"); got != "" {
+		t.Fatalf("nobody had it since it was put back, and in doubt is %q", got)
+	}
+	r.enter("i")
+	if got := r.doubts("i"); got != "r1" {
+		t.Fatalf("it was out, and in doubt is %q", got)
+	}
+}
+
 // TestPutBackStaysInTheApplicationsRecovery: entered again for what was put back, an instance is still completed with
 // its application.
 func TestPutBackStaysInTheApplicationsRecovery(t *testing.T) {

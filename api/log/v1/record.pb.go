@@ -579,6 +579,8 @@ type InstanceRecord struct {
 	ModeActor string `protobuf:"bytes,48,opt,name=mode_actor,json=modeActor,proto3" json:"mode_actor,omitempty"`
 	// When it is told of as held too long; 0: not.
 	HeldDueMs int64 `protobuf:"varint,49,opt,name=held_due_ms,json=heldDueMs,proto3" json:"held_due_ms,omitempty"`
+	// Epoch of the last entry at which something of the recovery lane was out: what was put back since is not in doubt.
+	RecoveryDoubtSince uint64 `protobuf:"varint,50,opt,name=recovery_doubt_since,json=recoveryDoubtSince,proto3" json:"recovery_doubt_since,omitempty"`
 	// Fingerprint of the failure that made a message poison and so began the present recovery; empty: it began otherwise.
 	PoisonFingerprint string `protobuf:"bytes,100,opt,name=poison_fingerprint,json=poisonFingerprint,proto3" json:"poison_fingerprint,omitempty"`
 	unknownFields     protoimpl.UnknownFields
@@ -958,6 +960,13 @@ func (x *InstanceRecord) GetHeldDueMs() int64 {
 	return 0
 }
 
+func (x *InstanceRecord) GetRecoveryDoubtSince() uint64 {
+	if x != nil {
+		return x.RecoveryDoubtSince
+	}
+	return 0
+}
+
 func (x *InstanceRecord) GetPoisonFingerprint() string {
 	if x != nil {
 		return x.PoisonFingerprint
@@ -1062,8 +1071,10 @@ type Completion struct {
 	ProcessedThrough uint64                 `protobuf:"varint,2,opt,name=processed_through,json=processedThrough,proto3" json:"processed_through,omitempty"`
 	AnswerMode       v1.Mode                `protobuf:"varint,3,opt,name=answer_mode,json=answerMode,proto3,enum=sluice.v1.Mode" json:"answer_mode,omitempty"`
 	AnswerEpoch      uint64                 `protobuf:"varint,4,opt,name=answer_epoch,json=answerEpoch,proto3" json:"answer_epoch,omitempty"`
-	unknownFields    protoimpl.UnknownFields
-	sizeCache        protoimpl.SizeCache
+	// Of the state that it set; empty: it set none.
+	StateDigest   []byte `protobuf:"bytes,5,opt,name=state_digest,json=stateDigest,proto3" json:"state_digest,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Completion) Reset() {
@@ -1122,6 +1133,13 @@ func (x *Completion) GetAnswerEpoch() uint64 {
 		return x.AnswerEpoch
 	}
 	return 0
+}
+
+func (x *Completion) GetStateDigest() []byte {
+	if x != nil {
+		return x.StateDigest
+	}
+	return nil
 }
 
 // MessageRecord is one message in its lane.
@@ -2114,7 +2132,7 @@ const file_log_v1_record_proto_rawDesc = "" +
 	"\x05cause\x18\x04 \x01(\tR\x05cause\x12\x14\n" +
 	"\x05actor\x18\x05 \x01(\tR\x05actor\x12\x16\n" +
 	"\x06window\x18\x06 \x01(\rR\x06window\x12)\n" +
-	"\x06outage\x18\a \x01(\v2\x11.sluice.v1.OutageR\x06outage\"\xa5\x0e\n" +
+	"\x06outage\x18\a \x01(\v2\x11.sluice.v1.OutageR\x06outage\"\xd7\x0e\n" +
 	"\x0eInstanceRecord\x12\x10\n" +
 	"\x03uid\x18\x01 \x01(\x04R\x03uid\x12 \n" +
 	"\vapplication\x18\x02 \x01(\tR\vapplication\x12\x10\n" +
@@ -2175,7 +2193,8 @@ const file_log_v1_record_proto_rawDesc = "" +
 	"\x10failure_since_ms\x18/ \x01(\x03R\x0efailureSinceMs\x12\x1d\n" +
 	"\n" +
 	"mode_actor\x180 \x01(\tR\tmodeActor\x12\x1e\n" +
-	"\vheld_due_ms\x181 \x01(\x03R\theldDueMs\x12-\n" +
+	"\vheld_due_ms\x181 \x01(\x03R\theldDueMs\x120\n" +
+	"\x14recovery_doubt_since\x182 \x01(\x04R\x12recoveryDoubtSince\x12-\n" +
 	"\x12poison_fingerprint\x18d \x01(\tR\x11poisonFingerprint\"\xaf\x01\n" +
 	"\n" +
 	"LaneRecord\x12\x1a\n" +
@@ -2185,14 +2204,15 @@ const file_log_v1_record_proto_rawDesc = "" +
 	"\rhead_attempts\x18\x04 \x01(\rR\fheadAttempts\x12 \n" +
 	"\fhead_wait_ms\x18\x05 \x01(\x03R\n" +
 	"headWaitMs\x12\x14\n" +
-	"\x05front\x18\x06 \x01(\x04R\x05front\"\xa4\x01\n" +
+	"\x05front\x18\x06 \x01(\x04R\x05front\"\xc7\x01\n" +
 	"\n" +
 	"Completion\x12\x14\n" +
 	"\x05epoch\x18\x01 \x01(\x04R\x05epoch\x12+\n" +
 	"\x11processed_through\x18\x02 \x01(\x04R\x10processedThrough\x120\n" +
 	"\vanswer_mode\x18\x03 \x01(\x0e2\x0f.sluice.v1.ModeR\n" +
 	"answerMode\x12!\n" +
-	"\fanswer_epoch\x18\x04 \x01(\x04R\vanswerEpoch\"\x91\x05\n" +
+	"\fanswer_epoch\x18\x04 \x01(\x04R\vanswerEpoch\x12!\n" +
+	"\fstate_digest\x18\x05 \x01(\fR\vstateDigest\"\x91\x05\n" +
 	"\rMessageRecord\x12,\n" +
 	"\amessage\x18\x01 \x01(\v2\x12.sluice.v1.MessageR\amessage\x12\x10\n" +
 	"\x03seq\x18\x02 \x01(\x04R\x03seq\x128\n" +

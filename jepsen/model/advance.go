@@ -7,11 +7,13 @@ import (
 	logv1 "sluice/api/log/v1"
 )
 
-// The order of what comes due at one time: backoffs end first, then messages expire, then recoveries end by themselves.
+// The order of what comes due at one time: backoffs end first, then messages expire, then recoveries end by themselves,
+// then expiries that were held are looked at again.
 const (
 	dueBackoff = iota
 	dueExpiry
 	dueUntil
+	dueHeld
 	dueSelecting
 )
 
@@ -60,9 +62,14 @@ func (m *Machine) dueOf(i *Instance) (all []due) {
 	}
 	for _, lane := range i.Lanes {
 		for _, l := range lane.Messages {
-			if at := m.expiresAt(l); at != 0 && at <= m.clock {
-				all = append(all, due{at, dueExpiry, l.Seq, func() { m.expire(l) }})
+			if l.expires == 0 || l.held || l.lookAt > m.clock {
+				continue
 			}
+			kind := dueExpiry
+			if l.freed {
+				kind = dueHeld
+			}
+			all = append(all, due{l.lookAt, kind, l.Seq, func() { m.expire(l) }})
 		}
 	}
 	if at := i.until; at != 0 && at <= m.clock {
@@ -87,14 +94,31 @@ func (m *Machine) stoodStill(i *Instance) int64 {
 	return i.frozen
 }
 
-// expire ends a message whose time has passed, unless it is out or in doubt, or its clock stands still.
+// expire ends a message whose time has passed. While it is out or in doubt, or its clock stands still, that is held until
+// it is free.
 func (m *Machine) expire(l *Life) {
-	i := l.Instance
-	if l.Settlement != "" || l.doubt || slices.Contains(i.out(), l) || m.expiresAt(l) > m.clock || i.app.freeze && i.Mode == Recovery {
-		return
+	i, at := l.Instance, m.expiresAt(l)
+	switch frozen := i.app.freeze && i.Mode == Recovery; {
+	case l.Settlement != "":
+	case frozen, at <= m.clock && (l.doubt || slices.Contains(i.out(), l)):
+		l.held, l.freed = true, false
+	case at > m.clock:
+		l.lookAt, l.freed = at, false
+	default:
+		m.Happened["expired"]++
+		m.end(l, "expired")
 	}
-	m.Happened["expired"]++
-	m.end(l, "expired")
+}
+
+// free has what was held looked at again: nothing is out, or in doubt, that was before.
+func (m *Machine) free(i *Instance) {
+	for _, lane := range i.Lanes {
+		for _, l := range lane.Messages {
+			if l.held {
+				l.lookAt, l.held, l.freed = m.clock, false, true
+			}
+		}
+	}
 }
 
 // endByItself completes a recovery whose time has come, unless something is in doubt or pending. It is tried once.

@@ -96,6 +96,12 @@ func returned(results ...*sluicev1.PutBackResult) *logv1.Outcome {
 	return &logv1.Outcome{Result: &logv1.Outcome_PutBack{PutBack: &sluicev1.PutBackResponse{Results: results}}}
 }
 
+// completedUnder5 is a recovery under epoch 5 that was completed.
+func completedUnder5(b *bench) {
+	b.turnToRecovery(b.own(), &Epoch{Number: 5}, Transition{})
+	b.turnBack(b.own(), 0, nil)
+}
+
 var exchanges = []exchange{
 	{
 		name: "a type at its step", change: order, history: func(b *bench) { b.judge(in("t", "m1", "open"), "") },
@@ -211,6 +217,19 @@ var exchanges = []exchange{
 		},
 		command: &logv1.Command{Kind: &logv1.Command_CompleteRecovery{CompleteRecovery: &sluicev1.CompleteRecoveryRequest{Application: "app", Instance: "i"}}},
 		right:   refused(reason.NotInRecovery), wrong: map[string]func(*logv1.Outcome){"I9": done},
+	},
+	{
+		name: "another state is no repeat of the last completion", history: completedUnder5,
+		command: &logv1.Command{Kind: &logv1.Command_CompleteRecovery{CompleteRecovery: &sluicev1.CompleteRecoveryRequest{Application: "app", Instance: "i", Epoch: 5, SetState: true}}},
+		right:   refused(reason.NotInRecovery), wrong: map[string]func(*logv1.Outcome){"I9": done},
+	},
+	{
+		name: "the last completion again", history: completedUnder5,
+		command: &logv1.Command{Kind: &logv1.Command_CompleteRecovery{CompleteRecovery: &sluicev1.CompleteRecoveryRequest{Application: "app", Instance: "i", Epoch: 5}}},
+		right:   &logv1.Outcome{Result: &logv1.Outcome_Instance{Instance: &sluicev1.Instance{Mode: sluicev1.Mode_MODE_NORMAL, Epoch: 9, Duplicate: true}}},
+		wrong: map[string]func(*logv1.Outcome){
+			"I10": func(o *logv1.Outcome) { o.GetInstance().Duplicate = false }, "I7": func(o *logv1.Outcome) { o.GetInstance().Epoch = 5 },
+		},
 	},
 	{
 		name:    "an entry that ends by itself",

@@ -94,6 +94,7 @@ type failure struct {
 type completion struct {
 	ended, begun *Epoch
 	through      uint64
+	state        *string // nil: it set none
 	mode         string
 }
 
@@ -131,6 +132,9 @@ type Life struct {
 	doubt bool
 	// expires is when, in Unix milliseconds; 0: never. Of a clock that freezes, frozen is where it stood at acceptance.
 	expires, frozen int64
+	// lookAt is when it is looked whether it has expired. held: it was out then, or in doubt; freed: it was, and is not.
+	lookAt      int64
+	held, freed bool
 	// revision counts what changes a message's version.
 	revision int
 }

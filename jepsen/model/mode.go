@@ -89,7 +89,7 @@ func (m *Machine) transition(i *Instance, t Transition) {
 // turnBack completes a recovery: what took effect is settled, what is left of the recovery lane is dead-lettered, and
 // what was deferred is let go. state is nil if it stays as it is.
 func (m *Machine) turnBack(i *Instance, through uint64, state *string) {
-	last := &completion{ended: i.Epoch, through: through}
+	last := &completion{ended: i.Epoch, through: through, state: state}
 	for _, l := range slices.Clone(i.Lanes[normalLane].Messages) {
 		if l.doubt && l.Seq <= through {
 			l.Through = true
@@ -117,6 +117,7 @@ func (m *Machine) turnBack(i *Instance, through uint64, state *string) {
 		i.State = *state
 	}
 	last.begun, last.mode, i.lastCompletion = i.Epoch, i.Mode, last
+	m.free(i)
 	m.transition(i, Transition{From: Recovery, To: i.Mode, Ended: last.ended, State: i.State})
 }
 
@@ -149,6 +150,7 @@ func (m *Machine) disown(i *Instance, fenced bool) {
 		i.newEpoch(nil)
 	}
 	m.letBack(i)
+	m.free(i)
 	m.changed(i)
 }
 

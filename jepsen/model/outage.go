@@ -66,6 +66,7 @@ func (m *Machine) outage(l *Life, wait int64, text string) {
 	lane := &l.Instance.Lanes[l.Lane]
 	lane.attempts++
 	lane.wait = m.clock + wait
+	m.free(l.Instance)
 	m.Happened["outage"]++
 	m.enterWhole(l.Instance.app, 0, common(text))
 }

@@ -107,7 +107,7 @@ func (i *Instance) returnable(l *Life, told reason.Reason) reason.Reason {
 // of the head before which it comes. What is past its time is wanted nevertheless, and does not expire again.
 func (m *Machine) revive(l *Life) {
 	i := l.Instance
-	if l.expires != 0 && m.expiresAt(l) <= m.clock {
+	if l.lookAt, l.held, l.freed = m.expiresAt(l), false, false; l.lookAt <= m.clock {
 		l.expires = 0
 	}
 	l.Revoked = append(l.Revoked, Revoked{l.Ending, m.at})

@@ -147,7 +147,8 @@ func (m *Machine) completeRecovery(c *sluicev1.CompleteRecoveryRequest, o *logv1
 // repeated tells that a completion is the last one again, whoever made that. told is the cluster's own opinion: it decides
 // where the epoch's number is not known yet.
 func (l *completion) repeated(c *sluicev1.CompleteRecoveryRequest, told bool) bool {
-	return l != nil && c.Epoch != 0 && c.ProcessedThrough == l.through && l.ended.is(c.Epoch, !told)
+	return l != nil && c.Epoch != 0 && c.ProcessedThrough == l.through && c.SetState == (l.state != nil) &&
+		(l.state == nil || *l.state == string(c.State)) && l.ended.is(c.Epoch, !told)
 }
 
 // completedBefore holds the answer to a repeat of the last completion, whoever made that, against how it ended.

@@ -95,6 +95,7 @@ func (m *Machine) accept(i *Instance, message *sluicev1.Message, disposition str
 	}
 	if message.ExpireTime != nil {
 		l.expires = dueTime(message.ExpireTime)
+		l.lookAt = l.expires
 	}
 	i.NextSeq++
 	i.Lanes[lane].Messages = append(i.Lanes[lane].Messages, l)

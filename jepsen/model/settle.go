@@ -124,6 +124,7 @@ func (m *Machine) carryOut(i *Instance, session string, s *sluicev1.Settlement) 
 		i.recoveryAttempts++
 		i.recoveryFailure = failure{i.Epoch, i.recoveryAttempts}
 		i.recoveryWait = m.clock + i.app.wait(i.recoveryAttempts, retryAfter(s))
+		m.free(i)
 		m.changed(i)
 		return
 	}
@@ -178,6 +179,7 @@ func (m *Machine) attemptEnded(l *Life, wait int64, alike string, t Transition) 
 	lane.attempts++
 	switch {
 	case i.app.attempts == 0 || lane.attempts < i.app.attempts:
+		m.free(i)
 		if lane.wait = 0; wait > 0 {
 			lane.wait = m.clock + wait
 			m.letBack(i)

@@ -18,9 +18,11 @@ import (
 
 // good is a recorded run of five nodes: a transfer, three kills, a worker that was killed. Of the audits, n1's is whole
 // and every twentieth row of n2's is kept.
-func good(t *testing.T) *history.History {
+func good(t *testing.T) *history.History { return recorded(t, "good") }
+
+func recorded(t *testing.T, name string) *history.History {
 	t.Helper()
-	file, err := os.Open("testdata/good.jsonl.gz")
+	file, err := os.Open("testdata/" + name + ".jsonl.gz")
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -251,7 +251,7 @@ func (p *place) config(l *life) server.Config {
 	}
 	return server.Config{
 		NodeID: p.id, Cluster: "sim", DataDir: "/data", Version: "sim", Logger: w.logger(p.name), Insecure: true,
-		Listen: p.address(), Gossip: p.ip + ":7641", BootstrapExpect: expect, DrainTime: time.Second,
+		Listen: p.address(), Gossip: p.ip + ":7641", BootstrapExpect: expect, DrainTime: time.Second, StartHeld: w.shape.startHeld,
 		SnapshotInterval: w.shape.snapshotInterval, SnapshotThreshold: w.shape.snapshotThreshold, TrailingLogs: w.shape.trailingLogs,
 		TuneTransport: func(c *transport.Config) { c.Bind, c.Dial = l.host.listen, l.host.dial },
 		Tune:          func(c *cluster.Config) { p.tune(l, c) },

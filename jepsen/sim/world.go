@@ -70,6 +70,8 @@ type shape struct {
 	trailingLogs      uint64
 	digestEvery       int
 	batchCommands     int
+	// startHeld: whenever the whole cluster starts, every application is in recovery before anything is delivered.
+	startHeld bool
 }
 
 func shaped(d dice) shape {
@@ -80,6 +82,7 @@ func shaped(d dice) shape {
 		trailingLogs:      []uint64{10, 16, 64, 256}[rng.IntN(4)],
 		digestEvery:       []int{4, 16, 64}[rng.IntN(3)],
 		batchCommands:     []int{1, 4, 64, 1024}[rng.IntN(4)],
+		startHeld:         rng.IntN(4) == 0,
 	}
 }
 

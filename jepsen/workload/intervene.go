@@ -8,8 +8,17 @@ import (
 	"sluice/jepsen/history"
 )
 
-// resolveOne takes one message out of an inbox by hand, or replaces it; poison rather than others.
+// resolveOne takes one message out of an inbox by hand, or replaces it: of an instance that holds something, if there is
+// one, and poison rather than others.
 func (o *operator) resolveOne(ctx context.Context, id client.InstanceID) {
+	for held, err := range o.client.Instances().List(ctx, client.ListInstances{Application: id.Application, MinDeferred: 1}) {
+		if err != nil {
+			return
+		}
+		if id = held.ID; o.random.IntN(2) == 0 {
+			break
+		}
+	}
 	for m, err := range o.client.Instances().ListMessages(ctx, id, client.ListMessages{}) {
 		if err != nil {
 			return

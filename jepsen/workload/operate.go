@@ -71,9 +71,9 @@ func (o *operator) one(ctx context.Context) {
 		o.overSet(ctx, id.Application)
 	case roll < 94:
 		o.transact(ctx, client.InstanceID{Application: "feeds", Key: id.Key})
-	case roll < 96:
+	case roll < 97:
 		o.endOne(ctx, id.Application)
-	case roll < 98:
+	case roll < 99:
 		o.fail(ctx)
 	default:
 		o.wholeApplication(ctx, id.Application)

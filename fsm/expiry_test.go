@@ -75,6 +75,25 @@ func TestExpiry(t *testing.T) {
 	}
 }
 
+// TestAClockThatIsDeclaredToFreezeLater: only the time since its acceptance is added to a message's, also if the clock ran
+// then.
+func TestAClockThatIsDeclaredToFreezeLater(t *testing.T) {
+	t.Parallel()
+	r := setup(t)
+	r.enter("i")
+	r.advance(10 * time.Second)
+	m := message("i", "m", "step")
+	m.ExpireTime = r.at(5 * time.Second)
+	r.put(m)
+	r.declare("app", freeze)
+	r.advance(2 * time.Second)
+	r.complete("i", 0)
+	r.advance(5*time.Second - time.Millisecond)
+	r.wantStatus("i", "m", sluicev1.Status_MESSAGE_STATUS_DEFERRED)
+	r.advance(time.Millisecond)
+	r.wantSettled("i", "m", kindExpired)
+}
+
 // freezeFor keeps i in recovery for a while.
 func (r *rig) freezeFor(d time.Duration) {
 	r.t.Helper()

@@ -149,7 +149,7 @@ func (t *txn) accept(i *instance, m *logv1.MessageRecord) (*sluicev1.Receipt, er
 	r, l := i.rec, i.lane(m.Lane)
 	m.Seq, m.Ahead, m.Index, m.TimeMs = r.NextSeq, l.Messages, t.index, t.now
 	m.Mode, m.Epoch, m.FrozenMs = r.Mode, r.Epoch, r.FrozenMs
-	if r.FrozenSinceMs != 0 && i.app.settings.freeze {
+	if r.FrozenSinceMs != 0 {
 		m.FrozenMs += t.now - r.FrozenSinceMs
 	}
 	if err := t.join(i, m); err != nil {

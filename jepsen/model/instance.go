@@ -29,6 +29,8 @@ type Instance struct {
 	Epoch *Epoch
 	// Owner is a session's id; empty: nobody.
 	Owner string
+	// born is the entry since which it exists.
+	born uint64
 	// NextSeq is the sequence number of the next message, in whichever lane.
 	NextSeq uint64
 	// Lanes hold what is unsettled, in order.
@@ -88,6 +90,7 @@ type Lane struct {
 type failure struct {
 	epoch   *Epoch
 	attempt int
+	by      *sluicev1.Settlement // nil: no worker reported it
 }
 
 // completion is the last one, for its repeats.
@@ -200,7 +203,13 @@ func (m *Machine) find(id ID) *Instance {
 	}
 }
 
-func (m *Machine) keep(i *Instance) { m.instances[i.ID], i.app.instances[i] = i, true }
+// keep makes an instance exist.
+func (m *Machine) keep(i *Instance) {
+	if m.instances[i.ID] == nil {
+		i.born = m.at.Index
+	}
+	m.instances[i.ID], i.app.instances[i] = i, true
+}
 
 // changed notes a version.
 func (m *Machine) changed(i *Instance) {

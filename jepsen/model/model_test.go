@@ -83,6 +83,7 @@ func (b *bench) settleAs(i *Instance, lane sluicev1.Lane, seq uint64, outcome sl
 func (b *bench) stepped(id string, acted uint32, more bool) {
 	b.Helper()
 	b.mismatches = nil
+	b.at.Index++
 	o := &logv1.Outcome{Result: &logv1.Outcome_Progress{Progress: &logv1.Progress{Done: acted, More: more}}}
 	if err := b.stepOperation(&logv1.StepOperation{Id: id, Limit: 5}, o); err != nil || len(b.mismatches) > 0 {
 		b.Errorf("step: %v, %v", err, b.mismatches)

@@ -184,11 +184,12 @@ func (m *Machine) stepOperation(c *logv1.StepOperation, o *logv1.Outcome) error 
 }
 
 func (m *Machine) step(op *operation, c *logv1.StepOperation) (acted int, more bool) {
-	keys := op.items[op.at:]
-	if !op.set {
-		keys = nil
+	var keys []string
+	if op.set {
+		keys = op.items[op.at:]
+	} else {
 		for _, i := range m.of(op.application) {
-			if i.ID.Key > op.cursor {
+			if i.ID.Key > op.cursor && i.born != m.at.Index { // what is born in this entry is no concern of it
 				keys = append(keys, i.ID.Key)
 			}
 		}
@@ -204,7 +205,9 @@ func (m *Machine) step(op *operation, c *logv1.StepOperation) (acted int, more b
 		op.cursor = keys[looked]
 		looked++
 	}
-	op.at += looked
+	if op.set {
+		op.at += looked
+	}
 	if looked == len(keys) {
 		op.state = "done"
 	}

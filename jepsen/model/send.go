@@ -58,7 +58,9 @@ func (m *Machine) judge(message *sluicev1.Message, told reason.Reason) (l *Life,
 		return nil, false, refusal
 	}
 	m.keep(i)
-	i.transactions[name] = after
+	if name != "" {
+		i.transactions[name] = after
+	}
 	return m.accept(i, message, disposition), false, ""
 }
 

@@ -75,7 +75,7 @@ func (m *Machine) lose(i *Instance) {
 		return
 	case i.Mode != Recovery && i.app.redeliver:
 		head, epoch := i.out()[0], i.Epoch
-		head.failure = failure{i.Epoch, i.Lanes[normalLane].attempts + 1}
+		head.failure = failure{i.Epoch, i.Lanes[normalLane].attempts + 1, nil}
 		head.Attempts++
 		head.revision++
 		m.attemptEnded(head, 0, "owner lost", Transition{})

@@ -64,7 +64,14 @@ func (i *Instance) repeats(s *sluicev1.Settlement) bool {
 		}
 		last = l.failure
 	}
-	return s.Outcome == sluicev1.Outcome_OUTCOME_FAILED && last.epoch != nil && last.epoch.Number == s.Epoch && int(s.Attempt) <= last.attempt
+	switch {
+	case s.Outcome != sluicev1.Outcome_OUTCOME_FAILED || last.epoch == nil || last.epoch.Number != s.Epoch:
+		return false
+	case s.Attempt != 0:
+		return int(s.Attempt) <= last.attempt
+	}
+	// Without an attempt it speaks of what is out; it can only be a repeat where nothing is.
+	return last.by != nil && sameSettlement(last.by, s) && (i.Epoch != last.epoch || i.waits())
 }
 
 func sameSettlement(a, b *sluicev1.Settlement) bool {
@@ -122,7 +129,7 @@ func (i *Instance) inFlight(lane int, s *sluicev1.Settlement) reason.Reason {
 func (m *Machine) carryOut(i *Instance, session string, s *sluicev1.Settlement) {
 	if s.Seq == 0 {
 		i.recoveryAttempts++
-		i.recoveryFailure = failure{i.Epoch, i.recoveryAttempts}
+		i.recoveryFailure = failure{i.Epoch, i.recoveryAttempts, s}
 		i.recoveryWait = m.clock + i.app.wait(i.recoveryAttempts, retryAfter(s))
 		m.free(i)
 		m.changed(i)
@@ -157,7 +164,7 @@ func (m *Machine) carryOut(i *Instance, session string, s *sluicev1.Settlement) 
 // failed counts an attempt that its worker reports as failed, and draws the consequence.
 func (m *Machine) failed(l *Life, session string, s *sluicev1.Settlement, attempt int) {
 	i := l.Instance
-	l.failure = failure{i.Epoch, attempt}
+	l.failure = failure{i.Epoch, attempt, s}
 	l.Attempts++
 	l.revision++
 	wait := i.app.wait(attempt, retryAfter(s))

@@ -15,7 +15,8 @@ type transaction struct {
 	closed                bool
 }
 
-// step judges a message by the pattern of its transaction, and tells how that stands once the message is accepted.
+// step judges a message by the pattern of its transaction, and tells how that stands once the message is accepted. An
+// empty name: nothing is put on record, for without patterns the default transaction is so only by its name.
 func (i *Instance) step(message *sluicev1.Message) (name string, after transaction, suitable sluicev1.Suitability, refusal reason.Reason) {
 	name = message.Transaction
 	if name == "" {
@@ -27,6 +28,8 @@ func (i *Instance) step(message *sluicev1.Message) (name string, after transacti
 		switch {
 		case known && t.closed && !byDefault:
 			return name, t, 0, reason.OutOfPattern
+		case byDefault && !known:
+			name = ""
 		case t.closed:
 			t = transaction{}
 		}

@@ -139,8 +139,10 @@ func (c *collector) Collect(out chan<- prometheus.Metric) {
 	for _, m := range c.node.metrics.all() {
 		m.Collect(out)
 	}
-	if sink := librarySink(); sink != nil {
-		sink.Collect(out)
+	if !c.node.cfg.NoLibraryMetrics {
+		if sink := librarySink(); sink != nil {
+			sink.Collect(out)
+		}
 	}
 	c.collectNode(out)
 	c.collectApplications(out)

@@ -118,7 +118,9 @@ func New(cfg Config) (*Node, error) {
 	n.ended, n.end = context.WithCancelCause(context.Background())
 	n.disk = newSpace(cfg, n.log)
 	n.proposer, n.reader, n.methods = newProposer(n), newReader(n), n.peerMethods()
-	librarySink()
+	if !cfg.NoLibraryMetrics {
+		librarySink()
+	}
 	if err := n.open(); err != nil {
 		return nil, alsoFailed(err, n.giveUp())
 	}

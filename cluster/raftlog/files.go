@@ -20,7 +20,11 @@ import (
 )
 
 // fileSegmentBytes is the size of a segment outside of the operating system's files: small, for its disk is memory.
-const fileSegmentBytes = 128 << 10
+// fileSegmentLeast is the smallest.
+const (
+	fileSegmentBytes = 128 << 10
+	fileSegmentLeast = 4 << 10
+)
 
 // openFiles opens or makes the store in a folder of another file system. The log is raft-wal's as ever; its list of
 // segments and raft's stable values are in a plain file, for bolt maps its own into memory.
@@ -35,7 +39,7 @@ func openFiles(dir string, cfg Config) (*Store, error) {
 	}
 	files := &segmentFiles{cfg.Files}
 	log, err := wal.Open(path, wal.WithLogger(obs.Hclog(cfg.Logger, "raft-wal")), wal.WithMetaStore(&mendedMeta{meta, files}),
-		wal.WithSegmentFiler(segment.NewFiler(path, files)), wal.WithSegmentSize(fileSegmentBytes))
+		wal.WithSegmentFiler(segment.NewFiler(path, files)), wal.WithSegmentSize(cfg.SegmentBytes))
 	if err != nil {
 		return nil, openError(path, err)
 	}

@@ -45,6 +45,8 @@ type Config struct {
 	// Files is the file system of the folder, if it is not the operating system's: for simulations. Only WAL can be kept
 	// there. If it has a method Delay, each sync of the log waits for it first.
 	Files disk.FS
+	// SegmentBytes is how many bytes a segment of the log in Files has before the next is begun; default 128 KiB.
+	SegmentBytes int
 	// Logger takes the libraries' lines; default slog.Default.
 	Logger *slog.Logger
 }
@@ -52,6 +54,7 @@ type Config struct {
 func (c Config) withDefaults() Config {
 	c.Backend = cmp.Or(c.Backend, WAL)
 	c.WriteDeadline = cmp.Or(c.WriteDeadline, 10*time.Second)
+	c.SegmentBytes = cmp.Or(c.SegmentBytes, fileSegmentBytes)
 	if c.OnStuck == nil {
 		c.OnStuck = func(error) {}
 	}
@@ -67,6 +70,9 @@ func (c Config) validate() error {
 	}
 	if c.Files != nil && c.Backend != WAL {
 		return fmt.Errorf("raftlog: backend %q in a file system other than the system's; allowed is %q", c.Backend, WAL)
+	}
+	if c.SegmentBytes < fileSegmentLeast {
+		return fmt.Errorf("raftlog: segments of %d bytes; allowed are %d and more", c.SegmentBytes, fileSegmentLeast)
 	}
 	if c.WriteDeadline < 0 {
 		return fmt.Errorf("raftlog: the write deadline is %v; it must be positive", c.WriteDeadline)

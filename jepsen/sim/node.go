@@ -265,13 +265,16 @@ func (p *place) tune(l *life, c *cluster.Config) {
 		return queue.OpenPebble(dir, queue.PebbleConfig{FS: l.mount, Logger: c.Logger, MemTableBytes: storeTableBytes, CacheBytes: storeCacheBytes})
 	}
 	c.OpenLog = func(dir string, cfg raftlog.Config) (cluster.RaftLog, error) {
-		cfg.Files = l.mount
+		cfg.Files, cfg.SegmentBytes = l.mount, w.shape.segmentBytes
 		return raftlog.Open(dir, cfg)
 	}
 	c.ListenGossip = func(cfg gossip.Config) (cluster.Gossip, error) { return w.mesh.listen(l.host, w.ips(), cfg), nil }
 	c.DigestEvery, c.PromoteAfter = w.shape.digestEvery, 3*time.Second
 	c.EntriesInFlight = min(2, max(1, int(c.TrailingLogs/4)))
 	c.BatchCommands = w.shape.batchCommands
+	c.HeartbeatTimeout, c.ElectionTimeout, c.LeaderLeaseTimeout = w.shape.heartbeat, w.shape.heartbeat, w.shape.heartbeat/2
+	c.CommitTimeout = w.shape.commit
+	c.NoLibraryMetrics = true // they cost a twentieth of all, and nobody reads them
 	w.audit(p, l, c)
 }
 

@@ -34,8 +34,7 @@ type Outcome struct {
 }
 
 // plays are the scenarios that seeds choose from: faults of all kinds that virtual time knows, mixed differently.
-func plays() []scenario.Scenario {
-	load := workload.Load{Instances: 6, Senders: 4, Operators: 2, Pause: 100 * time.Millisecond}
+func plays(load workload.Load) []scenario.Scenario {
 	mixed := func(name string, faults ...world.Kind) scenario.Scenario {
 		return scenario.Scenario{Name: name, Time: 40 * time.Second, Faults: faults, Workers: 2, Load: load}
 	}
@@ -52,7 +51,8 @@ func plays() []scenario.Scenario {
 // ByChance is the run that a seed stands for.
 func ByChance(seed uint64) Play {
 	rng := dice{seed}.of("play")
-	all := plays()
+	load := workload.Load{Instances: 6, Senders: 2 + rng.IntN(3), Operators: 2, Pause: []time.Duration{100, 200, 400, 800}[rng.IntN(4)] * time.Millisecond}
+	all := plays(load)
 	return Play{Seed: seed, Scenario: all[rng.IntN(len(all))], Nodes: []int{3, 3, 5}[rng.IntN(3)]}
 }
 

@@ -1,6 +1,7 @@
 package sim
 
 import (
+	"bufio"
 	"errors"
 	"flag"
 	"fmt"
@@ -76,7 +77,8 @@ func playSeed(t *testing.T, seed uint64) {
 		return f
 	}
 	trace, rows := open("trace.txt"), open("history.jsonl")
-	p.Trace, p.History = trace, rows
+	buffered := bufio.NewWriterSize(rows, 1<<20) // if all breaks off the trace tells the rest
+	p.Trace, p.History = trace, buffered
 	if *loud {
 		p.Trace = io.MultiWriter(trace, os.Stderr)
 		p.Logger = slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelInfo}))
@@ -90,6 +92,9 @@ func playSeed(t *testing.T, seed uint64) {
 			t.Errorf("seed %d (%s, %d nodes): %v", seed, p.Scenario.Name, p.Nodes, err)
 		}
 	})
+	if err := buffered.Flush(); err != nil {
+		t.Fatal(err)
+	}
 	if _, err := rows.Seek(0, io.SeekStart); err != nil {
 		t.Fatal(err)
 	}
@@ -101,5 +106,7 @@ func playSeed(t *testing.T, seed uint64) {
 		os.Remove(trace.Name())
 		os.Remove(rows.Name())
 	}
-	runtime.GC()
+	if *count > 1 {
+		runtime.GC()
+	}
 }

@@ -71,11 +71,14 @@ type shape struct {
 	digestEvery       int
 	batchCommands     int
 	// startHeld: whenever the whole cluster starts, every application is in recovery before anything is delivered.
-	startHeld bool
+	startHeld    bool
+	segmentBytes int
+	// heartbeat and commit are raft's timeouts; zero: the node's default. Slower ones let a cluster at rest rest.
+	heartbeat, commit time.Duration
 }
 
 func shaped(d dice) shape {
-	rng := d.of("shape")
+	rng, raft := d.of("shape"), d.of("raft")
 	return shape{
 		snapshotInterval:  time.Duration(500+rng.IntN(5000)) * time.Millisecond,
 		snapshotThreshold: []uint64{8, 30, 100, 400}[rng.IntN(4)],
@@ -83,6 +86,9 @@ func shaped(d dice) shape {
 		digestEvery:       []int{4, 16, 64}[rng.IntN(3)],
 		batchCommands:     []int{1, 4, 64, 1024}[rng.IntN(4)],
 		startHeld:         rng.IntN(4) == 0,
+		segmentBytes:      []int{4 << 10, 8 << 10, 16 << 10, 64 << 10}[raft.IntN(4)],
+		heartbeat:         []time.Duration{0, time.Second, time.Second, 2 * time.Second}[raft.IntN(4)],
+		commit:            []time.Duration{0, 50 * time.Millisecond, 150 * time.Millisecond, 400 * time.Millisecond}[raft.IntN(4)],
 	}
 }
 

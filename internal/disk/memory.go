@@ -130,7 +130,27 @@ type Mount struct {
 	// slow is how long a sync takes. held is closed when the disk hangs no more; nil: it does not hang.
 	slow func() time.Duration
 	held chan struct{}
+	// watch is told of every change; nil: nobody is.
+	watch func(op Op, name string, made bool)
 }
+
+// Op is what is done to a file or folder.
+type Op string
+
+// What changes a disk. A folder is synced as a file is.
+const (
+	OpCreate Op = "create"
+	OpWrite  Op = "write"
+	OpSync   Op = "sync"
+	OpRename Op = "rename"
+	OpRemove Op = "remove"
+	OpLink   Op = "link"
+	OpFolder Op = "make folder"
+)
+
+// Watch has a function told of each change: before it is made, and once it was made. It is called by whoever makes the
+// change, and must not wait. If it takes the disk away from the process, what it was told of before is not made.
+func (m *Mount) Watch(f func(op Op, name string, made bool)) { m.set(func() { m.watch = f }) }
 
 // Refuse has all that changes something fail with an error, as on a disk that is full or may only be read; nil: no more.
 func (m *Mount) Refuse(err error) { m.set(func() { m.refused = err }) }
@@ -220,69 +240,90 @@ type unlocked struct{}
 func (unlocked) Close() error { return nil }
 
 // Create makes a file.
-func (m *Mount) Create(name string, category vfs.DiskWriteCategory) (File, error) {
-	if err := m.writable(); err != nil {
-		return nil, err
-	}
-	return m.wrap(m.FS.Create(name, category))
+func (m *Mount) Create(name string, category vfs.DiskWriteCategory) (file File, err error) {
+	err = m.change(OpCreate, name, func() error {
+		file, err = m.FS.Create(name, category)
+		return err
+	})
+	return m.wrap(file, name, err)
 }
 
 // OpenReadWrite opens a file, which is made if it is absent.
-func (m *Mount) OpenReadWrite(name string, category vfs.DiskWriteCategory, options ...vfs.OpenOption) (File, error) {
-	if err := m.writable(); err != nil {
-		return nil, err
-	}
-	return m.wrap(m.FS.OpenReadWrite(name, category, options...))
+func (m *Mount) OpenReadWrite(name string, category vfs.DiskWriteCategory, options ...vfs.OpenOption) (file File, err error) {
+	err = m.change(OpCreate, name, func() error {
+		file, err = m.FS.OpenReadWrite(name, category, options...)
+		return err
+	})
+	return m.wrap(file, name, err)
 }
 
 // ReuseForWrite makes a file of an old one.
-func (m *Mount) ReuseForWrite(from, to string, category vfs.DiskWriteCategory) (File, error) {
-	if err := m.writable(); err != nil {
-		return nil, err
-	}
-	return m.wrap(m.FS.ReuseForWrite(from, to, category))
+func (m *Mount) ReuseForWrite(from, to string, category vfs.DiskWriteCategory) (file File, err error) {
+	err = m.change(OpCreate, to, func() error {
+		file, err = m.FS.ReuseForWrite(from, to, category)
+		return err
+	})
+	return m.wrap(file, to, err)
 }
 
 // OpenDir opens a folder to be synced.
-func (m *Mount) OpenDir(name string) (File, error) { return m.wrap(m.FS.OpenDir(name)) }
+func (m *Mount) OpenDir(name string) (File, error) {
+	file, err := m.FS.OpenDir(name)
+	return m.wrap(file, name, err)
+}
 
-func (m *Mount) wrap(file File, err error) (File, error) {
+func (m *Mount) wrap(file File, name string, err error) (File, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &mountedFile{File: file, mount: m}, nil
+	return &mountedFile{File: file, mount: m, name: name}, nil
 }
 
 // Link gives a file another name.
 func (m *Mount) Link(from, to string) error {
-	return m.change(func() error { return m.FS.Link(from, to) })
+	return m.change(OpLink, to, func() error { return m.FS.Link(from, to) })
 }
 
 // Remove takes a name away.
 func (m *Mount) Remove(name string) error {
-	return m.change(func() error { return m.FS.Remove(name) })
+	return m.change(OpRemove, name, func() error { return m.FS.Remove(name) })
 }
 
 // RemoveAll takes a folder away with all that is in it.
 func (m *Mount) RemoveAll(name string) error {
-	return m.change(func() error { return m.FS.RemoveAll(name) })
+	return m.change(OpRemove, name, func() error { return m.FS.RemoveAll(name) })
 }
 
 // Rename moves a name.
 func (m *Mount) Rename(from, to string) error {
-	return m.change(func() error { return m.FS.Rename(from, to) })
+	return m.change(OpRename, to, func() error { return m.FS.Rename(from, to) })
 }
 
 // MkdirAll makes a folder and those above it.
 func (m *Mount) MkdirAll(dir string, perm fs.FileMode) error {
-	return m.change(func() error { return m.FS.MkdirAll(dir, perm) })
+	return m.change(OpFolder, dir, func() error { return m.FS.MkdirAll(dir, perm) })
 }
 
-func (m *Mount) change(do func() error) error {
-	if err := m.writable(); err != nil {
+// change makes a change, if it can be made, and tells of it.
+func (m *Mount) change(op Op, name string, do func() error) error {
+	m.mu.Lock()
+	watch := m.watch
+	m.mu.Unlock()
+	if watch != nil {
+		watch(op, name, false)
+	}
+	allowed := m.writable
+	if op == OpSync {
+		allowed = m.syncable
+	}
+	if err := allowed(); err != nil {
 		return err
 	}
-	return do()
+	err := do()
+	if err == nil && watch != nil {
+		watch(op, name, true)
+	}
+	return err
 }
 
 // Unwrap hides what is beneath: nothing goes past the faults.
@@ -291,27 +332,27 @@ func (m *Mount) Unwrap() FS { return nil }
 type mountedFile struct {
 	File
 	mount *Mount
+	name  string
 }
 
-func (f *mountedFile) Write(p []byte) (int, error) {
-	if err := f.mount.writable(); err != nil {
-		return 0, err
-	}
-	return f.File.Write(p)
+func (f *mountedFile) Write(p []byte) (n int, err error) {
+	err = f.mount.change(OpWrite, f.name, func() error {
+		n, err = f.File.Write(p)
+		return err
+	})
+	return n, err
 }
 
-func (f *mountedFile) WriteAt(p []byte, at int64) (int, error) {
-	if err := f.mount.writable(); err != nil {
-		return 0, err
-	}
-	return f.File.WriteAt(p, at)
+func (f *mountedFile) WriteAt(p []byte, at int64) (n int, err error) {
+	err = f.mount.change(OpWrite, f.name, func() error {
+		n, err = f.File.WriteAt(p, at)
+		return err
+	})
+	return n, err
 }
 
 func (f *mountedFile) Sync() error {
-	if err := f.mount.syncable(); err != nil {
-		return err
-	}
-	return f.File.Sync()
+	return f.mount.change(OpSync, f.name, f.File.Sync)
 }
 
 func (f *mountedFile) SyncData() error { return f.Sync() }

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"math/rand/v2"
 	"os"
+	"slices"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -156,5 +157,45 @@ func TestSystemLocksOutOthers(t *testing.T) {
 	}
 	if err := lock.Close(); err != nil {
 		t.Fatal(err)
+	}
+}
+
+func TestAWatcherIsToldOfEveryChangeAndCanKeepItFromBeingMade(t *testing.T) {
+	t.Parallel()
+	m := NewMemory()
+	files := m.Mount()
+	var told []string
+	until := ""
+	files.Watch(func(op Op, name string, made bool) {
+		step := string(op) + " " + name
+		if made {
+			step = "made " + step
+		}
+		told = append(told, step)
+		if step == until {
+			m.Unmount()
+		}
+	})
+	f := write(t, files, "/a", "1", true)
+	if err := errors.Join(files.Rename("/a", "/b"), files.Remove("/b")); err != nil {
+		t.Fatal(err)
+	}
+	want := []string{
+		"create /a", "made create /a", "write /a", "made write /a", "sync /a", "made sync /a",
+		"rename /b", "made rename /b", "remove /b", "made remove /b",
+	}
+	if !slices.Equal(told, want) {
+		t.Errorf("told of %q, want %q", told, want)
+	}
+	write(t, files, "/c", "1", true)
+	until = "rename /d"
+	if err := files.Rename("/c", "/d"); !errors.Is(err, ErrGone) {
+		t.Errorf("a change before which the disk was taken away: %v", err)
+	}
+	if left, err := m.Files(); err != nil || !slices.Equal(left, []string{"/c"}) {
+		t.Errorf("left: %q %v", left, err)
+	}
+	if _, err := f.Write([]byte("2")); !errors.Is(err, ErrGone) {
+		t.Errorf("a write after the disk was taken away: %v", err)
 	}
 }

@@ -24,7 +24,11 @@ type Sum struct {
 	Operations map[history.Result]int
 	// Messages that were committed; Drains that a new leader interrupted; Blackouts: all nodes lost their power at once.
 	Messages, Drains, Blackouts int
-	Faults                      map[string]Count
+	// Leaders began their terms; Installs of snapshots were done.
+	Leaders, Installs int
+	// Points are where nodes were stopped in the midst of something, and how often.
+	Points map[string]int
+	Faults map[string]Count
 	// Violations by checker.
 	Violations map[string]int
 	// Elected and Accepted are as Case.Failovers tells.
@@ -38,6 +42,7 @@ func (v *Verdict) Sum() Sum {
 	c := v.Case
 	s := Sum{
 		Runs: 1, Operations: map[history.Result]int{}, Messages: len(c.Model.Lives), Drains: c.InterruptedDrains(), Blackouts: c.blackouts(),
+		Leaders: len(c.leaders), Installs: len(c.phaseSpans()["snapshot install"]), Points: c.points(),
 		Faults: c.countFaults(), Violations: map[string]int{}, Coverage: c.Coverage(),
 	}
 	for _, o := range c.Operations {
@@ -48,6 +53,16 @@ func (v *Verdict) Sum() Sum {
 	}
 	s.Elected, s.Accepted = c.Failovers()
 	return s
+}
+
+func (c *Case) points() map[string]int {
+	counts := map[string]int{}
+	for _, m := range c.Marks {
+		if m.Value.Name == history.StoppedAt {
+			counts[m.Value.Text]++
+		}
+	}
+	return counts
 }
 
 func (c *Case) countFaults() map[string]Count {
@@ -81,6 +96,7 @@ func (c *Case) blackouts() (count int) {
 func (s Sum) Plus(o Sum) Sum {
 	sum := Sum{
 		Runs: s.Runs + o.Runs, Messages: s.Messages + o.Messages, Drains: s.Drains + o.Drains, Blackouts: s.Blackouts + o.Blackouts,
+		Leaders: s.Leaders + o.Leaders, Installs: s.Installs + o.Installs, Points: plus(s.Points, o.Points),
 		Operations: plus(s.Operations, o.Operations), Violations: plus(s.Violations, o.Violations), Faults: map[string]Count{}, Coverage: map[string]map[string]int{},
 		Elected: slices.Concat(s.Elected, o.Elected), Accepted: slices.Concat(s.Accepted, o.Accepted),
 	}
@@ -145,7 +161,7 @@ func (s Sum) Print(out io.Writer) error {
 
 // printNotable tells what a reader looks for first.
 func (s Sum) printNotable(w io.Writer) {
-	fmt.Fprintf(w, "drains interrupted by a new leader: %d\n", s.Drains)
+	fmt.Fprintf(w, "leaders: %d, drains interrupted by a new leader: %d, installs of snapshots: %d\n", s.Leaders, s.Drains, s.Installs)
 	fmt.Fprintf(w, "whole-cluster power losses: %d, acknowledged messages lost: %d\n", s.Blackouts, s.Violations["I1"])
 	if len(s.Accepted) > 0 {
 		fmt.Fprintf(w, "from the death of a leader, whatever else was hurt, to the first entry of the next: p50 %v, p99 %v; to the first message accepted: p50 %v, p99 %v; of %d\n",

@@ -209,6 +209,8 @@ const (
 	QuietOver  = "quiet-over"
 	// NodeEnded: a node's process ended though no fault had stopped it.
 	NodeEnded = "node-ended"
+	// StoppedAt: a node was stopped in the midst of something, at the point of the code that the text names.
+	StoppedAt = "stopped-at"
 	// Admitted: somebody was let in whose certificate must not be believed.
 	Admitted = "admitted"
 	// Expelled: a node is no member any more, and nobody had removed it.

@@ -22,6 +22,7 @@ type chooser struct {
 // shapes are whom a kind may hit; the first is the rule where a kind is not named.
 var shapes = map[world.Kind][]string{
 	world.Kill:         {"leader", "one", "quorum", "all"},
+	world.CrashAt:      {"leader", "one", "all", "quorum"},
 	world.PowerLoss:    {"all", "leader", "quorum", "all"},
 	world.Pause:        {"leader", "one", "quorum"},
 	world.Restart:      {"all"},
@@ -56,7 +57,7 @@ var dwells = map[world.Kind][2]time.Duration{
 	world.Transfer: {0, 0}, world.Restart: {0, 0}, world.Kill: {500 * time.Millisecond, 4 * time.Second},
 	world.PowerLoss: {500 * time.Millisecond, 3 * time.Second}, world.DiskError: {3 * time.Second, 5 * time.Second},
 	world.DiskHang: {3 * time.Second, 12 * time.Second}, world.BitFlip: {3 * time.Second, 6 * time.Second}, world.Truncation: {3 * time.Second, 6 * time.Second},
-	world.Lag: {4 * time.Second, 6 * time.Second}, world.CertRotation: {time.Second, 3 * time.Second}, world.Removal: {time.Second, 4 * time.Second},
+	world.CrashAt: {4 * time.Second, 10 * time.Second}, world.Lag: {4 * time.Second, 6 * time.Second}, world.CertRotation: {time.Second, 3 * time.Second}, world.Removal: {time.Second, 4 * time.Second},
 	world.Pause: {500 * time.Millisecond, 8 * time.Second}, world.WorkerPause: {time.Second, 8 * time.Second},
 }
 

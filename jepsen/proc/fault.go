@@ -18,6 +18,7 @@ import (
 
 // survey finds out what else the machine cannot do.
 func (w *World) survey() {
+	w.missing[world.CrashAt] = "a process cannot be stopped between two lines of its code from outside; jepsen/sim does it"
 	if w.authorities == nil {
 		for _, kind := range []world.Kind{world.CertRotation, world.CertExpiry, world.CertWrong} {
 			w.missing[kind] = "nodes speak plain text in this run"

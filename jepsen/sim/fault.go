@@ -23,7 +23,7 @@ func (w *World) Has(kind world.Kind) error {
 		return &world.Missing{Kind: kind, Why: "goroutines cannot be stopped where they are in virtual time; jepsen/proc does it to processes"}
 	}
 	if w.faults()[kind] == nil {
-		return &world.Missing{Kind: kind, Why: "jepsen/sim does not know it"}
+		return &world.Missing{Kind: kind, Why: "jepsen/sim does not know it; jepsen/proc does it"}
 	}
 	return nil
 }
@@ -33,7 +33,9 @@ type attack func(ctx context.Context, f world.Fault, at []*place) (world.Heal, e
 
 func (w *World) faults() map[world.Kind]attack {
 	return map[world.Kind]attack{
-		world.Partition: w.partition, world.Loss: w.lose, world.Delay: w.delayed,
+		world.Partition: w.cutting(what{streams: true, words: true}), world.GossipCut: w.cutting(what{words: true}), world.RaftCut: w.cutting(what{streams: true}),
+		world.Lag: w.leaveBehind, world.FrameCut: w.cutFrames, world.WorkerCut: w.cutWorkers,
+		world.Loss: w.lose, world.Delay: w.delayed, world.CrashAt: w.crashAt, world.Removal: w.removal,
 		world.Kill: w.killed, world.PowerLoss: w.powerless, world.Restart: w.restart, world.Transfer: w.transfer,
 		world.DiskError: w.diskError, world.DiskFull: w.diskFull, world.DiskHang: w.diskHang, world.DiskSlow: w.diskSlow,
 		world.DiskReadOnly: w.diskReadOnly, world.BitFlip: w.bitFlip, world.Truncation: w.truncation, world.DiskLoss: w.diskLoss,
@@ -65,27 +67,6 @@ func (w *World) Inject(ctx context.Context, f world.Fault) (world.Heal, error) {
 }
 
 func nothing(context.Context) error { return nil }
-
-func (w *World) partition(_ context.Context, f world.Fault, _ []*place) (world.Heal, error) {
-	var ways []way
-	for _, c := range f.Cuts {
-		from, err1 := w.place(c.From)
-		to, err2 := w.place(c.To)
-		if err := errors.Join(err1, err2); err != nil {
-			return nil, err
-		}
-		ways = append(ways, way{from.ip, to.ip})
-	}
-	for _, c := range ways {
-		w.network.cut(c)
-	}
-	return func(context.Context) error {
-		for _, c := range ways {
-			w.network.heal(c)
-		}
-		return nil
-	}, nil
-}
 
 // worsen changes how the network treats what places get or send, and has it treat that as ever again.
 func (w *World) worsen(at []*place, change func(q *quality, on bool)) world.Heal {
@@ -296,14 +277,7 @@ func (w *World) diskLoss(_ context.Context, _ world.Fault, at []*place) (world.H
 	for _, p := range at {
 		p.kill()
 	}
-	return func(ctx context.Context) error {
-		for _, p := range at {
-			if err := w.renew(ctx, p); err != nil {
-				return err
-			}
-		}
-		return nil
-	}, nil
+	return w.renewing(at), nil
 }
 
 // renew puts a node of another id and without data in a place. The old id goes first: no two may have one address.
@@ -347,6 +321,32 @@ func remove(ctx context.Context, c *client.Client, id string) error {
 		return refused
 	}
 	return err
+}
+
+// removal removes nodes while they run. Heal puts others in their places.
+func (w *World) removal(ctx context.Context, _ world.Fault, at []*place) (world.Heal, error) {
+	c, err := w.Client(ctx, "operator")
+	if err != nil {
+		return nil, err
+	}
+	defer c.Close()
+	for _, p := range at {
+		if err := remove(ctx, c, p.nodeID()); err != nil { // it may have been removed
+			return nil, errors.Join(err, w.renewing(at)(ctx))
+		}
+	}
+	return w.renewing(at), nil
+}
+
+func (w *World) renewing(at []*place) world.Heal {
+	return func(ctx context.Context) error {
+		for _, p := range at {
+			if err := w.renew(ctx, p); err != nil {
+				return err
+			}
+		}
+		return nil
+	}
 }
 
 func (w *World) skew(_ context.Context, f world.Fault, at []*place) (world.Heal, error) {

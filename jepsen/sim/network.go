@@ -1,11 +1,14 @@
 package sim
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net"
+	"slices"
 	"strconv"
 	"sync"
 	"syscall"
@@ -24,6 +27,8 @@ type network struct {
 	links map[way]*link
 	// qualities are of the hosts that were ever treated badly.
 	qualities map[string]*quality
+	// conns counts the connections that were made.
+	conns uint64
 }
 
 // quality is how the network treats a host.
@@ -46,9 +51,11 @@ type link struct {
 	way
 	// sent counts what went over it.
 	sent uint64
-	// cuts counts who cut it: nothing arrives while anybody does. since is when the first did.
+	// cuts counts who cut it: nothing that streams carry arrives while anybody does. since is when the first did.
 	cuts  int
 	since time.Time
+	// mutes counts who keeps datagrams from it.
+	mutes int
 	// streams are those that go over it.
 	streams map[*stream]struct{}
 }
@@ -113,7 +120,12 @@ type host struct {
 	gone, dark bool
 	// orphans are the far ends of streams that a dark machine left.
 	orphans []*stream
+	// watched, if set, is told of each point that a node comes to by what it says. It is set before anything is said.
+	watched func(at point, made bool)
 }
+
+// watch has a function told of the points that a host comes to.
+func (n *network) watch(h *host, f func(at point, made bool)) { h.watched = f }
 
 // boot brings a host up under a name, which is its IP address, and tells the far ends of what the one before left.
 func (n *network) boot(name string) *host {
@@ -155,7 +167,7 @@ func (n *network) drop(h *host, dark bool) {
 	for _, l := range h.listeners {
 		l.stop()
 	}
-	for c := range h.conns {
+	for _, c := range h.inOrder() {
 		c.in.leave()
 		c.out.stop()
 		delete(c.in.link.streams, c.in)
@@ -168,23 +180,43 @@ func (n *network) drop(h *host, dark bool) {
 	clear(h.conns)
 }
 
+// inOrder are a host's connections in the order in which they were made.
+func (h *host) inOrder() []*conn {
+	return slices.SortedFunc(maps.Keys(h.conns), func(a, b *conn) int { return cmp.Compare(a.number, b.number) })
+}
+
 // reset ends a stream with a reset, after the time a packet takes.
 func (n *network) reset(s *stream) { s.finish(time.Now().Add(n.delay(s.link)), syscall.ECONNRESET) }
 
+// what says which traffic a cut keeps back.
+type what struct{ streams, words bool }
+
 // cut adds a cut to a direction; heal takes one away. What was held then arrives, some time later.
-func (n *network) cut(w way) {
+func (n *network) cut(w way, of what) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	l := n.link(w)
+	if of.words {
+		l.mutes++
+	}
+	if !of.streams {
+		return
+	}
 	if l.cuts++; l.cuts == 1 {
 		l.since = time.Now()
 	}
 }
 
-func (n *network) heal(w way) {
+func (n *network) heal(w way, of what) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	l := n.link(w)
+	if of.words {
+		l.mutes--
+	}
+	if !of.streams {
+		return
+	}
 	if l.cuts--; l.cuts > 0 {
 		return
 	}
@@ -192,8 +224,31 @@ func (n *network) heal(w way) {
 	most := min(time.Since(l.since)/2+time.Millisecond, resendMost)
 	l.sent++
 	again := time.Now().Add(time.Duration(n.dice.of("heal", l.from, l.to, strconv.FormatUint(l.sent, 10)).Int64N(int64(most))))
-	for s := range l.streams {
+	inOrder := slices.SortedFunc(maps.Keys(l.streams), func(a, b *stream) int { return cmp.Compare(a.number, b.number) })
+	for _, s := range inOrder {
 		s.postpone(again)
+	}
+}
+
+// breakAll breaks the connections between a host and other nodes: both ends are told. torn: the last that is under way
+// arrives by half.
+func (n *network) breakAll(name string, torn bool) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	h := n.hosts[name]
+	if h == nil || h.gone {
+		return
+	}
+	for _, c := range h.inOrder() {
+		if isGuest(c.remoteName()) {
+			continue
+		}
+		for _, s := range []*stream{c.in, c.out} {
+			if torn {
+				s.tear()
+			}
+			n.reset(s)
+		}
 	}
 }
 
@@ -225,7 +280,7 @@ func (h *host) datagram(to string, arrive func()) {
 	n.mu.Lock()
 	l := n.link(way{h.name, to})
 	l.sent++
-	lost := h.gone || l.cuts > 0 || n.dice.of("loss", l.from, l.to, strconv.FormatUint(l.sent, 10)).IntN(100) < n.loss(to)
+	lost := h.gone || l.mutes > 0 || n.dice.of("loss", l.from, l.to, strconv.FormatUint(l.sent, 10)).IntN(100) < n.loss(to)
 	span := n.delay(l)
 	n.mu.Unlock()
 	if lost {
@@ -234,7 +289,7 @@ func (h *host) datagram(to string, arrive func()) {
 	time.AfterFunc(span, func() {
 		n.mu.Lock()
 		there := n.hosts[to]
-		ok := there != nil && !there.gone && l.cuts == 0
+		ok := there != nil && !there.gone && l.mutes == 0
 		n.mu.Unlock()
 		if ok {
 			arrive()
@@ -354,9 +409,11 @@ func (h *host) connect(to, at string) (net.Conn, error) {
 	if target == nil || target.gone || target.listeners[at] == nil {
 		return nil, syscall.ECONNREFUSED
 	}
+	n.conns++
 	there, back := newStream(n, n.link(way{h.name, to})), newStream(n, n.link(way{to, h.name}))
-	near := &conn{host: h, out: there, in: back, local: address(h.name + ":0"), remote: address(at)}
-	far := &conn{host: target, out: back, in: there, local: address(at), remote: address(h.name + ":0")}
+	t := &talk{}
+	near := &conn{host: h, number: n.conns, out: there, in: back, local: address(h.name + ":0"), remote: address(at), talk: t, asks: true}
+	far := &conn{host: target, number: n.conns, out: back, in: there, local: address(at), remote: address(h.name + ":0"), talk: t}
 	select {
 	case target.listeners[at].accept <- far:
 	default:
@@ -370,16 +427,31 @@ func (h *host) connect(to, at string) (net.Conn, error) {
 // conn is one end of a connection. One goroutine may read and one write at a time, as all that use it here do.
 type conn struct {
 	host          *host
+	number        uint64
 	in, out       *stream
 	local, remote address
 	once          sync.Once
+	// talk is both ends'; asks: this end made the connection.
+	talk *talk
+	asks bool
 }
 
 // Read reads what has arrived.
 func (c *conn) Read(p []byte) (int, error) { return c.in.read(p) }
 
 // Write sends.
-func (c *conn) Write(p []byte) (int, error) { return c.out.write(p) }
+func (c *conn) Write(p []byte) (int, error) {
+	at := c.point(p)
+	if at == "" {
+		return c.out.write(p)
+	}
+	c.host.watched(at, false)
+	n, err := c.out.write(p)
+	if err == nil {
+		c.host.watched(at, true)
+	}
+	return n, err
+}
 
 // Close ends both directions; the other end learns it after what was sent before.
 func (c *conn) Close() error {

@@ -74,7 +74,7 @@ func TestACutHoldsOneDirectionUntilItHeals(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		n := quietNetwork()
 		a, _, near, far := pair(t, n)
-		n.cut(way{"10.0.0.1", "10.0.0.2"})
+		n.cut(way{"10.0.0.1", "10.0.0.2"}, what{streams: true, words: true})
 		send(t, near, "held")
 		send(t, far, "heard")
 		read(t, near, "heard")
@@ -89,7 +89,7 @@ func TestACutHoldsOneDirectionUntilItHeals(t *testing.T) {
 		if _, err := a.dial(ctx, "tcp", "10.0.0.2:1"); !errors.Is(err, context.DeadlineExceeded) {
 			t.Fatalf("a dial across a cut: %v", err)
 		}
-		n.heal(way{"10.0.0.1", "10.0.0.2"})
+		n.heal(way{"10.0.0.1", "10.0.0.2"}, what{streams: true, words: true})
 		if err := far.SetReadDeadline(time.Time{}); err != nil {
 			t.Fatal(err)
 		}
@@ -137,7 +137,7 @@ func TestWordsAreLostAcrossACut(t *testing.T) {
 		heard := 0
 		a.datagram("10.0.0.2", func() { heard++ })
 		time.AfterFunc(time.Second, func() {
-			n.cut(way{"10.0.0.1", "10.0.0.2"})
+			n.cut(way{"10.0.0.1", "10.0.0.2"}, what{streams: true, words: true})
 			a.datagram("10.0.0.2", func() { heard++ })
 		})
 		<-time.After(time.Minute)

@@ -34,6 +34,8 @@ type place struct {
 	damaged atomic.Bool
 	// sick counts the faults in force that keep its node from running.
 	sick atomic.Int32
+	// trap, if set, stops its node at a point.
+	trap atomic.Pointer[trap]
 
 	// mu guards what follows.
 	mu sync.Mutex
@@ -57,7 +59,9 @@ type life struct {
 	hurt atomic.Bool
 	// over: it was killed. What it does from then on nobody sees.
 	over atomic.Bool
-	done chan struct{}
+	// ready is closed once server and stop are set, or never will be.
+	ready chan struct{}
+	done  chan struct{}
 	// err is why the server ended by itself; it may be read once done is closed.
 	err error
 }
@@ -80,10 +84,16 @@ func (p *place) start() error {
 		return fmt.Errorf("%w: %s", errRuns, p.name)
 	}
 	w := p.world
-	l := &life{place: p, number: w.lives(), host: w.network.boot(p.ip), mount: p.disk.Mount(), done: make(chan struct{})}
+	l := &life{place: p, number: w.lives(), host: w.network.boot(p.ip), mount: p.disk.Mount(), ready: make(chan struct{}), done: make(chan struct{})}
+	defer close(l.ready)
 	l.mount.Slow(w.syncTime(l.number))
+	l.mount.Watch(func(op disk.Op, name string, made bool) { l.passes(filePoint(op, name), made) })
+	w.network.watch(l.host, l.passes)
 	l.hurt.Store(p.damaged.Load())
 	s, err := server.New(p.config(l))
+	if err != nil && l.over.Load() {
+		return fmt.Errorf("%w while it started: %s", errKilled, p.name)
+	}
 	if err != nil {
 		w.network.kill(l.host, false)
 		w.trace.note("%s: does not start: %v", p.name, err)
@@ -199,10 +209,13 @@ func (p *place) unplug(rng *rand.Rand) {
 	if l := p.current(); l != nil {
 		l.crash(true)
 	}
-	stay := []int{0, 0, 50, 90}[rng.IntN(4)]
+	stay := unsyncedStays(rng)
 	p.world.trace.note("%s: loses power, %d %% of what was not synced stays", p.name, stay)
 	p.disk.PowerLoss(rng, stay)
 }
+
+// unsyncedStays is how many percent of what was not synced a loss of power leaves.
+func unsyncedStays(rng *rand.Rand) int { return []int{0, 0, 50, 90}[rng.IntN(4)] }
 
 // halt ends the node in good order.
 func (p *place) halt(ctx context.Context) error {

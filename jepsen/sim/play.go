@@ -38,13 +38,20 @@ func plays(load workload.Load) []scenario.Scenario {
 	mixed := func(name string, faults ...world.Kind) scenario.Scenario {
 		return scenario.Scenario{Name: name, Time: 40 * time.Second, Faults: faults, Workers: 2, Load: load}
 	}
+	blackouts := mixed("blackouts", world.PowerLoss)
+	blackouts.Shape, blackouts.Gap, blackouts.Await = "all", time.Second, true
+	points := mixed("points", world.CrashAt, world.WorkerKill)
+	points.Gap = 500 * time.Millisecond
+	lags := mixed("lags", world.PowerLoss, world.CrashAt, world.Transfer, world.Partition)
+	lags.Steady = []world.Kind{world.Lag, world.WorkerKill}
 	return []scenario.Scenario{
 		mixed("everything", world.Kinds()...),
 		mixed("crashes", world.Kill, world.PowerLoss, world.Restart, world.WorkerKill),
-		mixed("network", world.Partition, world.Loss, world.Delay, world.Transfer),
-		mixed("mixed", world.Kill, world.PowerLoss, world.Partition, world.WorkerKill, world.Transfer, world.ClockSkew),
+		mixed("network", world.Partition, world.Loss, world.Delay, world.Transfer, world.GossipCut, world.RaftCut, world.FrameCut, world.WorkerCut),
+		mixed("mixed", world.Kill, world.PowerLoss, world.Partition, world.WorkerKill, world.Transfer, world.ClockSkew, world.CrashAt),
 		mixed("disks", world.DiskError, world.DiskFull, world.DiskHang, world.DiskSlow, world.DiskReadOnly, world.DiskLoss, world.PowerLoss),
-		mixed("members", world.DiskLoss, world.Transfer, world.Kill, world.Partition),
+		mixed("members", world.DiskLoss, world.Removal, world.Transfer, world.Kill, world.Partition, world.Lag),
+		blackouts, points, lags,
 	}
 }
 

@@ -2,6 +2,7 @@ package sim
 
 import (
 	"bufio"
+	"encoding/json"
 	"errors"
 	"flag"
 	"fmt"
@@ -32,7 +33,7 @@ func TestSeeds(t *testing.T) {
 	}
 }
 
-// judge holds the history of a seed against every invariant.
+// judge holds the history of a seed against every invariant, and tells what came of it.
 func judge(t *testing.T, rows io.Reader, folder string, seed uint64) {
 	h, err := history.Read(rows)
 	if err != nil {
@@ -45,6 +46,11 @@ func judge(t *testing.T, rows io.Reader, folder string, seed uint64) {
 		return
 	}
 	v := check.Judge(c)
+	if sum, err := json.Marshal(v.Sum()); err != nil {
+		t.Error(err)
+	} else {
+		fmt.Printf("SUM %s\n", sum)
+	}
 	for name, found := range v.Violations {
 		for _, one := range found[:min(len(found), 5)] {
 			t.Errorf("seed %d: %s: %s", seed, name, one.Text)

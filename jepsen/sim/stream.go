@@ -16,6 +16,8 @@ const window = 64 << 20
 type stream struct {
 	network *network
 	link    *link
+	// number is that of its connection.
+	number uint64
 	// arrived wakes the reader: something has changed.
 	arrived chan struct{}
 
@@ -40,7 +42,7 @@ type segment struct {
 }
 
 func newStream(n *network, l *link) *stream {
-	return &stream{network: n, link: l, arrived: make(chan struct{}, 1)}
+	return &stream{network: n, link: l, number: n.conns, arrived: make(chan struct{}, 1)}
 }
 
 func poke(c chan struct{}) {
@@ -70,6 +72,17 @@ func (s *stream) finish(at time.Time, err error) {
 		s.ended, s.endAt = err, at
 		if s.last.After(at) {
 			s.endAt = s.last
+		}
+	})
+}
+
+// tear loses the second half of the last that was sent and has not arrived.
+func (s *stream) tear() {
+	s.change(func() {
+		if last := len(s.queue) - 1; last >= 0 {
+			data := s.queue[last].data
+			s.bytes -= len(data) - len(data)/2
+			s.queue[last].data = data[:len(data)/2]
 		}
 	})
 }

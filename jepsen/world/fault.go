@@ -38,6 +38,9 @@ const (
 
 	// Kill ends Nodes at once, what was written but not synced survives. Heal starts them.
 	Kill Kind = "kill"
+	// CrashAt ends Nodes in the midst of something, as Kill or PowerLoss do: between two writes to a file, or before an
+	// answer, which Seed chooses; again if they come there again. Heal starts them.
+	CrashAt Kind = "crash-at"
 	// Pause stops Nodes where they are, connections stay open. Heal lets them go on.
 	Pause Kind = "pause"
 	// PowerLoss ends Nodes at once, and what they have not synced is gone. Heal starts them. With all nodes named they
@@ -94,7 +97,7 @@ const (
 func Kinds() []Kind {
 	return []Kind{
 		Partition, Loss, Delay, GossipCut, RaftCut, Lag, Bandwidth, FrameCut, Garbage, SlowLoris, WorkerCut,
-		Kill, Pause, PowerLoss, Restart, Transfer,
+		Kill, CrashAt, Pause, PowerLoss, Restart, Transfer,
 		DiskError, DiskFull, DiskHang, DiskSlow, DiskReadOnly, BitFlip, Truncation, DiskLoss,
 		Removal, CertRotation, CertExpiry, CertWrong,
 		ClockSkew, WorkerKill, WorkerPause,

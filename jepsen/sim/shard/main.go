@@ -7,9 +7,11 @@ package main
 import (
 	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"flag"
 	"fmt"
+	"io"
 	"os"
 	"os/exec"
 	"os/signal"
@@ -17,8 +19,13 @@ import (
 	"regexp"
 	"runtime"
 	"strconv"
+	"strings"
 	"sync"
+	"text/tabwriter"
 	"time"
+
+	"sluice/jepsen/check"
+	"sluice/jepsen/sim"
 )
 
 // settings are the flags.
@@ -56,7 +63,8 @@ type fleet struct {
 	// mu guards what follows.
 	mu                     sync.Mutex
 	played, compared, same int
-	virtual                time.Duration
+	virtual, processor     time.Duration
+	total                  check.Sum
 	failed                 []uint64
 	told                   time.Time
 }
@@ -101,6 +109,9 @@ func (s *settings) play(ctx context.Context, over <-chan struct{}) error {
 	}
 	close(seeds)
 	workers.Wait()
+	if err := errors.Join(f.total.Print(os.Stdout), printPoints(os.Stdout, f.total.Points)); err != nil {
+		return err
+	}
 	f.sum()
 	if len(f.failed) > 0 {
 		return fmt.Errorf("%d of %d seeds failed: %v; each is shown again by make sim FROM=SEED SEEDS=1", len(f.failed), f.played, f.failed)
@@ -110,13 +121,18 @@ func (s *settings) play(ctx context.Context, over <-chan struct{}) error {
 
 // outcome is what a process said of its seed.
 type outcome struct {
-	ok      bool
-	virtual time.Duration
-	sum     string
-	output  []byte
+	ok bool
+	// processor is how much of a processor's time it took.
+	virtual, processor time.Duration
+	check              check.Sum
+	sum                string
+	output             []byte
 }
 
-var line = regexp.MustCompile(`(?m)^SEED .* virtual=([0-9.]+) .* sum=([0-9a-f]+) .* failed=false$`)
+var (
+	line    = regexp.MustCompile(`(?m)^SEED .* virtual=([0-9.]+) .* sum=([0-9a-f]+) .* failed=(true|false)$`)
+	sumLine = regexp.MustCompile(`(?m)^SUM (.*)$`)
+)
 
 // one plays a seed, some of them twice.
 func (f *fleet) one(ctx context.Context, seed uint64) {
@@ -133,6 +149,8 @@ func (f *fleet) one(ctx context.Context, seed uint64) {
 	defer f.mu.Unlock()
 	f.played++
 	f.virtual += o.virtual
+	f.processor += o.processor
+	f.total = f.total.Plus(o.check)
 	if !o.ok || !again.ok {
 		f.failed = append(f.failed, seed)
 		f.tell(seed, again)
@@ -161,8 +179,9 @@ func (f *fleet) tell(seed uint64, o outcome) {
 // sum prints how far the run has come.
 func (f *fleet) sum() {
 	took := time.Since(f.began)
-	fmt.Printf("%d seeds in %v: %.2f seeds a second, %.2f virtual hours, %.0f virtual seconds a second, %d failed",
-		f.played, took.Round(time.Second), float64(f.played)/took.Seconds(), f.virtual.Hours(), f.virtual.Seconds()/took.Seconds(), len(f.failed))
+	fmt.Printf("%d seeds in %v: %.2f seeds a second, %.2f virtual hours, %.0f virtual seconds a second (%.0f in each second of a processor's time), %d failed",
+		f.played, took.Round(time.Second), float64(f.played)/took.Seconds(), f.virtual.Hours(), f.virtual.Seconds()/took.Seconds(),
+		f.virtual.Seconds()/max(f.processor.Seconds(), 1), len(f.failed))
 	if f.compared > 0 {
 		fmt.Printf("; %d of %d played twice were equal", f.same, f.compared)
 	}
@@ -182,14 +201,39 @@ func (f *fleet) process(ctx context.Context, seed uint64) outcome {
 	c.Stdout, c.Stderr = &out, &out
 	err := c.Run()
 	o := outcome{output: out.Bytes()}
+	if s := c.ProcessState; s != nil {
+		o.processor = s.UserTime() + s.SystemTime()
+	}
 	if ctx.Err() != nil {
 		o.output = fmt.Appendf(o.output, "\nshard: it took longer than %v\n", f.seedMost)
 	}
-	found := line.FindSubmatch(o.output)
-	if err != nil || found == nil {
-		return o
+	o.ok = o.read() == nil && err == nil && ctx.Err() == nil
+	return o
+}
+
+// read reads what a process said.
+func (o *outcome) read() error {
+	found, sum := line.FindSubmatch(o.output), sumLine.FindSubmatch(o.output)
+	if found == nil || sum == nil {
+		return errors.New("it did not say what came of it")
 	}
 	seconds, err := strconv.ParseFloat(string(found[1]), 64)
-	o.ok, o.virtual, o.sum = err == nil, time.Duration(seconds*float64(time.Second)), string(found[2])
-	return o
+	o.virtual, o.sum = time.Duration(seconds*float64(time.Second)), string(found[2])
+	return errors.Join(err, json.Unmarshal(sum[1], &o.check))
+}
+
+// printPoints tells how often nodes were stopped at each point, and at which never.
+func printPoints(out io.Writer, counts map[string]int) error {
+	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
+	fmt.Fprintln(w, "\nSTOPPED AT\tTIMES")
+	var never []string
+	for _, at := range sim.Points() {
+		if counts[at] == 0 {
+			never = append(never, at)
+			continue
+		}
+		fmt.Fprintf(w, "%s\t%d\n", at, counts[at])
+	}
+	fmt.Fprintf(w, "%d of %d points were not hit: %s\n\n", len(never), len(sim.Points()), strings.Join(never, ", "))
+	return w.Flush()
 }

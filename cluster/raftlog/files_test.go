@@ -5,6 +5,7 @@ import (
 	"errors"
 	"log/slog"
 	"math/rand/v2"
+	"strings"
 	"testing"
 
 	"github.com/hashicorp/raft"
@@ -12,9 +13,9 @@ import (
 	"sluice/internal/disk"
 )
 
-func openOn(t *testing.T, files disk.FS) *Store {
+func openOn(t *testing.T, files disk.FS, segmentBytes int) *Store {
 	t.Helper()
-	s, err := Open("/raft", Config{Files: files, Logger: slog.New(slog.DiscardHandler)})
+	s, err := Open("/raft", Config{Files: files, SegmentBytes: segmentBytes, Logger: slog.New(slog.DiscardHandler)})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -29,7 +30,7 @@ func TestPowerLossesLoseNothingAcknowledged(t *testing.T) {
 		rng := rand.New(rand.NewPCG(seed, 1))
 		m, first, last := disk.NewMemory(), uint64(1), uint64(0)
 		for range 10 {
-			s := openOn(t, m.Mount())
+			s := openOn(t, m.Mount(), []int{0, fileSegmentLeast, 16 << 10}[seed%3])
 			if got, err := s.LastIndex(); err != nil || got != last {
 				t.Fatalf("seed %d: the log ends at %d, acknowledged was %d (%v)", seed, got, last, err)
 			}
@@ -70,11 +71,19 @@ func TestPowerLossesLoseNothingAcknowledged(t *testing.T) {
 	}
 }
 
+func TestSegmentsThatAreTooSmallAreRefused(t *testing.T) {
+	t.Parallel()
+	_, err := Open("/raft", Config{Files: disk.NewMemory().Mount(), SegmentBytes: fileSegmentLeast - 1})
+	if err == nil || !strings.Contains(err.Error(), "4096") {
+		t.Errorf("%v", err)
+	}
+}
+
 func TestALogWithoutItsListIsRefused(t *testing.T) {
 	t.Parallel()
 	m := disk.NewMemory()
 	files := m.Mount()
-	fill(t, openOn(t, files), 1, 3)
+	fill(t, openOn(t, files, 0), 1, 3)
 	if err := files.Remove("/raft/wal/" + fileMetaName); err != nil {
 		t.Fatal(err)
 	}

@@ -20,8 +20,9 @@ type Play struct {
 	Nodes    int
 	// Outside is a folder for the effects of handlers.
 	Outside string
-	// History, Trace and Logger are as in Config.
+	// History, Trace, Packets and Logger are as in Config.
 	History, Trace io.Writer
+	Packets        bool
 	Logger         *slog.Logger
 }
 
@@ -60,7 +61,11 @@ func ByChance(seed uint64) Play {
 	rng := dice{seed}.of("play")
 	load := workload.Load{Instances: 6, Senders: 2 + rng.IntN(3), Operators: 2, Pause: []time.Duration{100, 200, 400, 800}[rng.IntN(4)] * time.Millisecond}
 	all := plays(load)
-	return Play{Seed: seed, Scenario: all[rng.IntN(len(all))], Nodes: []int{3, 3, 5}[rng.IntN(3)]}
+	chosen := all[rng.IntN(len(all))]
+	if chosen.Steady == nil { // owners that are lost and nodes that are sent snapshots are rare else
+		chosen.Steady = [][]world.Kind{nil, {world.WorkerKill}, {world.WorkerKill, world.Lag}}[rng.IntN(3)]
+	}
+	return Play{Seed: seed, Scenario: chosen, Nodes: []int{3, 3, 5}[rng.IntN(3)]}
 }
 
 // playMost bounds a run in virtual time.
@@ -69,7 +74,7 @@ const playMost = 30 * time.Minute
 // Run plays it, within a synctest bubble. The error is trouble with the run, a cluster that did not become quiet, or
 // nodes whose states differ; whether what happened was right the checkers tell from the history.
 func (p Play) Run() (out Outcome, err error) {
-	w, err := New(Config{Seed: p.Seed, Nodes: p.Nodes, Run: workload.Work, History: p.History, Trace: p.Trace, Logger: p.Logger})
+	w, err := New(Config{Seed: p.Seed, Nodes: p.Nodes, Run: workload.Work, History: p.History, Trace: p.Trace, Packets: p.Packets, Logger: p.Logger})
 	if err != nil {
 		return out, err
 	}

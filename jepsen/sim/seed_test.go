@@ -23,6 +23,7 @@ var (
 	from  = flag.Uint64("sim.from", 1, "the first seed")
 	count = flag.Uint64("sim.count", 3, "how many seeds")
 	keep  = flag.String("sim.keep", "", "folder for the traces and histories of failures; with -sim.verbose of all")
+	every = flag.Bool("sim.packets", false, "keep the trace, with every packet, and the history, to find where two runs part")
 	loud  = flag.Bool("sim.verbose", false, "write the trace, and what nodes log, to standard error")
 )
 
@@ -70,7 +71,7 @@ func judge(t *testing.T, rows io.Reader, folder string, seed uint64) {
 
 func playSeed(t *testing.T, seed uint64) {
 	p := ByChance(seed)
-	p.Outside = t.TempDir()
+	p.Outside, p.Packets = t.TempDir(), *every
 	folder := *keep
 	if folder == "" {
 		folder = t.TempDir()
@@ -108,7 +109,7 @@ func playSeed(t *testing.T, seed uint64) {
 	fmt.Printf("SEED %d %s %d virtual=%.1f real=%.2f sum=%016x packets=%d failed=%v\n", seed, p.Scenario.Name, p.Nodes, out.Virtual.Seconds(), time.Since(began).Seconds(), out.Sum, out.Packets, t.Failed())
 	trace.Close()
 	rows.Close()
-	if !t.Failed() && !*loud {
+	if !t.Failed() && !*loud && !*every {
 		os.Remove(trace.Name())
 		os.Remove(rows.Name())
 	}

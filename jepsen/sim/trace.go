@@ -15,6 +15,8 @@ import (
 type trace struct {
 	begun time.Time
 	out   io.Writer
+	// every: packets are written down, too.
+	every bool
 
 	// mu is held for one event at a time.
 	mu      sync.Mutex
@@ -34,6 +36,9 @@ func (t *trace) packet(w way, size int, at time.Time) {
 	_, _ = io.WriteString(t.sum, w.from+">"+w.to) // a hash takes everything
 	_, _ = t.sum.Write(binary.BigEndian.AppendUint64(nil, uint64(size)))
 	_, _ = t.sum.Write(binary.BigEndian.AppendUint64(nil, uint64(at.Sub(t.begun))))
+	if t.every {
+		_, _ = fmt.Fprintf(t.out, "%12.6f %s>%s %d bytes\n", time.Since(t.begun).Seconds(), w.from, w.to, size)
+	}
 }
 
 // note writes an event down, and into the sum.

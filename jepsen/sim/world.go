@@ -27,6 +27,8 @@ type Config struct {
 	Run world.RunWorker
 	// History and Trace take what happened, as it happens: rows in JSON, and lines for a person. Nil: nothing is kept.
 	History, Trace io.Writer
+	// Packets has every packet in the trace, to find where two runs part.
+	Packets bool
 	// Logger takes what nodes and clients log; nil: nobody does.
 	Logger *slog.Logger
 }
@@ -123,6 +125,7 @@ func New(cfg Config) (*World, error) {
 		cfg: cfg, dice: d, trace: newTrace(cfg.Trace), mesh: newMesh(), log: cfg.Logger, rows: &rowWriter{out: cfg.History},
 		begun: time.Now(), shape: shaped(d), workers: map[string]*worker{}, ending: make(chan struct{}),
 	}
+	w.trace.every = cfg.Packets
 	w.history = history.NewLog(w.rows, w.Now)
 	w.network = newNetwork(d, w.trace)
 	w.trace.note("seed %d: %d nodes, %+v", cfg.Seed, cfg.Nodes, w.shape)

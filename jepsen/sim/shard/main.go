@@ -65,7 +65,7 @@ type fleet struct {
 	played, compared, same int
 	virtual, processor     time.Duration
 	total                  check.Sum
-	failed                 []uint64
+	failed, apart          []uint64
 	told                   time.Time
 }
 
@@ -137,13 +137,13 @@ var (
 // one plays a seed, some of them twice.
 func (f *fleet) one(ctx context.Context, seed uint64) {
 	o := f.process(ctx, seed)
-	if ctx.Err() != nil {
-		return
-	}
 	again := o
-	twice := o.ok && int(seed%100) < f.twice
+	twice := o.ok && ctx.Err() == nil && int(seed%100) < f.twice
 	if twice {
 		again = f.process(ctx, seed)
+	}
+	if ctx.Err() != nil {
+		return
 	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -159,6 +159,8 @@ func (f *fleet) one(ctx context.Context, seed uint64) {
 		f.compared++
 		if o.sum == again.sum {
 			f.same++
+		} else {
+			f.apart = append(f.apart, seed)
 		}
 	}
 	if time.Since(f.told) > 10*time.Second {
@@ -183,7 +185,7 @@ func (f *fleet) sum() {
 		f.played, took.Round(time.Second), float64(f.played)/took.Seconds(), f.virtual.Hours(), f.virtual.Seconds()/took.Seconds(),
 		f.virtual.Seconds()/max(f.processor.Seconds(), 1), len(f.failed))
 	if f.compared > 0 {
-		fmt.Printf("; %d of %d played twice were equal", f.same, f.compared)
+		fmt.Printf("; %d of %d played twice were equal, not so %v", f.same, f.compared, f.apart)
 	}
 	fmt.Println()
 }

@@ -19,7 +19,8 @@ import (
 	"strings"
 )
 
-// edit is one change of a source file: what must be there exactly once, and what takes its place.
+// edit is one change of a source file, by its path from that of the runtime: what must be there exactly once, and what
+// takes its place.
 type edit struct{ file, old, new string }
 
 // wyrand is the next number of a bubble.
@@ -36,6 +37,8 @@ var edits = []edit{
 	// Not cheaprand itself: locks, caches and samples take numbers from it as often as the machine's load has them.
 	{"rand.go", "// Too much legacy code has go:linkname references\n", "func bubblerand() uint32 {" + fmt.Sprintf(wyrand, "uint32(hi ^ lo)") + "	return cheaprand()\n}\n\n// Too much legacy code has go:linkname references\n"},
 	{"select.go", "j := cheaprandn(uint32(norder + 1))\n", "j := uint32((uint64(bubblerand()) * uint64(norder+1)) >> 32)\n"},
+	// Whether a mutex is handed to the one who waits longest is not asked of the machine's clock: it always is.
+	{"../internal/sync/mutex.go", "starving = starving || runtime_nanotime()-waitStartTime > starvationThresholdNs\n", "starving = starving || runtime_nanotime()-waitStartTime >= 0\n"},
 	{"time.go", "t.rand = cheaprand()\n", "t.rand = bubblerand()\n"},
 	{"rand.go", "func rand() uint64 {\n", "func rand() uint64 {" + fmt.Sprintf(wyrand, "hi ^ lo")},
 	{"rand.go", "			seed[i%len(seed)] ^= c\n", "			seed[i%len(seed)] ^= c&0 + byte(i)\n"},
@@ -73,7 +76,7 @@ func run(dir string) error {
 	replace := map[string]string{}
 	for _, e := range edits {
 		// Not named as Go files, or the folder would be a package of the module that it lies in.
-		from, to := filepath.Join(runtime, e.file), filepath.Join(dir, e.file+".txt")
+		from, to := filepath.Join(runtime, e.file), filepath.Join(dir, filepath.Base(e.file)+".txt")
 		read := from
 		if replace[from] != "" {
 			read = to

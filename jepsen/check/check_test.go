@@ -12,6 +12,7 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	logv1 "sluice/api/log/v1"
+	sluicev1 "sluice/api/sluice/v1"
 	"sluice/jepsen/history"
 	"sluice/jepsen/model"
 )
@@ -198,6 +199,21 @@ func TestAModelThatIsSpoiltIsCaught(t *testing.T) {
 		}
 		t.Fatal("no message was accepted by an instance that stayed normal")
 	})
+	t.Run("I3 a message settled before its neighbour", func(t *testing.T) {
+		t.Parallel()
+		c := caseOf(t, good(t))
+		all := c.Model.Taken
+		for n, first := range all {
+			for m := n + 1; m < len(all); m++ {
+				if later := all[m]; later.Life.Instance == first.Life.Instance && later.Life.Lane == first.Life.Lane {
+					all[n].Life, all[m].Life = later.Life, first.Life
+					caught(t, Judge(c), "I3")
+					return
+				}
+			}
+		}
+		t.Fatal("no lane had two messages")
+	})
 	t.Run("I6 a deferred message overtaken", func(t *testing.T) {
 		t.Parallel()
 		c := caseOf(t, good(t))
@@ -206,6 +222,11 @@ func TestAModelThatIsSpoiltIsCaught(t *testing.T) {
 			t.Fatal("no message was accepted after a deferred one")
 		}
 		deferred.Settled = model.Point{Index: later.Settled.Index + 1}
+		for n := range c.Model.Taken {
+			if c.Model.Taken[n].Life == deferred {
+				c.Model.Taken[n].At = deferred.Settled
+			}
+		}
 		caught(t, Judge(c), "I6")
 	})
 	t.Run("I7 an epoch that runs back", func(t *testing.T) {
@@ -280,6 +301,13 @@ func TestTheModelCatchesOutcomesThatWereNotPromised(t *testing.T) {
 				}
 			}
 			return false
+		}},
+		{"I10", "a repeat that is refused", func(_ *logv1.Command, o *logv1.Outcome) bool {
+			if !o.GetInstance().GetDuplicate() {
+				return false
+			}
+			o.Result, o.Fault = nil, &sluicev1.Fault{Reason: "NOT_IN_RECOVERY"}
+			return true
 		}},
 		{"I7", "a settlement under an old epoch taken", func(_ *logv1.Command, o *logv1.Outcome) bool {
 			for _, r := range o.GetSettle().GetResults() {

@@ -22,6 +22,7 @@ func Checkers() []Checker {
 		{"I1", "no loss", I1}, {"I2", "settled once, as told", I2}, {"I3", "order in each lane", I3}, {"I4", "gate", I4},
 		{"I5", "isolation", I5}, {"I6", "drain before what came later", I6}, {"I7", "fencing", I7}, {"I8", "one owner", I8},
 		{"I9", "linearizable", I9}, {"I10", "idempotence", I10}, {"I12", "replicas agree", I12},
+		{"lease", "no lease is cut short", Lease},
 		{"state", "state with its settlement, or not at all", State}, {"outside", "effects outside, once", Outside}, {"liveness", "quiet after the faults", Liveness},
 	}
 }
@@ -107,16 +108,14 @@ func settlementOf(l *model.Life) string {
 // I3 holds the order of each lane: of the settlements by handlers, and of the deliveries of one epoch.
 func I3(c *Case) []Violation {
 	out := c.told("I3")
-	last := map[numberKey]*model.Life{}
-	for _, l := range settledInOrder(c.Model.Lives) {
-		if l.By == nil {
-			continue
-		}
+	last := map[numberKey]model.Taken{}
+	for _, taken := range c.Model.Taken {
+		l := taken.Life
 		lane := numberKey{l.Instance.ID.Application, l.Instance.ID.Key, laneName(l.Lane), 0}
-		if before := last[lane]; before != nil && before.Seq > l.Seq {
-			out = append(out, violation("I3", "%s, lane %s: seq %d was settled at %v, and seq %d before it, at %v", l.Instance.ID, lane.lane, l.Seq, l.Settled, before.Seq, before.Settled))
+		if before := last[lane]; before.Life != nil && before.Life.Seq > l.Seq {
+			out = append(out, violation("I3", "%s, lane %s: seq %d was settled at %v, and seq %d before it, at %v", l.Instance.ID, lane.lane, l.Seq, taken.At, before.Life.Seq, before.At))
 		}
-		last[lane] = l
+		last[lane] = taken
 	}
 	given := map[string]uint64{}
 	for _, e := range c.Worker {
@@ -198,24 +197,25 @@ func normalWithin(l *model.Life) bool {
 	return true
 }
 
-// I6 holds, at every settlement of what was accepted in normal mode, that nothing deferred before it is left.
+// I6 holds, at every settlement of what was accepted in normal mode, that nothing deferred before it is left: as the
+// cluster told of both, for by the model's own order nothing can be accepted before a drain is over.
 func I6(c *Case) []Violation {
 	out := c.told("I6")
 	held := map[*model.Instance]map[*model.Life]bool{}
-	for _, s := range steps(c.Model.Lives) {
+	for _, s := range told(c.Model) {
 		l := s.life
 		if held[l.Instance] == nil {
 			held[l.Instance] = map[*model.Life]bool{}
 		}
 		switch {
-		case l.Disposition == "deferred" && s.accepted:
+		case s.accepted && l.Told == "deferred":
 			held[l.Instance][l] = true
-		case l.Disposition == "deferred":
+		case !s.accepted && l.Told == "deferred":
 			delete(held[l.Instance], l)
-		case l.Disposition == "accepted" && !s.accepted && l.By != nil && l.Settlement == "completed":
+		case !s.accepted && l.Told == "accepted":
 			for left := range held[l.Instance] {
 				if left.Accepted.Before(l.Accepted) {
-					out = append(out, violation("I6", "%s: seq %d, accepted in normal mode, was settled at %v before seq %d, which had been deferred", l.Instance.ID, l.Seq, l.Settled, left.Seq))
+					out = append(out, violation("I6", "%s: seq %d, accepted in normal mode, was settled at %v before seq %d, which had been deferred", l.Instance.ID, l.Seq, s.at, left.Seq))
 				}
 			}
 		}

@@ -40,12 +40,18 @@ func comparePoints(a, b model.Point) int {
 	return 0
 }
 
-func settledInOrder(lives []*model.Life) (all []*model.Life) {
-	for _, s := range steps(lives) {
-		if !s.accepted {
-			all = append(all, s.life)
+// told are the beginnings and ends of lives, in the committed order: the settlements of handlers as the cluster took
+// them, and the other ends as they were promised.
+func told(m *model.Machine) (all []step) {
+	for _, t := range m.Taken {
+		all = append(all, step{t.At, t.Life, false})
+	}
+	for _, s := range steps(m.Lives) {
+		if s.accepted || s.life.By == nil {
+			all = append(all, s)
 		}
 	}
+	slices.SortStableFunc(all, func(a, b step) int { return comparePoints(a.at, b.at) })
 	return all
 }
 

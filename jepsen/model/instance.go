@@ -108,6 +108,8 @@ type Life struct {
 	Epoch       *Epoch
 	Ahead       uint64
 	Accepted    Point
+	// Told is the disposition that the cluster's receipt told; empty: an outgoing message, of which there is none.
+	Told string
 	// Settlement is empty while it is unsettled: completed, skipped or dead-lettered.
 	Settlement string
 	Settled    Point

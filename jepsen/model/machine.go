@@ -33,6 +33,12 @@ type Mismatch struct {
 	Text      string
 }
 
+// Taken is a settlement that the cluster took.
+type Taken struct {
+	At   Point
+	Life *Life
+}
+
 // Beyond is the error of a command or field that the model does not cover.
 type Beyond struct{ What string }
 
@@ -54,8 +60,10 @@ type Machine struct {
 	mismatches []Mismatch
 	// Lives are all messages that were ever accepted, in the order of acceptance.
 	Lives []*Life
-	// Drains counts drains that began, Transitions all changes of mode.
+	// Transitions are all changes of mode.
 	Transitions []Transition
+	// Taken are the settlements of handlers that the cluster took, in its order, whatever was promised.
+	Taken []Taken
 }
 
 // ID names an instance.

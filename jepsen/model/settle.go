@@ -27,11 +27,24 @@ func (m *Machine) settle(c *sluicev1.SettleRequest, o *logv1.Outcome) error {
 			continue
 		}
 		told := reason.Reason(results[n].Error.GetReason())
+		if told == "" && !results[n].Duplicate {
+			m.took(i, s)
+		}
 		if m.judged(what, m.maySettle(i, c.SessionId, s, told), results[n].Error) {
 			m.carryOut(i, c.SessionId, s)
 		}
 	}
 	return nil
+}
+
+// took notes a settlement that ends a message, as the cluster told it.
+func (m *Machine) took(i *Instance, s *sluicev1.Settlement) {
+	if i == nil || s.Outcome == sluicev1.Outcome_OUTCOME_FAILED {
+		return
+	}
+	if l := i.bySeq[laneNumber(s.Lane)][s.Seq]; l != nil {
+		m.Taken = append(m.Taken, Taken{m.at, l})
+	}
 }
 
 // repeats tells that this very settlement took effect before.

@@ -16,7 +16,7 @@ const Bystanders = "bystanders"
 
 // meddle does what no worker of the SDK does, and what must be refused: it settles the head of a lane under an epoch
 // that has passed, in the owner's name; settles it under the current epoch in the name of a session that owns nothing;
-// and completes a recovery under an epoch that has passed.
+// settles a message that two others stand before; and completes a recovery under an epoch that has passed.
 func (o *operator) meddle(ctx context.Context, id client.InstanceID) {
 	now, err := o.getInstance(ctx, id)
 	if err != nil {
@@ -24,9 +24,19 @@ func (o *operator) meddle(ctx context.Context, id client.InstanceID) {
 	}
 	before := o.epochs[id]
 	o.epochs[id] = now.Epoch
+	seen := 0
 	for m, err := range o.client.Instances().ListMessages(ctx, id, client.ListMessages{}) {
 		if err != nil {
 			return
+		}
+		if seen++; seen == 3 && now.Owner != "" {
+			_, _ = o.settle(ctx, now.Owner, id, now.Epoch, m.Lane, uint64(m.Seq))
+		}
+		if seen > 3 {
+			break
+		}
+		if seen > 1 {
+			continue
 		}
 		if before != 0 && before < now.Epoch && now.Owner != "" {
 			_, _ = o.settle(ctx, now.Owner, id, before, m.Lane, uint64(m.Seq))
@@ -34,7 +44,6 @@ func (o *operator) meddle(ctx context.Context, id client.InstanceID) {
 		if session := o.bystander(ctx); session != "" {
 			_, _ = o.settle(ctx, session, id, now.Epoch, m.Lane, uint64(m.Seq))
 		}
-		break
 	}
 	if before != 0 && before < now.Epoch {
 		_, _ = o.completeRecovery(ctx, id, client.CompleteRecovery{Epoch: client.Epoch(before), ProcessedThrough: 1, RequestID: o.request()})

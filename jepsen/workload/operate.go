@@ -78,9 +78,11 @@ func (o *operator) complete(ctx context.Context, id client.InstanceID) {
 	if err != nil || seen.Mode != string(client.ModeRecovery) || seen.Deferred == 0 && o.random.IntN(2) == 0 {
 		return
 	}
-	_, _ = o.completeRecovery(ctx, id, client.CompleteRecovery{
-		Epoch: client.Epoch(seen.Epoch), DiscardRecoveryMessages: o.random.IntN(2) == 0, RequestID: o.request(),
-	})
+	r := client.CompleteRecovery{Epoch: client.Epoch(seen.Epoch), DiscardRecoveryMessages: o.random.IntN(2) == 0, RequestID: o.request()}
+	if _, err := o.completeRecovery(ctx, id, r); err == nil && o.random.IntN(3) == 0 {
+		r.RequestID = o.request() // of the same epoch it is a repeat all the same, and has no effect
+		_, _ = o.completeRecovery(ctx, id, r)
+	}
 }
 
 // resolveOne takes one message out of an inbox by hand.

@@ -17,6 +17,7 @@ import (
 )
 
 const usage = `usage: jepsen run -bin sluice [-scenario NAME] [-seed N] [-time 5m] [-hours N] [-log FILE.xes] [-dir DIR] [-plain]
+                  [-faults KIND,KIND [-shape leader]]
        jepsen check DIR
        jepsen list`
 

@@ -14,6 +14,7 @@ import (
 
 	"sluice/jepsen/proc"
 	"sluice/jepsen/scenario"
+	"sluice/jepsen/world"
 )
 
 // settings are the flags of a run.
@@ -23,6 +24,8 @@ type settings struct {
 	time                    time.Duration
 	hours                   float64
 	plain                   bool
+	// faults, if set, take the place of the scenario's, and shape of whom they hit.
+	faults, shape string
 }
 
 func readSettings(args []string) (*settings, error) {
@@ -36,6 +39,8 @@ func readSettings(args []string) (*settings, error) {
 	flags.DurationVar(&s.time, "time", 0, "how long there are faults; 0: what the scenario says")
 	flags.Float64Var(&s.hours, "hours", 0, "run all scenarios by turns for so many hours, each on a fresh cluster with a seed of its own")
 	flags.BoolVar(&s.plain, "plain", false, "do without namespaces and disks of our own")
+	flags.StringVar(&s.faults, "faults", "", "kinds of faults in place of the scenario's, with commas between; none: nothing is hurt")
+	flags.StringVar(&s.shape, "shape", "", "with -faults: whom they hit: leader, one, quorum or all")
 	if err := flags.Parse(args); err != nil {
 		return nil, err
 	}
@@ -66,6 +71,12 @@ func run(ctx context.Context, args []string) error {
 	plan, err := scenario.Find(s.scenario)
 	if err != nil {
 		return err
+	}
+	if s.faults != "" {
+		if plan.Faults, err = world.ParseKinds(s.faults); err != nil {
+			return err
+		}
+		plan.Shape = s.shape
 	}
 	return s.one(ctx, plan, s.dir, s.seed)
 }

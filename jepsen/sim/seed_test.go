@@ -62,7 +62,8 @@ func judge(t *testing.T, rows io.Reader, folder string, seed uint64) {
 }
 
 func playSeed(t *testing.T, seed uint64) {
-	p := ByChance(seed)
+	p := asked(t, ByChance(seed))
+	tellBrand()
 	p.Outside = t.TempDir()
 	folder := *keep
 	if folder == "" {

@@ -26,6 +26,10 @@ FROM     ?= 1
 SEEDS    ?= 100
 WITHIN   ?= 0
 TWICE    ?= 0
+WORLD    ?= sim
+MUTANTS  ?=
+SAMPLE   ?= 0
+ROTATE   ?= 0
 PACKAGES := protoc-gen-go:google.golang.org/protobuf/cmd/protoc-gen-go \
             protoc-gen-connect-go:connectrpc.com/connect/cmd/protoc-gen-connect-go \
             buf:github.com/bufbuild/buf/cmd/buf \
@@ -105,6 +109,13 @@ sim: ## Play SEEDS=N seeds of the cluster in virtual time, from FROM=N (WITHIN=6
 	@overlay="-overlay bin/still/overlay.json"; go run ./jepsen/sim/still -dir bin/still || { overlay=; echo 'make sim: with this version of Go no seed can be played again as it was' >&2; }; \
 	GOEXPERIMENT=norandomizedheapbase64 go test -vet=off -c $$overlay -o bin/sim.test ./jepsen/sim
 	go run ./jepsen/sim/shard -bin bin/sim.test -left bin/sim -from $(FROM) -seeds $(SEEDS) -within $(WITHIN) -twice $(TWICE)
+
+# Mutants say what they are: see jepsen/mutant. Those of the world proc need root, as jepsen does.
+.PHONY: mutants
+mutants: ## Break Sluice on purpose and see that the checkers notice (MUTANTS='name|name', SAMPLE=3 ROTATE=N, WORLD=proc)
+	@go run ./jepsen/sim/still -dir bin/still || echo 'make mutants: with this version of Go no seed can be played again as it was' >&2
+	go build -o bin/mutant ./jepsen/mutant/cmd
+	bin/mutant -world $(WORLD) -mutants '$(MUTANTS)' -sample $(SAMPLE) -rotate $(ROTATE) -overlay "$$(ls bin/still/overlay.json 2>/dev/null)"
 
 .PHONY: demo
 demo: build ## Start an embedded node, kill a worker midway, and watch hold, recovery and drain

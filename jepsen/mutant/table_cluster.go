@@ -1,0 +1,75 @@
+package mutant
+
+import "sluice/jepsen/world"
+
+// clusterTable breaks what lies between the state machine and the disks: commitment, durability, snapshots, reads, leases.
+func clusterTable() []*Mutant {
+	return []*Mutant{
+		{
+			Name: "log-not-synced", Breaks: "the raft log acknowledges entries that are not on the disk",
+			Edits: []Edit{
+				{"cluster/raftlog/files.go", "	err := f.File.Sync()\n", "	var err error\n"},
+				{"cluster/raftlog/raftlog.go", "	\"github.com/hashicorp/raft-wal/metadb\"\n", "	\"github.com/hashicorp/raft-wal/metadb\"\n	\"github.com/hashicorp/raft-wal/segment\"\n	\"github.com/hashicorp/raft-wal/types\"\n"},
+				{"cluster/raftlog/raftlog.go", "wal.WithMetaStore(&mendedMeta{meta, walfs.New()}))", "wal.WithMetaStore(&mendedMeta{meta, walfs.New()}), wal.WithSegmentFiler(segment.NewFiler(path, unsynced{walfs.New()})))"},
+				{"cluster/raftlog/raftlog.go", "// walLog closes what", `type unsynced struct{ types.VFS }
+
+func (u unsynced) Create(dir, name string, size uint64) (types.WritableFile, error) {
+	f, err := u.VFS.Create(dir, name, size)
+	return unsyncedFile{f}, err
+}
+
+func (u unsynced) OpenWriter(dir, name string) (types.WritableFile, error) {
+	f, err := u.VFS.OpenWriter(dir, name)
+	return unsyncedFile{f}, err
+}
+
+type unsyncedFile struct{ types.WritableFile }
+
+func (unsyncedFile) Sync() error { return nil }
+
+// walLog closes what`},
+			},
+			Caught: []string{"I1"}, Sim: shaped("all", under(20, world.PowerLoss)), Proc: shaped("all", under(15, world.PowerLoss)),
+		},
+		{
+			Name: "reads-without-leader", Breaks: "a node answers a linearizable read from what it has applied, without asking the leader",
+			Edits:  []Edit{{"cluster/read.go", "	if r.node.isLeader() {\n		return r.node.confirmedIndex()\n	}\n", "	if r.node != nil {\n		return r.node.group.applied.index(), nil\n	}\n"}},
+			Caught: []string{"I9"}, Sim: under(20, world.Partition, world.Delay), Proc: under(15, world.Partition, world.Delay),
+		},
+		{
+			Name: "commit-without-quorum", Breaks: "the leader takes a follower that it does not reach for one that has its entries",
+			Edits: []Edit{{"cluster/pipeline.go", "// drainedPipeline is a pipeline whose", `// AppendEntries takes silence for assent.
+func (t *raftTransport) AppendEntries(id raft.ServerID, target raft.ServerAddress, args *raft.AppendEntriesRequest, resp *raft.AppendEntriesResponse) error {
+	if err := t.NetworkTransport.AppendEntries(id, target, args, resp); err != nil {
+		*resp = raft.AppendEntriesResponse{RPCHeader: args.RPCHeader, Term: args.Term, Success: true, LastLog: args.PrevLogEntry + uint64(len(args.Entries))}
+	}
+	return nil
+}
+
+// drainedPipeline is a pipeline whose`}},
+			Caught: []string{"I1", "I9", "I12"}, Sim: shaped("leader", under(20, world.Partition, world.Kill)), Proc: shaped("leader", under(20, world.Partition, world.Kill)),
+		},
+		{
+			Name: "snapshot-without-sessions", Breaks: "a snapshot that a follower takes over leaves the table of sessions out",
+			Edits: []Edit{{"cluster/group.go", "	index, _ := trial.machine.Applied()\n	if err := trial.store.Close(); err != nil {\n", `	index, _ := trial.machine.Applied()
+	b := trial.store.NewBatch()
+	if err := errors.Join(b.DeleteRange([]byte{'s'}, []byte{'t'}), b.Commit(), b.Close(), trial.store.Flush()); err != nil {
+		return err
+	}
+	if err := trial.store.Close(); err != nil {
+`}},
+			Caught: []string{"I12"}, Sim: under(30, world.DiskLoss, world.Partition), Proc: under(20, world.DiskLoss),
+		},
+		{
+			Name: "leases-cut-short", Breaks: "a new leader takes all leases for over",
+			Edits:  []Edit{{"cluster/lead.go", "		l.dispatch.open(rec, time.Now())\n", "		l.dispatch.open(rec, time.Now().Add(-time.Hour))\n"}},
+			Caught: []string{"lease"}, Sim: under(20, world.Transfer, world.Kill), Proc: under(15, world.Transfer, world.Kill),
+		},
+	}
+}
+
+// shaped is a try whose faults have a shape.
+func shaped(shape string, t *Try) *Try {
+	t.Shape = shape
+	return t
+}

@@ -17,7 +17,7 @@ import (
 )
 
 const usage = `usage: jepsen run -bin sluice [-scenario NAME] [-seed N] [-time 5m] [-hours N] [-log FILE.xes] [-dir DIR] [-plain]
-                  [-faults KIND,KIND [-shape leader]]
+                  [-faults KIND,KIND [-shape leader]] [-quiet 30s]
        jepsen check DIR
        jepsen list`
 

@@ -26,6 +26,7 @@ type settings struct {
 	plain                   bool
 	// faults, if set, take the place of the scenario's, and shape of whom they hit.
 	faults, shape string
+	quiet         time.Duration
 }
 
 func readSettings(args []string) (*settings, error) {
@@ -41,6 +42,7 @@ func readSettings(args []string) (*settings, error) {
 	flags.BoolVar(&s.plain, "plain", false, "do without namespaces and disks of our own")
 	flags.StringVar(&s.faults, "faults", "", "kinds of faults in place of the scenario's, with commas between; none: nothing is hurt")
 	flags.StringVar(&s.shape, "shape", "", "with -faults: whom they hit: leader, one, quorum or all")
+	flags.DurationVar(&s.quiet, "quiet", 0, "how long the cluster has to take a message and to settle all once the faults are over; 0: the standard")
 	if err := flags.Parse(args); err != nil {
 		return nil, err
 	}
@@ -101,6 +103,9 @@ func (s *settings) one(ctx context.Context, plan scenario.Scenario, dir string, 
 		return err
 	}
 	o := scenario.Options{Seed: seed, Outside: w.Outside(), Tell: tell}
+	if s.quiet > 0 {
+		o.Quiet = scenario.Quiet{Write: s.quiet, Drain: s.quiet}
+	}
 	if s.log != "" {
 		o.EventLog = func() (io.ReadCloser, error) { return os.Open(s.log) }
 	}

@@ -19,7 +19,7 @@ func edgeTable() []*Mutant {
 		}
 	}
 `}},
-			Caught: []string{"I2"}, Sim: under(25, world.Kill, world.Partition), Proc: under(20, world.Kill, world.Partition),
+			Caught: []string{"I2"}, Sim: under(25, world.Partition), Proc: under(20, world.Partition),
 		},
 		{
 			Name: "worker-takes-duplicates", Breaks: "a worker of the SDK handles a delivery again that it holds or has handled",

@@ -16,7 +16,7 @@ const Bystanders = "bystanders"
 
 // meddle does what no worker of the SDK does, and what must be refused: it settles the head of a lane under an epoch
 // that has passed, in the owner's name; settles it under the current epoch in the name of a session that owns nothing;
-// settles a message that two others stand before; and completes a recovery under an epoch that has passed.
+// settles a message that another stands before; and completes a recovery under an epoch that has passed.
 func (o *operator) meddle(ctx context.Context, id client.InstanceID) {
 	now, err := o.getInstance(ctx, id)
 	if err != nil {
@@ -29,14 +29,11 @@ func (o *operator) meddle(ctx context.Context, id client.InstanceID) {
 		if err != nil {
 			return
 		}
-		if seen++; seen == 3 && now.Owner != "" {
+		if seen++; seen == 2 && now.Owner != "" {
 			_, _ = o.settle(ctx, now.Owner, id, now.Epoch, m.Lane, uint64(m.Seq))
 		}
-		if seen > 3 {
-			break
-		}
 		if seen > 1 {
-			continue
+			break
 		}
 		if before != 0 && before < now.Epoch && now.Owner != "" {
 			_, _ = o.settle(ctx, now.Owner, id, before, m.Lane, uint64(m.Seq))

@@ -123,8 +123,18 @@ func tail(out []byte) string {
 	return strings.TrimSpace(string(out[max(0, len(out)-tailBytes):]))
 }
 
-// procBench plays with real processes. Workers are mutants, too.
+// procBench plays with real processes.
 type procBench struct{ place }
+
+// jepsen is the program that plays a mutant, and whose processes are the workers: if the SDK is broken, it is a mutant, too.
+func (b *procBench) jepsen(m *mutant.Mutant) string {
+	for _, e := range m.Edits {
+		if strings.HasPrefix(e.File, "client/") {
+			return filepath.Join(b.dir(m), "jepsen")
+		}
+	}
+	return filepath.Join(b.left, "jepsen")
+}
 
 func (b *procBench) build(ctx context.Context, m *mutant.Mutant) error {
 	dir, err := b.fresh(m)
@@ -137,8 +147,10 @@ func (b *procBench) build(ctx context.Context, m *mutant.Mutant) error {
 	}
 	sluice := filepath.Join(dir, "sluice")
 	err = b.goTool(ctx, nil, "build", "-tags", tags+",skewed", "-overlay", overlay, "-ldflags", "-s -w -X main.mutant="+m.Name, "-o", sluice, "./cmd/sluice")
-	if err == nil {
-		err = b.goTool(ctx, nil, "build", "-tags", tags, "-overlay", overlay, "-ldflags", "-s -w", "-o", filepath.Join(dir, "jepsen"), "./jepsen/cmd")
+	if err == nil && b.jepsen(m) == filepath.Join(dir, "jepsen") {
+		err = b.goTool(ctx, nil, "build", "-tags", tags, "-overlay", overlay, "-ldflags", "-s -w", "-o", b.jepsen(m), "./jepsen/cmd")
+	} else if err == nil {
+		err = b.goTool(ctx, nil, "build", "-tags", "hashicorpmetrics", "-ldflags", "-s -w", "-o", b.jepsen(m), "./jepsen/cmd")
 	}
 	if err != nil {
 		return err
@@ -150,16 +162,19 @@ func (b *procBench) build(ctx context.Context, m *mutant.Mutant) error {
 	return err
 }
 
-// procMost bounds a run.
-const procMost = 6 * time.Minute
+// procMost bounds a run; procQuiet is how long its cluster has to become quiet.
+const (
+	procMost  = 6 * time.Minute
+	procQuiet = 30 * time.Second
+)
 
 func (b *procBench) play(ctx context.Context, m *mutant.Mutant, t *mutant.Try, seed uint64) (verdict, error) {
 	dir := filepath.Join(b.dir(m), fmt.Sprintf("seed-%d", seed))
 	ctx, cancel := context.WithTimeout(ctx, procMost)
 	defer cancel()
 	args := []string{"run", "-bin", filepath.Join(b.dir(m), "sluice"), "-dir", dir, "-scenario", "calm", "-seed", strconv.FormatUint(seed, 10),
-		"-time", t.Time.String(), "-faults", kinds(t), "-shape", t.Shape}
-	c := exec.CommandContext(ctx, filepath.Join(b.dir(m), "jepsen"), args...)
+		"-time", t.Time.String(), "-faults", kinds(t), "-shape", t.Shape, "-quiet", procQuiet.String()}
+	c := exec.CommandContext(ctx, b.jepsen(m), args...)
 	c.Cancel = func() error { return c.Process.Signal(os.Interrupt) } // so that it takes its network and disks down
 	c.WaitDelay = time.Minute
 	out, err := c.CombinedOutput()

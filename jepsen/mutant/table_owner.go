@@ -18,7 +18,7 @@ func ownerTable() []*Mutant {
 		{
 			Name: "through-off-by-one", Breaks: "of the in-doubt messages that took effect the last is delivered again",
 			Edits:  []Edit{{"fsm/complete.go", "min(r.ProcessedThrough, i.rec.NormalDoubt)", "min(max(r.ProcessedThrough, 1)-1, i.rec.NormalDoubt)"}},
-			Caught: []string{"I2", "state", "outside"}, Sim: under(20, world.WorkerKill), Proc: under(20, world.WorkerKill),
+			Caught: []string{"I2", "state", "outside"}, Sim: under(30, world.DiskSlow, world.WorkerKill), Proc: under(20, world.WorkerKill, world.Kill),
 		},
 		{
 			Name: "completion-under-any-epoch", Breaks: "a recovery is completed under an epoch that has passed",
@@ -44,7 +44,7 @@ func ownerTable() []*Mutant {
 		{
 			Name: "doubt-forgotten", Breaks: "the entry into recovery does not note what was out: it is delivered again as if nothing had happened",
 			Edits:  []Edit{{"fsm/mode.go", `= lastOut, 0, e.epoch, ""`, `= 0, 0, e.epoch, ""`}},
-			Caught: []string{"outside"}, Sim: under(25, world.WorkerKill), Proc: under(20, world.WorkerKill),
+			Caught: []string{"outside"}, Sim: under(30, world.DiskSlow, world.WorkerKill), Proc: under(20, world.WorkerKill, world.Kill),
 		},
 		{
 			Name: "release-keeps-epoch", Breaks: "the epoch does not grow when an owner gives an instance up",
@@ -59,7 +59,7 @@ func ownerTable() []*Mutant {
 		{
 			Name: "recovery-state-lost", Breaks: "the state that a recovery handler set is not written",
 			Edits:  []Edit{{"fsm/complete.go", "	if r.SetState {\n", "	if r.SetState && r.Epoch == 0 {\n"}},
-			Caught: []string{"state"}, Sim: under(25, world.WorkerKill), Proc: under(20, world.WorkerKill),
+			Caught: []string{"state"}, Sim: under(30, world.DiskSlow, world.WorkerKill), Proc: under(20, world.WorkerKill, world.Kill),
 		},
 	}
 }

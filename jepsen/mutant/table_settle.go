@@ -34,7 +34,7 @@ func settleTable() []*Mutant {
 		return false, err
 	}
 `}},
-			Caught: []string{"state"}, Sim: under(20, world.WorkerKill, world.Kill), Proc: under(20, world.WorkerPause, world.Kill),
+			Caught: []string{"state"}, Sim: under(30, world.DiskSlow, world.WorkerKill), Proc: under(20, world.WorkerPause, world.Kill),
 		},
 		{
 			Name: "outgoing-dropped", Breaks: "a third of the outgoing messages is not sent",

@@ -32,6 +32,8 @@ func (p place) fresh(m *mutant.Mutant) (string, error) {
 	return dir, errors.Join(os.RemoveAll(dir), os.MkdirAll(dir, 0o755))
 }
 
+func (p place) clear(m *mutant.Mutant) error { return os.RemoveAll(p.dir(m)) }
+
 // goTool runs the Go tool at the root.
 func (p place) goTool(ctx context.Context, environment []string, args ...string) error {
 	c := exec.CommandContext(ctx, "go", args...)

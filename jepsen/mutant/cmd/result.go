@@ -23,6 +23,8 @@ type bench interface {
 	build(ctx context.Context, m *mutant.Mutant) error
 	// play plays a seed. Its error is trouble with the run itself, which may be the mutant's doing.
 	play(ctx context.Context, m *mutant.Mutant, t *mutant.Try, seed uint64) (verdict, error)
+	// clear removes what is left of a mutant of which all went as it should.
+	clear(m *mutant.Mutant) error
 }
 
 // verdict is what the checkers said of a run.
@@ -130,6 +132,9 @@ func try(ctx context.Context, w mutant.World, b bench, m *mutant.Mutant) *result
 		}
 	}
 	r.played = time.Since(began)
+	if r.good() {
+		r.err = b.clear(m)
+	}
 	return r
 }
 

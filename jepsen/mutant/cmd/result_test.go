@@ -40,6 +40,8 @@ type fakeBench struct {
 
 func (f *fakeBench) build(context.Context, *mutant.Mutant) error { return f.err }
 
+func (f *fakeBench) clear(*mutant.Mutant) error { return nil }
+
 func (f *fakeBench) play(_ context.Context, _ *mutant.Mutant, _ *mutant.Try, seed uint64) (verdict, error) {
 	if seed != f.seed {
 		return verdict{}, nil

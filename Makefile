@@ -42,7 +42,7 @@ help: ## Explain every target (the default)
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 	@echo
 	@echo 'Variables: PKG=./fsm/... (test, race), ACCEPT=DIR SUITE=core|exact|all CASES=REGEX (accept), BENCH="-only send -repeat 1" (bench),'
-	@echo '           SCENARIO="owners lost" JEPSEN="-seed 7" (jepsen), HOURS=8 (jepsen-long).'
+	@echo '           SCENARIO="owners lost" JEPSEN="-seed 7" (jepsen), HOURS=8 (jepsen-long), MUTANTS="log-.*|ids-.*" (mutants).'
 
 .PHONY: build
 build: ## Build bin/sluice, one static binary

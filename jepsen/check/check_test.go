@@ -131,6 +131,9 @@ func TestEachCheckerCatchesABadHistory(t *testing.T) {
 		{"state", "a handler that saw another state", func(t *testing.T, h *history.History) {
 			event(t, h, func(e *history.WorkerEvent) bool { return e.Deed == history.Deliver && e.Attempt == 1 && e.Seq > 2 }).State = "another"
 		}},
+		{"state", "a recovery handler that saw another state", func(t *testing.T, h *history.History) {
+			event(t, h, func(e *history.WorkerEvent) bool { return e.Deed == history.Recover }).State = "another"
+		}},
 		{"outside", "an effect left twice", func(t *testing.T, h *history.History) {
 			event(t, h, func(e *history.WorkerEvent) bool { return e.Deed == history.Effect && e.Application == "accounts" }).Before = 1
 		}},

@@ -307,7 +307,7 @@ func Outside(c *Case) (out []Violation) {
 }
 
 // State holds what handlers saw of their instances' states against the settlements before: all of them are in it, once,
-// and nothing else; and what a recovery handler was told that it set is what stands. Recovery messages see what the
+// and nothing else; so did recovery handlers, and what one was told that it set is what stands. Recovery messages see what the
 // recovery handler set before it is written, and write it with their own.
 func State(c *Case) (out []Violation) {
 	seen := map[numberKey]map[uint64]string{} // by epoch
@@ -330,6 +330,10 @@ func State(c *Case) (out []Violation) {
 			if noted && l != nil && l.Under != nil && l.Found != state {
 				out = append(out, violation("state", "%s seq %d under epoch %d: the handler saw %q, and %q was there", l.Instance.ID, l.Seq, v.Epoch, state, l.Found))
 			}
+		case history.Recover:
+			if known, stood := c.stood(v); known && !stood {
+				out = append(out, violation("state", "%s/%s: the recovery handler saw %q under epoch %d, which never was its state then", v.Application, v.Instance, v.State, v.Epoch))
+			}
 		case history.Done:
 			if v.Lane == "" && v.State != "" {
 				set[under] = v.State
@@ -341,6 +345,22 @@ func State(c *Case) (out []Violation) {
 		}
 	}
 	return out
+}
+
+// stood tells whether the state that was seen of an instance was its state at any time of the epoch; known: the epoch was
+// ever told.
+func (c *Case) stood(v history.WorkerEvent) (known, stood bool) {
+	i := c.Model.Instances()[model.ID{Application: v.Application, Key: v.Instance}]
+	if i == nil {
+		return false, false
+	}
+	for _, version := range i.Versions {
+		if version.Epoch.Number == v.Epoch {
+			known = true
+			stood = stood || version.State == v.State
+		}
+	}
+	return known, stood
 }
 
 // leftByCompletions is the state that each completion left, by the epoch that it ended.

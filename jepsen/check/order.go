@@ -75,6 +75,13 @@ type look struct {
 func I9(c *Case) []Violation {
 	out := c.told("I9")
 	asked := map[model.ID][]porcupine.Operation{}
+	whole := c.wholeEntries()
+	for _, t := range c.Model.Transitions {
+		if o, asks := whole[t.Epoch.Number]; t.Whole && asks {
+			at := look{made: versionAt(t.Instance, t.At)}
+			asked[t.Instance.ID] = append(asked[t.Instance.ID], porcupine.Operation{Input: at, Output: o.ID, Call: int64(o.Call), Return: int64(o.Return)})
+		}
+	}
 	for _, o := range c.Operations {
 		id := model.ID{Application: o.Args.Application, Key: o.Args.Instance}
 		if i := c.Model.Instances()[id]; i != nil {
@@ -94,6 +101,18 @@ func I9(c *Case) []Violation {
 		}
 	}
 	return out
+}
+
+// wholeEntries are the entries of whole applications into recovery, by their generations. Each is an operation on every
+// instance of its application.
+func (c *Case) wholeEntries() map[uint64]history.Operation {
+	all := map[uint64]history.Operation{}
+	for _, o := range c.Operations {
+		if o.What == history.EnterApplication && o.Result == history.OK && !o.Answer.Duplicate {
+			all[o.Answer.Epoch] = o
+		}
+	}
+	return all
 }
 
 // lookOf is what an operation says; false: nothing that is judged here.

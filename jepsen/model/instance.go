@@ -94,6 +94,8 @@ type Version struct {
 	NextSeq  uint64
 	Owner    string
 	Deferred int
+	// State is what handlers found.
+	State string
 }
 
 // Life is one accepted message, from acceptance to settlement.
@@ -165,7 +167,7 @@ func (m *Machine) keep(i *Instance) { m.instances[i.ID] = i }
 
 // changed notes a version.
 func (m *Machine) changed(i *Instance) {
-	v := Version{At: m.at, Mode: i.Mode, Epoch: i.Epoch, NextSeq: i.NextSeq, Owner: i.Owner, Deferred: i.deferred()}
+	v := Version{At: m.at, Mode: i.Mode, Epoch: i.Epoch, NextSeq: i.NextSeq, Owner: i.Owner, Deferred: i.deferred(), State: i.State}
 	if n := len(i.Versions); n > 0 && i.Versions[n-1].At == m.at {
 		i.Versions[n-1] = v
 		return

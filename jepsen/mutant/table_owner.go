@@ -49,7 +49,7 @@ func ownerTable() []*Mutant {
 		{
 			Name: "release-keeps-epoch", Breaks: "the epoch does not grow when an owner gives an instance up",
 			Edits:  []Edit{{"fsm/session.go", "	if !fenced {\n", "	if !fenced && i.rec.Epoch == 0 {\n"}},
-			Caught: []string{"I7"}, Sim: calm(30), Proc: calm(15),
+			Caught: []string{"I7"}, Sim: under(20, world.WorkerKill), Proc: under(20, world.WorkerKill),
 		},
 		{
 			Name: "completion-keeps-epoch", Breaks: "the epoch does not grow when a recovery is completed",

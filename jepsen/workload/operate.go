@@ -65,7 +65,7 @@ func (o *operator) one(ctx context.Context) {
 		}
 	case roll < 88:
 		o.complete(ctx, id)
-	case roll < 99:
+	case roll < 98:
 		o.resolveOne(ctx, id)
 	default:
 		o.wholeApplication(ctx, id.Application)
@@ -100,10 +100,13 @@ func (o *operator) resolveOne(ctx context.Context, id client.InstanceID) {
 	}
 }
 
-// wholeApplication puts an application into recovery as a whole, and completes it.
+// wholeApplication puts an application into recovery as a whole, looks whether its instances show it, and completes it.
 func (o *operator) wholeApplication(ctx context.Context, name string) {
 	if o.enterApplication(ctx, name, "operator "+o.name, o.request()) != nil {
 		return
+	}
+	for n := range o.load.Instances {
+		_, _ = o.getInstance(ctx, client.InstanceID{Application: name, Key: Instance(n)})
 	}
 	_, _ = o.completeApplication(ctx, name, o.request())
 }

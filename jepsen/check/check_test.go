@@ -242,6 +242,25 @@ func TestAModelThatIsSpoiltIsCaught(t *testing.T) {
 	})
 }
 
+// TestWhatFailedForGoodIsNoBacklog: the last failed attempt ends a message as a settlement does.
+func TestWhatFailedForGoodIsNoBacklog(t *testing.T) {
+	t.Parallel()
+	i := &model.Instance{ID: model.ID{Application: "feeds", Key: "i"}}
+	failed := &model.Life{Instance: i, Seq: 1, Told: "deferred", Accepted: model.Point{Index: 1}, Settlement: "dead-lettered", Settled: model.Point{Index: 2},
+		By: &sluicev1.Settlement{Outcome: sluicev1.Outcome_OUTCOME_FAILED}}
+	later := &model.Life{Instance: i, Seq: 2, Told: "accepted", Accepted: model.Point{Index: 3}}
+	m := model.New()
+	m.Lives, m.Taken = []*model.Life{failed, later}, []model.Taken{{At: model.Point{Index: 4}, Life: later}}
+	c := &Case{History: &history.History{}, Model: m}
+	if found := I6(c); len(found) > 0 {
+		t.Error(found)
+	}
+	failed.Settled.Index = 5
+	if found := I6(c); len(found) == 0 {
+		t.Error("a deferred message was overtaken")
+	}
+}
+
 func overtakable(lives []*model.Life) (deferred, later *model.Life) {
 	for _, d := range lives {
 		for _, l := range lives {

@@ -43,11 +43,13 @@ func comparePoints(a, b model.Point) int {
 // told are the beginnings and ends of lives, in the committed order: the settlements of handlers as the cluster took
 // them, and the other ends as they were promised.
 func told(m *model.Machine) (all []step) {
+	taken := map[*model.Life]bool{}
 	for _, t := range m.Taken {
+		taken[t.Life] = true
 		all = append(all, step{t.At, t.Life, false})
 	}
 	for _, s := range steps(m.Lives) {
-		if s.accepted || s.life.By == nil {
+		if s.accepted || !taken[s.life] {
 			all = append(all, s)
 		}
 	}

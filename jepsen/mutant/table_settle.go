@@ -13,7 +13,7 @@ func settleTable() []*Mutant {
 		{
 			Name: "settle-out-of-order", Breaks: "a settlement of a message that is out is taken though it is not the head of its lane",
 			Edits:  []Edit{{"fsm/settle.go", "	case at > 0:\n", "	case at > 0 && w.Epoch == 0:\n"}},
-			Caught: []string{"I3"}, Sim: calm(40), Proc: calm(20),
+			Caught: []string{"I3"}, Sim: under(30, world.DiskSlow, world.Kill), Proc: under(30, world.Kill),
 		},
 		{
 			Name: "state-not-written", Breaks: "now and then a settlement is taken without the state that goes with it",
@@ -24,17 +24,6 @@ func settleTable() []*Mutant {
 			Name: "settle-by-anybody", Breaks: "a settlement is taken from a session that does not own the instance",
 			Edits:  []Edit{{"fsm/settle.go", "	if err := w.i.ownedBy(w.session); err != nil {\n		return err\n	}\n", ""}},
 			Caught: []string{"I8"}, Sim: calm(20), Proc: calm(12),
-		},
-		{
-			Name: "state-of-refused", Breaks: "a settlement that is refused leaves its state all the same",
-			Edits: []Edit{{"fsm/settle.go", "	if err := t.maySettle(w); err != nil {\n		return false, err\n	}\n", `	if err := t.maySettle(w); err != nil {
-		if w.i != nil && w.SetState && t.setState(w.i, w.State) != nil {
-			return false, queue.ErrCorrupt
-		}
-		return false, err
-	}
-`}},
-			Caught: []string{"state"}, Sim: under(30, world.DiskSlow, world.WorkerKill), Proc: under(20, world.WorkerPause, world.Kill),
 		},
 		{
 			Name: "outgoing-dropped", Breaks: "a third of the outgoing messages is not sent",

@@ -60,8 +60,8 @@ func gateTable() []*Mutant {
 			Caught: []string{"I9"}, Sim: calm(40), Proc: calm(20),
 		},
 		{
-			Name: "neighbours-wait", Breaks: "while an instance of the application is in recovery, no other is given to a worker",
-			Edits:  []Edit{{"fsm/instance.go", "	return i.rec.Normal.Messages > 0\n}", "	return i.rec.Normal.Messages > 0 && i.app.counts.recovery == 0\n}"}},
+			Name: "one-recovery-at-a-time", Breaks: "nothing is delivered to the instances of an application while another of them is in recovery",
+			Edits:  []Edit{{"fsm/offer.go", "	if i.rec.Owner == \"\" || i.rec.Terminated {\n", "	if i.rec.Owner == \"\" || i.rec.Terminated || i.app.counts.recovery > 1 || i.rec.Mode != recoveryMode && i.app.counts.recovery > 0 {\n"}},
 			Caught: []string{"I5"}, Sim: calm(60), Proc: calm(40),
 		},
 		{

@@ -13,7 +13,7 @@ func settleTable() []*Mutant {
 		{
 			Name: "settle-out-of-order", Breaks: "a settlement of a message that is out is taken though it is not the head of its lane",
 			Edits:  []Edit{{"fsm/settle.go", "	case at > 0:\n", "	case at > 0 && w.Epoch == 0:\n"}},
-			Caught: []string{"I3"}, Sim: under(30, world.DiskSlow, world.Kill), Proc: under(30, world.Kill),
+			Caught: []string{"I3"}, Sim: calm(30), Proc: calm(20),
 		},
 		{
 			Name: "state-not-written", Breaks: "now and then a settlement is taken without the state that goes with it",

@@ -16,7 +16,7 @@ const Bystanders = "bystanders"
 
 // meddle does what no worker of the SDK does, and what must be refused: it settles the head of a lane under an epoch
 // that has passed, in the owner's name; settles it under the current epoch in the name of a session that owns nothing;
-// settles a message that another stands before; and completes a recovery under an epoch that has passed.
+// and completes a recovery under an epoch that has passed.
 func (o *operator) meddle(ctx context.Context, id client.InstanceID) {
 	now, err := o.getInstance(ctx, id)
 	if err != nil {
@@ -24,16 +24,9 @@ func (o *operator) meddle(ctx context.Context, id client.InstanceID) {
 	}
 	before := o.epochs[id]
 	o.epochs[id] = now.Epoch
-	seen := 0
 	for m, err := range o.client.Instances().ListMessages(ctx, id, client.ListMessages{}) {
 		if err != nil {
 			return
-		}
-		if seen++; seen == 2 && now.Owner != "" {
-			_, _ = o.settle(ctx, now.Owner, id, now.Epoch, m.Lane, uint64(m.Seq))
-		}
-		if seen > 1 {
-			break
 		}
 		if before != 0 && before < now.Epoch && now.Owner != "" {
 			_, _ = o.settle(ctx, now.Owner, id, before, m.Lane, uint64(m.Seq))
@@ -41,9 +34,33 @@ func (o *operator) meddle(ctx context.Context, id client.InstanceID) {
 		if session := o.bystander(ctx); session != "" {
 			_, _ = o.settle(ctx, session, id, now.Epoch, m.Lane, uint64(m.Seq))
 		}
+		break
 	}
 	if before != 0 && before < now.Epoch {
 		_, _ = o.completeRecovery(ctx, id, client.CompleteRecovery{Epoch: client.Epoch(before), ProcessedThrough: 1, RequestID: o.request()})
+	}
+}
+
+// slow is the data of a message whose handler takes its time.
+const slow = `{"take":100}`
+
+// overtake sends slow messages in a row to an instance with a window, and settles the last in the owner's name while the
+// others are out before it. If they are not, it takes their turn, which is as good as any.
+func (o *operator) overtake(ctx context.Context) {
+	apps := Applications()
+	id := client.InstanceID{Application: apps[len(apps)-1].Name, Key: Instance(o.random.IntN(o.load.Instances))}
+	last := uint64(0)
+	for range 3 {
+		m := client.Message{Application: id.Application, Instance: id.Key, ID: o.request(), Type: TypeWork, Data: []byte(slow)}
+		receipt, err := o.send(ctx, m)
+		if err != nil {
+			return
+		}
+		last = receipt.Seq
+	}
+	now, err := o.getInstance(ctx, id)
+	if err == nil && now.Owner != "" {
+		_, _ = o.settle(ctx, now.Owner, id, now.Epoch, client.LaneNormal, last)
 	}
 }
 

@@ -55,8 +55,10 @@ func (o *operator) one(ctx context.Context) {
 	switch roll := o.random.IntN(100); {
 	case roll < 45:
 		_, _ = o.getInstance(ctx, id)
-	case roll < 60:
+	case roll < 56:
 		o.meddle(ctx, id)
+	case roll < 60:
+		o.overtake(ctx)
 	case roll < 74:
 		request := o.request()
 		_, err := o.enterRecovery(ctx, id, "operator "+request, request)

@@ -204,7 +204,7 @@ func TestANameThatIsNotThereIsToldOf(t *testing.T) {
 	if _, err := In(Sim, "no-such-mutant"); err == nil || !strings.Contains(err.Error(), "log-not-synced") {
 		t.Errorf("%v", err)
 	}
-	if some, err := In(Proc, "log-not-synced|ids-forgotten"); err != nil || len(some) != 2 {
+	if some, err := In(Proc, "log-not-synced|state-not-written|ids-forgotten"); err != nil || len(some) != 2 {
 		t.Errorf("%v %v", some, err)
 	}
 }

@@ -80,6 +80,12 @@ func gateTable() []*Mutant {
 // calm is a run without faults, of so many seconds.
 func calm(seconds int) *Try { return &Try{Time: time.Duration(seconds) * time.Second} }
 
+// from is a try that needs more seeds than others: which is the first, and how many.
+func from(first uint64, most int, t *Try) *Try {
+	t.From, t.Most = first, most
+	return t
+}
+
 // under is a run with faults, of so many seconds.
 func under(seconds int, faults ...world.Kind) *Try {
 	return &Try{Time: time.Duration(seconds) * time.Second, Faults: faults}

@@ -39,14 +39,17 @@ func memoryTable() []*Mutant {
 			Caught: []string{"I10"}, Sim: calm(40), Proc: calm(20),
 		},
 		{
-			Name: "maps-in-their-own-order", Breaks: "applications that an entry changed are written in the order of a Go map",
-			Edits:  []Edit{{"fsm/txn.go", "	for _, name := range sorted(t.applications) {\n		a := t.applications[name]\n", "	for name, a := range t.applications {\n"}},
-			Caught: []string{"I12"}, Sim: calm(20), Proc: calm(10),
+			Name: "maps-in-their-own-order", Breaks: "applications and sessions that an entry changed are written in the order of a Go map",
+			Edits: []Edit{
+				{"fsm/txn.go", "	for _, name := range sorted(t.applications) {\n		a := t.applications[name]\n", "	for name, a := range t.applications {\n"},
+				{"fsm/txn.go", "	for _, id := range sorted(t.sessions) {\n", "	for id := range t.sessions {\n"},
+			},
+			Caught: []string{"I12"}, Sim: under(20, world.WorkerKill, world.Kill), Proc: under(15, world.WorkerKill, world.Kill),
 		},
 		{
 			Name: "restart-skips-an-entry", Breaks: "a node that starts takes one entry more for applied than its state holds",
 			Edits:  []Edit{{"fsm/machine.go", "	if err := m.load(); err != nil {\n", "	if m.meta.AppliedIndex > 0 {\n		m.meta.AppliedIndex++\n	}\n	if err := m.load(); err != nil {\n"}},
-			Caught: []string{"I12"}, Sim: under(20, world.Kill, world.Restart), Proc: under(15, world.Kill, world.Restart),
+			Caught: []string{"I12"}, Sim: from(6, 12, under(20, world.Kill, world.Restart)), Proc: under(15, world.Kill, world.Restart),
 		},
 	}
 }

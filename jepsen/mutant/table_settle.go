@@ -44,12 +44,12 @@ func settleTable() []*Mutant {
 		},
 		{
 			Name: "settlement-not-kept", Breaks: "now and then a settlement is told as taken and its message stays in the lane",
-			Edits: []Edit{{"fsm/settle.go", "		return t.end(w.i, m, e)\n	case sluicev1.Outcome_OUTCOME_REJECTED:", `		if w.Seq%5 == 0 && w.i.rec.Mode == drainingMode {
+			Edits: []Edit{{"fsm/settle.go", "		return t.end(w.i, m, e)\n	case sluicev1.Outcome_OUTCOME_REJECTED:", `		if w.Seq%2 == 0 && w.i.rec.Mode == drainingMode {
 			return nil
 		}
 		return t.end(w.i, m, e)
 	case sluicev1.Outcome_OUTCOME_REJECTED:`}},
-			Caught: []string{"I2"}, Sim: under(20, world.WorkerKill), Proc: under(20, world.WorkerKill),
+			Caught: []string{"I2"}, Sim: from(6, 12, under(20, world.WorkerKill)), Proc: under(20, world.WorkerKill),
 		},
 	}
 }

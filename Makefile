@@ -29,6 +29,10 @@ TWICE    ?= 0
 FUZZTIME ?= 20s
 FUZZ     ?= fsm:FuzzEntry fsm:FuzzCommands cluster/snapshot:FuzzExtract cluster:FuzzHello transport:FuzzHello transport:FuzzCall \
             server:FuzzJSONCodec cmd/sluice:FuzzSettings cmd/sluice:FuzzDeclarations internal/xes:FuzzRead
+WORLD    ?= sim
+MUTANTS  ?=
+SAMPLE   ?= 0
+ROTATE   ?= 0
 PACKAGES := protoc-gen-go:google.golang.org/protobuf/cmd/protoc-gen-go \
             protoc-gen-connect-go:connectrpc.com/connect/cmd/protoc-gen-connect-go \
             buf:github.com/bufbuild/buf/cmd/buf \
@@ -41,7 +45,8 @@ help: ## Explain every target (the default)
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 	@echo
 	@echo 'Variables: PKG=./fsm/... (test, race), ACCEPT=DIR SUITE=core|exact|all CASES=REGEX (accept), BENCH="-only send -repeat 1" (bench),'
-	@echo '           SCENARIO="owners lost" JEPSEN="-seed 7" (jepsen), HOURS=8 (jepsen-long), FUZZ=fsm:FuzzEntry FUZZTIME=1h (fuzz).'
+	@echo '           SCENARIO="owners lost" JEPSEN="-seed 7" (jepsen), HOURS=8 (jepsen-long), MUTANTS="log-.*|ids-.*" (mutants),'
+	@echo '           FUZZ=fsm:FuzzEntry FUZZTIME=1h (fuzz).'
 
 .PHONY: build
 build: ## Build bin/sluice, one static binary
@@ -119,6 +124,13 @@ fuzz: ## Fuzz each of FUZZ=PACKAGE:TARGET, two at a time, for FUZZTIME=20s: entr
 	@printf '%s\n' $(FUZZ) | xargs -P 2 -I @ sh -c 'package=$${0%:*} target=$${0#*:}; name=$$(echo $$package | tr / -); \
 	  out=$$(cd $$package && "$(CURDIR)/bin/fuzz/$$name.test" -test.run "^$$target$$" -test.fuzz "^$$target$$" -test.fuzztime $(FUZZTIME) \
 	    -test.parallel 1 -test.fuzzcachedir "$(CURDIR)/bin/fuzz/corpus/$$name" 2>&1) && last=$$(echo "$$out" | grep execs: | tail -n 1) && [ "$$last" ] && echo "$$0: $$last" || { echo "$$0 failed:"; echo "$$out"; exit 255; }' @
+
+# Mutants say what they are: see jepsen/mutant. Those of the world proc need root, as jepsen does.
+.PHONY: mutants
+mutants: ## Break Sluice on purpose and see that the checkers notice (MUTANTS='name|name', SAMPLE=3 ROTATE=N, WORLD=proc)
+	@go run ./jepsen/sim/still -dir bin/still || echo 'make mutants: with this version of Go no seed can be played again as it was' >&2
+	go build -o bin/mutant ./jepsen/mutant/cmd
+	bin/mutant -world $(WORLD) -mutants '$(MUTANTS)' -sample $(SAMPLE) -rotate $(ROTATE) -overlay "$$(ls bin/still/overlay.json 2>/dev/null)"
 
 .PHONY: demo
 demo: build ## Start an embedded node, kill a worker midway, and watch hold, recovery and drain

@@ -147,7 +147,7 @@ func devConfigs(sh *shell, d devSettings, dir string) ([]server.Config, error) {
 	for i := range configs {
 		id := fmt.Sprintf("dev%d", i+1)
 		configs[i] = server.Config{
-			NodeID: id, Cluster: "dev", DataDir: filepath.Join(dir, id), Version: version, Logger: logger, Insecure: sh.insecure,
+			NodeID: id, Cluster: "dev", DataDir: filepath.Join(dir, id), Version: branded(version), Logger: logger, Insecure: sh.insecure,
 			CertFile: sh.tls.cert, KeyFile: sh.tls.key, CAFile: sh.tls.ca, BootstrapExpect: d.nodes, Join: gossip, StartHeld: d.startHeld,
 			Listen: net.JoinHostPort(host, strconv.Itoa(port+min(port, 1)*i)),
 		}
@@ -201,5 +201,5 @@ func (sh *shell) banner(nodes []*server.Server, dir string, kept bool, took time
   next     echo 'name: orders' | sluice app apply%s -f -
            sluice send%s orders/4711 --type order.placed --data '{"total": 12}'
   stop     Ctrl-C
-`, version, took.Round(time.Millisecond), strings.Join(addresses, ", "), dir, keeps, addresses[0], addresses[0], addr, addr)
+`, branded(version), took.Round(time.Millisecond), strings.Join(addresses, ", "), dir, keeps, addresses[0], addresses[0], addr, addr)
 }

@@ -75,7 +75,7 @@ func serverConfig(sh *shell, k *koanf.Koanf) (server.Config, error) {
 		return server.Config{}, err
 	}
 	cfg := server.Config{
-		NodeID: k.String("node-id"), Cluster: k.String("cluster-name"), DataDir: k.String("data-dir"), Version: version, Logger: logger,
+		NodeID: k.String("node-id"), Cluster: k.String("cluster-name"), DataDir: k.String("data-dir"), Version: branded(version), Logger: logger,
 		Listen: k.String("listen"), Advertise: k.String("advertise"), Gossip: k.String("gossip"),
 		BootstrapExpect: k.Int("bootstrap-expect"), Join: k.Strings("join"),
 		CertFile: k.String("tls-cert"), KeyFile: k.String("tls-key"), CAFile: k.String("tls-ca"), Insecure: k.Bool("insecure"), StartHeld: k.Bool("start-held"),
@@ -125,6 +125,7 @@ func nodeLogger(sh *shell, format, level string) (*slog.Logger, error) {
 	if err != nil {
 		return nil, fmt.Errorf("log: %w", err)
 	}
+	confess(l)
 	return l, nil
 }
 

@@ -34,6 +34,7 @@ type Case struct {
 	times map[uint64]time.Duration
 	// leaders are the entries with which a new leader began.
 	leaders []uint64
+	leases  leaseTimes
 	lives   map[lifeKey]*model.Life
 	numbers map[numberKey]*model.Life
 }
@@ -60,6 +61,7 @@ type numberKey struct {
 // New makes a case of a history. Its error says that the history cannot be judged.
 func New(h *history.History) (*Case, error) {
 	c := &Case{History: h, Model: model.New(), times: map[uint64]time.Duration{}, lives: map[lifeKey]*model.Life{}, numbers: map[numberKey]*model.Life{}}
+	c.leases = leaseTimes{open: map[string]lease{}, terms: map[uint64]moment{}}
 	c.merge()
 	if len(c.Committed) == 0 {
 		return nil, errors.New("check: no node told what it applied: the run did not come to its end")
@@ -137,6 +139,7 @@ func (c *Case) replay(e Entry) error {
 			return fmt.Errorf("outcome of entry %d: %w", e.Index, err)
 		}
 	}
+	c.leases.note(c, e, entry)
 	for _, command := range entry.Commands {
 		if command.GetLeaderElected() != nil {
 			c.leaders = append(c.leaders, e.Index)

@@ -12,6 +12,7 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	logv1 "sluice/api/log/v1"
+	sluicev1 "sluice/api/sluice/v1"
 	"sluice/jepsen/history"
 	"sluice/jepsen/model"
 )
@@ -132,6 +133,9 @@ func TestEachCheckerCatchesABadHistory(t *testing.T) {
 		{"state", "a handler that saw another state", func(t *testing.T, h *history.History) {
 			event(t, h, func(e *history.WorkerEvent) bool { return e.Deed == history.Deliver && e.Attempt == 1 && e.Seq > 2 }).State = "another"
 		}},
+		{"state", "a recovery handler that saw another state", func(t *testing.T, h *history.History) {
+			event(t, h, func(e *history.WorkerEvent) bool { return e.Deed == history.Recover }).State = "another"
+		}},
 		{"outside", "an effect left twice", func(t *testing.T, h *history.History) {
 			event(t, h, func(e *history.WorkerEvent) bool { return e.Deed == history.Effect && e.Application == "accounts" }).Before = 1
 		}},
@@ -200,6 +204,21 @@ func TestAModelThatIsSpoiltIsCaught(t *testing.T) {
 		}
 		t.Fatal("no message was accepted by an instance that stayed normal")
 	})
+	t.Run("I3 a message settled before its neighbour", func(t *testing.T) {
+		t.Parallel()
+		c := caseOf(t, good(t))
+		all := c.Model.Taken
+		for n, first := range all {
+			for m := n + 1; m < len(all); m++ {
+				if later := all[m]; later.Life.Instance == first.Life.Instance && later.Life.Lane == first.Life.Lane {
+					all[n].Life, all[m].Life = later.Life, first.Life
+					caught(t, Judge(c), "I3")
+					return
+				}
+			}
+		}
+		t.Fatal("no lane had two messages")
+	})
 	t.Run("I6 a deferred message overtaken", func(t *testing.T) {
 		t.Parallel()
 		c := caseOf(t, good(t))
@@ -208,6 +227,11 @@ func TestAModelThatIsSpoiltIsCaught(t *testing.T) {
 			t.Fatal("no message was accepted after a deferred one")
 		}
 		deferred.Settled = model.Point{Index: later.Settled.Index + 1}
+		for n := range c.Model.Taken {
+			if c.Model.Taken[n].Life == deferred {
+				c.Model.Taken[n].At = deferred.Settled
+			}
+		}
 		caught(t, Judge(c), "I6")
 	})
 	t.Run("I7 an epoch that runs back", func(t *testing.T) {
@@ -218,6 +242,25 @@ func TestAModelThatIsSpoiltIsCaught(t *testing.T) {
 		}
 		caught(t, Judge(c), "I7")
 	})
+}
+
+// TestWhatFailedForGoodIsNoBacklog: the last failed attempt ends a message as a settlement does.
+func TestWhatFailedForGoodIsNoBacklog(t *testing.T) {
+	t.Parallel()
+	i := &model.Instance{ID: model.ID{Application: "feeds", Key: "i"}}
+	failed := &model.Life{Instance: i, Seq: 1, Told: "deferred", Accepted: model.Point{Index: 1}, Ending: model.Ending{
+		Settlement: "dead-lettered", Settled: model.Point{Index: 2}, By: &sluicev1.Settlement{Outcome: sluicev1.Outcome_OUTCOME_FAILED}}}
+	later := &model.Life{Instance: i, Seq: 2, Told: "accepted", Accepted: model.Point{Index: 3}}
+	m := model.New()
+	m.Lives, m.Taken = []*model.Life{failed, later}, []model.Taken{{At: model.Point{Index: 4}, Life: later}}
+	c := &Case{History: &history.History{}, Model: m}
+	if found := I6(c); len(found) > 0 {
+		t.Error(found)
+	}
+	failed.Settled.Index = 5
+	if found := I6(c); len(found) == 0 {
+		t.Error("a deferred message was overtaken")
+	}
 }
 
 func overtakable(lives []*model.Life) (deferred, later *model.Life) {
@@ -282,6 +325,13 @@ func TestTheModelCatchesOutcomesThatWereNotPromised(t *testing.T) {
 				}
 			}
 			return false
+		}},
+		{"I10", "a repeat that is refused", func(_ *logv1.Command, o *logv1.Outcome) bool {
+			if !o.GetInstance().GetDuplicate() {
+				return false
+			}
+			o.Result, o.Fault = nil, &sluicev1.Fault{Reason: "NOT_IN_RECOVERY"}
+			return true
 		}},
 		{"I7", "a settlement under an old epoch taken", func(_ *logv1.Command, o *logv1.Outcome) bool {
 			for _, r := range o.GetSettle().GetResults() {

@@ -23,6 +23,7 @@ func Checkers() []Checker {
 		{"I1", "no loss", I1}, {"I2", "settled once, as told", I2}, {"I3", "order in each lane", I3}, {"I4", "gate", I4},
 		{"I5", "isolation", I5}, {"I6", "drain before what came later", I6}, {"I7", "fencing", I7}, {"I8", "one owner", I8},
 		{"I9", "linearizable", I9}, {"I10", "idempotence", I10}, {"I12", "replicas agree", I12},
+		{"lease", "no lease is cut short", Lease},
 		{"state", "state with its settlement, or not at all", State}, {"outside", "effects outside, once", Outside},
 		{"certificates", "who must not be believed is refused, and a rotation loses no message", Certificates},
 		{"members", "no node leaves the cluster that was not removed", Members}, {"liveness", "quiet after the faults", Liveness},
@@ -126,14 +127,14 @@ func settlementOf(l *model.Life) string {
 func I3(c *Case) []Violation {
 	out := c.told("I3")
 	last := map[numberKey]step{}
-	for _, s := range steps(c.Model.Lives) {
+	for _, s := range told(c.Model) {
 		l := s.life
 		lane := numberKey{l.Instance.ID.Application, l.Instance.ID.Key, laneName(l.Lane), 0}
 		switch {
 		case s.kind == putBack: // its successors may have been settled; from here on what is left is in order again
 			delete(last, lane)
 			continue
-		case s.kind == accepted || s.ending.By == nil:
+		case !s.taken:
 			continue
 		}
 		if before, any := last[lane]; any && before.life.Seq > l.Seq {
@@ -221,21 +222,22 @@ func normalWithin(l *model.Life) bool {
 	return true
 }
 
-// I6 holds, at every settlement of what was accepted in normal mode, that nothing deferred before it is left.
+// I6 holds, at every settlement of what was accepted in normal mode, that nothing deferred before it is left: as the
+// cluster told of both, for by the model's own order nothing can be accepted before a drain is over.
 func I6(c *Case) []Violation {
 	out := c.told("I6")
 	held := map[*model.Instance]map[*model.Life]bool{}
-	for _, s := range steps(c.Model.Lives) {
+	for _, s := range told(c.Model) {
 		l := s.life
 		if held[l.Instance] == nil {
 			held[l.Instance] = map[*model.Life]bool{}
 		}
 		switch {
-		case l.Disposition == "deferred" && s.kind != settled:
+		case l.Told == "deferred" && s.kind != settled:
 			held[l.Instance][l] = true
-		case l.Disposition == "deferred":
+		case l.Told == "deferred":
 			delete(held[l.Instance], l)
-		case l.Disposition == "accepted" && s.kind == settled && s.ending.By != nil && s.ending.Settlement == "completed":
+		case l.Told == "accepted" && s.taken:
 			for left := range held[l.Instance] {
 				if left.Accepted.Before(l.Accepted) {
 					out = append(out, violation("I6", "%s: seq %d, accepted in normal mode, was settled at %v before seq %d, which had been deferred", l.Instance.ID, l.Seq, s.at, left.Seq))
@@ -335,7 +337,7 @@ func Outside(c *Case) (out []Violation) {
 }
 
 // State holds what handlers saw of their instances' states against the settlements before: all of them are in it, once,
-// and nothing else; and what a recovery handler was told that it set is what stands. Recovery messages see what the
+// and nothing else; so did recovery handlers, and what one was told that it set is what stands. Recovery messages see what the
 // recovery handler set before it is written, and write it with their own.
 func State(c *Case) (out []Violation) {
 	seen := map[numberKey]map[uint64]string{} // by epoch
@@ -358,6 +360,10 @@ func State(c *Case) (out []Violation) {
 			if noted && l != nil && l.Under != nil && l.Under.Number == v.Epoch && l.Found != state {
 				out = append(out, violation("state", "%s seq %d under epoch %d: the handler saw %q, and %q was there", l.Instance.ID, l.Seq, v.Epoch, state, l.Found))
 			}
+		case history.Recover:
+			if known, stood := c.stood(v); known && !stood {
+				out = append(out, violation("state", "%s/%s: the recovery handler saw %q under epoch %d, which never was its state then", v.Application, v.Instance, v.State, v.Epoch))
+			}
 		case history.Done:
 			if v.Lane == "" && v.State != "" {
 				set[under] = v.State
@@ -369,6 +375,22 @@ func State(c *Case) (out []Violation) {
 		}
 	}
 	return out
+}
+
+// stood tells whether the state that was seen of an instance was its state at any time of the epoch; known: the epoch was
+// ever told.
+func (c *Case) stood(v history.WorkerEvent) (known, stood bool) {
+	i := c.Model.Instances()[model.ID{Application: v.Application, Key: v.Instance}]
+	if i == nil {
+		return false, false
+	}
+	for _, version := range i.Versions {
+		if version.Epoch.Number == v.Epoch {
+			known = true
+			stood = stood || version.State == v.State
+		}
+	}
+	return known, stood
 }
 
 // leftByCompletions is the state that each completion left, by the epoch that it ended.

@@ -19,6 +19,8 @@ type step struct {
 	kind stepKind
 	// ending is the one that the life had there, or that was revoked there.
 	ending model.Ending
+	// taken: it is a settlement by a handler that the cluster took, whatever was promised.
+	taken bool
 }
 
 // stepKind is what happened: a message was accepted, settled, or put back.
@@ -36,14 +38,18 @@ func steps(lives []*model.Life) (all []step) {
 	for _, l := range lives {
 		all = append(all, step{at: l.Accepted, life: l, kind: accepted})
 		for _, r := range l.Revoked {
-			all = append(all, step{r.Settled, l, settled, r.Ending}, step{r.At, l, putBack, r.Ending})
+			all = append(all, step{at: r.Settled, life: l, kind: settled, ending: r.Ending}, step{at: r.At, life: l, kind: putBack, ending: r.Ending})
 		}
 		if l.Settlement != "" {
-			all = append(all, step{l.Settled, l, settled, l.Ending})
+			all = append(all, step{at: l.Settled, life: l, kind: settled, ending: l.Ending})
 		}
 	}
-	slices.SortStableFunc(all, func(a, b step) int { return cmp.Or(comparePoints(a.at, b.at), cmp.Compare(a.kind, b.kind)) })
+	slices.SortStableFunc(all, compareSteps)
 	return all
+}
+
+func compareSteps(a, b step) int {
+	return cmp.Or(comparePoints(a.at, b.at), cmp.Compare(a.kind, b.kind))
 }
 
 func comparePoints(a, b model.Point) int {
@@ -54,6 +60,23 @@ func comparePoints(a, b model.Point) int {
 		return 1
 	}
 	return 0
+}
+
+// told are the steps of lives, in the committed order: the settlements by handlers as the cluster took them, and all else
+// as it was promised.
+func told(m *model.Machine) (all []step) {
+	taken := map[*model.Life]bool{}
+	for _, t := range m.Taken {
+		taken[t.Life] = true
+		all = append(all, step{at: t.At, life: t.Life, kind: settled, taken: true})
+	}
+	for _, s := range steps(m.Lives) {
+		if s.kind != settled || s.ending.By == nil || !taken[s.life] {
+			all = append(all, s)
+		}
+	}
+	slices.SortStableFunc(all, compareSteps)
+	return all
 }
 
 // orderTime bounds the search for real-time order of one instance.
@@ -76,6 +99,13 @@ type look struct {
 func I9(c *Case) []Violation {
 	out := c.told("I9")
 	asked := map[model.ID][]porcupine.Operation{}
+	whole := c.wholeEntries()
+	for _, t := range c.Model.Transitions {
+		if o, asks := whole[t.Epoch.Number]; t.Whole && asks {
+			at := look{made: versionAt(t.Instance, t.At)}
+			asked[t.Instance.ID] = append(asked[t.Instance.ID], porcupine.Operation{Input: at, Output: o.ID, Call: int64(o.Call), Return: int64(o.Return)})
+		}
+	}
 	for _, o := range c.Operations {
 		id := model.ID{Application: o.Args.Application, Key: o.Args.Instance}
 		if i := c.Model.Instances()[id]; i != nil {
@@ -95,6 +125,18 @@ func I9(c *Case) []Violation {
 		}
 	}
 	return out
+}
+
+// wholeEntries are the entries of whole applications into recovery, by their generations. Each is an operation on every
+// instance of its application.
+func (c *Case) wholeEntries() map[uint64]history.Operation {
+	all := map[uint64]history.Operation{}
+	for _, o := range c.Operations {
+		if o.What == history.EnterApplication && o.Result == history.OK && !o.Answer.Duplicate {
+			all[o.Answer.Epoch] = o
+		}
+	}
+	return all
 }
 
 // lookOf is what an operation says; false: nothing that is judged here.

@@ -102,6 +102,9 @@ func (v *Verdict) printVerdicts(w io.Writer) {
 	for _, c := range Checkers() {
 		fmt.Fprintf(w, "%s\t%d\t%s\n", c.Name, len(v.Violations[c.Name]), c.About)
 	}
+	if all := v.Case.Mismatches; len(all) > 0 { // what follows may follow from it
+		fmt.Fprintf(w, "first, at entry %v: %s: %s\n", all[0].At, all[0].Invariant, all[0].Text)
+	}
 	for _, c := range Checkers() {
 		found := v.Violations[c.Name]
 		for _, one := range found[:min(len(found), shownMost)] {

@@ -16,7 +16,8 @@ import (
 	"sluice/jepsen/workload"
 )
 
-const usage = `usage: jepsen run -bin sluice [-scenario NAME] [-seed N] [-time 5m] [-hours N] [-log FILE.xes] [-dir DIR] [-plain] [-tls] [-only NAME,NAME]
+const usage = `usage: jepsen run -bin sluice [-scenario NAME] [-seed N] [-time 5m] [-hours N] [-log FILE.xes] [-dir DIR] [-plain] [-tls]
+                  [-only NAME,NAME] [-faults KIND,KIND [-shape leader]] [-quiet 30s]
        jepsen check DIR…
        jepsen list`
 

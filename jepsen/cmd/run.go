@@ -16,6 +16,7 @@ import (
 	"sluice/jepsen/check"
 	"sluice/jepsen/proc"
 	"sluice/jepsen/scenario"
+	"sluice/jepsen/world"
 )
 
 // settings are the flags of a run.
@@ -26,6 +27,9 @@ type settings struct {
 	time                    time.Duration
 	hours                   float64
 	plain, tls              bool
+	// faults, if set, take the place of the scenario's, and shape of whom they hit.
+	faults, shape string
+	quiet         time.Duration
 }
 
 func readSettings(args []string) (*settings, error) {
@@ -41,6 +45,9 @@ func readSettings(args []string) (*settings, error) {
 	flags.StringVar(&s.only, "only", "", "with -hours: which scenarios take turns, separated by commas; default: all")
 	flags.BoolVar(&s.plain, "plain", false, "do without namespaces and disks of our own")
 	flags.BoolVar(&s.tls, "tls", false, "have nodes and clients know each other by certificates, as they do anyhow where certificates are hurt, and every fourth seed")
+	flags.StringVar(&s.faults, "faults", "", "kinds of faults in place of the scenario's, with commas between; none: nothing is hurt")
+	flags.StringVar(&s.shape, "shape", "", "with -faults: whom they hit: leader, one, quorum or all")
+	flags.DurationVar(&s.quiet, "quiet", 0, "how long the cluster has to take a message and to settle all once the faults are over; 0: the standard")
 	if err := flags.Parse(args); err != nil {
 		return nil, err
 	}
@@ -72,6 +79,12 @@ func run(ctx context.Context, args []string) error {
 	if err != nil {
 		return err
 	}
+	if s.faults != "" {
+		if plan.Faults, err = world.ParseKinds(s.faults); err != nil {
+			return err
+		}
+		plan.Shape, plan.Steady = s.shape, nil
+	}
 	_, err = s.one(ctx, plan, s.dir, s.seed, check.Sum{})
 	return err
 }
@@ -101,6 +114,9 @@ func (s *settings) one(ctx context.Context, plan scenario.Scenario, dir string, 
 	p := newPilot(before)
 	stop := p.look(w)
 	o := scenario.Options{Seed: seed, Outside: w.Outside(), Prefer: p.prefer, Beside: p.beside, Tell: tell}
+	if s.quiet > 0 {
+		o.Quiet = scenario.Quiet{Write: s.quiet, Drain: s.quiet}
+	}
 	if s.log != "" {
 		o.EventLog = func() (io.ReadCloser, error) { return os.Open(s.log) }
 	}

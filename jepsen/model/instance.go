@@ -109,6 +109,8 @@ type Version struct {
 	NextSeq  uint64
 	Owner    string
 	Deferred int
+	// State is what handlers found.
+	State string
 }
 
 // Life is one accepted message, from acceptance to settlement, and again if that is revoked.
@@ -125,6 +127,8 @@ type Life struct {
 	Epoch       *Epoch
 	Ahead       uint64
 	Accepted    Point
+	// Told is the disposition that the cluster's receipt told; empty: an outgoing message, of which there is none.
+	Told string
 	Ending
 	// Revoked are the endings before, each with the point at which the dead letter was put back.
 	Revoked []Revoked
@@ -213,7 +217,7 @@ func (m *Machine) keep(i *Instance) {
 
 // changed notes a version.
 func (m *Machine) changed(i *Instance) {
-	v := Version{At: m.at, Mode: i.Mode, Epoch: i.Epoch, NextSeq: i.NextSeq, Owner: i.Owner, Deferred: i.deferred()}
+	v := Version{At: m.at, Mode: i.Mode, Epoch: i.Epoch, NextSeq: i.NextSeq, Owner: i.Owner, Deferred: i.deferred(), State: i.State}
 	if n := len(i.Versions); n > 0 && i.Versions[n-1].At == m.at {
 		i.Versions[n-1] = v
 		return

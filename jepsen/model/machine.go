@@ -32,6 +32,12 @@ type Mismatch struct {
 	Text      string
 }
 
+// Taken is a settlement that the cluster took.
+type Taken struct {
+	At   Point
+	Life *Life
+}
+
 // Beyond is the error of a command or field that the model does not cover.
 type Beyond struct{ What string }
 
@@ -66,6 +72,8 @@ type Machine struct {
 	OwnersLost []Point
 	// Happened counts what is rare: put back, expired, …
 	Happened map[string]int
+	// Taken are the settlements of handlers that the cluster took, in its order, whatever was promised.
+	Taken []Taken
 }
 
 // ID names an instance.

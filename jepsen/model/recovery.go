@@ -36,10 +36,19 @@ func (m *Machine) once(method string, of ID, id string, asked proto.Message, o *
 	case !proto.Equal(before.asked, asked):
 		m.judged(fmt.Sprintf("%s with request id %q", method, id), reason.IDReused, o.Fault)
 	default:
-		m.judged(fmt.Sprintf("%s with request id %q", method, id), "", o.Fault)
-		m.sameAnswer(method, id, before.outcome, o)
+		if m.repeated(fmt.Sprintf("%s with request id %q", method, id), o) {
+			m.sameAnswer(method, id, before.outcome, o)
+		}
 	}
 	return nil
+}
+
+// repeated tells that a call that succeeded before was not refused when it was repeated.
+func (m *Machine) repeated(what string, o *logv1.Outcome) bool {
+	if o.Fault != nil {
+		m.wrong("I10", "%s again: promised is the answer of the first time, the cluster answered %s", what, o.Fault.Reason)
+	}
+	return o.Fault == nil
 }
 
 // sameAnswer holds a repeat's answer against the first one: it differs by its mark alone.
@@ -124,8 +133,9 @@ func (m *Machine) completeRecovery(c *sluicev1.CompleteRecoveryRequest, o *logv1
 		what := fmt.Sprintf("completion of %s under epoch %d", id, c.Epoch)
 		i := m.instances[id]
 		if i != nil && i.lastCompletion.repeated(c, o.GetInstance().GetDuplicate()) {
-			m.judged(what, "", o.Fault)
-			m.completedBefore(what, i, o)
+			if m.repeated(what, o) {
+				m.completedBefore(what, i, o)
+			}
 			return nil
 		}
 		if !m.judged(what, m.mayComplete(i, c, reason.Reason(o.Fault.GetReason())), o.Fault) {
@@ -154,9 +164,6 @@ func (l *completion) repeated(c *sluicev1.CompleteRecoveryRequest, told bool) bo
 // completedBefore holds the answer to a repeat of the last completion, whoever made that, against how it ended.
 func (m *Machine) completedBefore(what string, i *Instance, o *logv1.Outcome) {
 	told, last := o.GetInstance(), i.lastCompletion
-	if o.Fault != nil {
-		return
-	}
 	m.sees(last.begun, told.GetEpoch(), what)
 	if !told.GetDuplicate() || modes[told.GetMode()] != last.mode {
 		m.wrong("I10", "%s, again: promised is %s, marked duplicate; the cluster answered %s, marked: %v", what, last.mode, modes[told.GetMode()], told.GetDuplicate())

@@ -128,7 +128,11 @@ func (m *Machine) compare(what string, l *Life, duplicate bool, r *sluicev1.Rece
 	if r.Duplicate != duplicate || r.Index != l.Accepted.Index {
 		m.wrong("I10", "%s: promised is duplicate=%v of entry %d, the cluster answered duplicate=%v of %d", what, duplicate, l.Accepted.Index, r.Duplicate, r.Index)
 	}
-	if told := dispositions[r.Disposition]; told != l.Disposition {
+	told := dispositions[r.Disposition]
+	if !duplicate {
+		l.Told = told
+	}
+	if told != l.Disposition {
 		m.wrong("I4", "%s: promised is that it is %s in %s mode, the cluster answered %s in %s", what, l.Disposition, l.Mode, told, modes[r.Mode])
 	}
 	if r.Seq != l.Seq || r.Ahead != l.Ahead {

@@ -27,6 +27,9 @@ func (m *Machine) settle(c *sluicev1.SettleRequest, o *logv1.Outcome) error {
 			continue
 		}
 		told := reason.Reason(results[n].Error.GetReason())
+		if told == "" && !results[n].Duplicate {
+			m.took(i, s)
+		}
 		refusal := m.shape(s)
 		if refusal == "" {
 			refusal = m.maySettle(i, c.SessionId, s, told)
@@ -36,6 +39,16 @@ func (m *Machine) settle(c *sluicev1.SettleRequest, o *logv1.Outcome) error {
 		}
 	}
 	return nil
+}
+
+// took notes a settlement that ends a message, as the cluster told it.
+func (m *Machine) took(i *Instance, s *sluicev1.Settlement) {
+	if i == nil || s.Outcome == sluicev1.Outcome_OUTCOME_FAILED {
+		return
+	}
+	if l := i.bySeq[laneNumber(s.Lane)][s.Seq]; l != nil {
+		m.Taken = append(m.Taken, Taken{m.at, l})
+	}
 }
 
 // shape refuses a settlement that is over a limit of its application.

@@ -18,6 +18,8 @@ type Play struct {
 	Seed     uint64
 	Scenario scenario.Scenario
 	Nodes    int
+	// Quiet is as in scenario.Options.
+	Quiet scenario.Quiet
 	// Outside is a folder for the effects of handlers.
 	Outside string
 	// History, Trace, Packets and Logger are as in Config.
@@ -80,7 +82,7 @@ func (p Play) Run() (out Outcome, err error) {
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), playMost)
 	defer cancel()
-	err = scenario.Run(ctx, w, p.Scenario, scenario.Options{Seed: p.Seed, Outside: p.Outside, Tell: w.trace.note})
+	err = scenario.Run(ctx, w, p.Scenario, scenario.Options{Seed: p.Seed, Outside: p.Outside, Quiet: p.Quiet, Tell: w.trace.note})
 	if err == nil {
 		err = w.agree(ctx)
 	}

@@ -70,7 +70,8 @@ func judge(t *testing.T, rows io.Reader, folder string, seed uint64) {
 }
 
 func playSeed(t *testing.T, seed uint64) {
-	p := ByChance(seed)
+	p := asked(t, ByChance(seed))
+	tellBrand()
 	p.Outside, p.Packets = t.TempDir(), *every
 	folder := *keep
 	if folder == "" {
@@ -93,12 +94,11 @@ func playSeed(t *testing.T, seed uint64) {
 	began := time.Now()
 	var out Outcome
 	cryptotest.SetGlobalRandom(t, seed) // ids come from there
-	bubble(t, func(t *testing.T) {
-		var err error
-		if out, err = p.Run(); err != nil {
-			t.Errorf("seed %d (%s, %d nodes): %v", seed, p.Scenario.Name, p.Nodes, err)
-		}
-	})
+	var err error
+	bubble(t, func(*testing.T) { out, err = p.Run() })
+	if err != nil { // told out here: what fails within a bubble ends the test, and its history would not be judged
+		t.Errorf("seed %d (%s, %d nodes): %v", seed, p.Scenario.Name, p.Nodes, err)
+	}
 	if err := buffered.Flush(); err != nil {
 		t.Fatal(err)
 	}

@@ -57,8 +57,10 @@ func (o *operator) one(ctx context.Context) {
 	switch roll := o.random.IntN(100); {
 	case roll < 30:
 		_, _ = o.getInstance(ctx, id)
-	case roll < 40:
+	case roll < 38:
 		o.meddle(ctx, id)
+	case roll < 40:
+		o.overtake(ctx)
 	case roll < 52:
 		o.enter(ctx, id)
 	case roll < 64:
@@ -109,15 +111,20 @@ func (o *operator) complete(ctx context.Context, id client.InstanceID) {
 			return
 		}
 	}
-	_, _ = o.completeRecovery(ctx, id, client.CompleteRecovery{
-		Epoch: client.Epoch(seen.Epoch), DiscardRecoveryMessages: o.random.IntN(2) == 0, RequestID: o.request(),
-	})
+	r := client.CompleteRecovery{Epoch: client.Epoch(seen.Epoch), DiscardRecoveryMessages: o.random.IntN(2) == 0, RequestID: o.request()}
+	if _, err := o.completeRecovery(ctx, id, r); err == nil && o.random.IntN(3) == 0 {
+		r.RequestID = o.request() // of the same epoch it is a repeat all the same, and has no effect
+		_, _ = o.completeRecovery(ctx, id, r)
+	}
 }
 
-// wholeApplication puts an application into recovery as a whole, and completes it.
+// wholeApplication puts an application into recovery as a whole, looks whether its instances show it, and completes it.
 func (o *operator) wholeApplication(ctx context.Context, name string) {
 	if o.enterApplication(ctx, name, "operator "+o.name, o.request()) != nil {
 		return
+	}
+	for n := range o.load.Instances {
+		_, _ = o.getInstance(ctx, client.InstanceID{Application: name, Key: Instance(n)})
 	}
 	_, _ = o.completeApplication(ctx, name, o.request())
 }

@@ -2,6 +2,7 @@ package world
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 )
@@ -102,6 +103,21 @@ func Kinds() []Kind {
 		Removal, CertRotation, CertExpiry, CertWrong,
 		ClockSkew, WorkerKill, WorkerPause,
 	}
+}
+
+// ParseKinds reads kinds of faults with commas between; "none" is none of them.
+func ParseKinds(text string) (kinds []Kind, err error) {
+	if text == "none" {
+		return nil, nil
+	}
+	for word := range strings.SplitSeq(text, ",") {
+		if kind := Kind(word); slices.Contains(Kinds(), kind) {
+			kinds = append(kinds, kind)
+			continue
+		}
+		return nil, fmt.Errorf("world: there is no kind of fault %q; there are: none, %s", word, strings.Trim(strings.Join(strings.Fields(fmt.Sprint(Kinds())), ", "), "[]"))
+	}
+	return kinds, nil
 }
 
 // Cut is one direction of a connection between two places: From sends, To does not hear it.

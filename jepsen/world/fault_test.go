@@ -1,6 +1,7 @@
 package world
 
 import (
+	"strings"
 	"testing"
 	"time"
 )
@@ -18,6 +19,19 @@ func TestAFaultSaysWhoIsHitAndHow(t *testing.T) {
 		if f.String() != want {
 			t.Errorf("%q, want %q", f.String(), want)
 		}
+	}
+}
+
+func TestKindsAreReadByTheirNames(t *testing.T) {
+	t.Parallel()
+	if kinds, err := ParseKinds("kill,power-loss"); err != nil || len(kinds) != 2 || kinds[1] != PowerLoss {
+		t.Errorf("%v %v", kinds, err)
+	}
+	if kinds, err := ParseKinds("none"); err != nil || len(kinds) != 0 {
+		t.Errorf("%v %v", kinds, err)
+	}
+	if _, err := ParseKinds("kill,flood"); err == nil || !strings.Contains(err.Error(), `"flood"; there are: none, partition, loss`) {
+		t.Errorf("%v", err)
 	}
 }
 

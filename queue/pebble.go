@@ -273,11 +273,11 @@ func (p *Pebble) commit(batch *pebble.Batch) error {
 	if err := p.pace.wait(p, batch.Len()); err != nil {
 		return err
 	}
-	p.dirty.Store(true)
 	p.counts.bytesIn.Add(uint64(batch.Len()))
 	if err := p.db.Apply(batch, pebble.NoSync); err != nil {
 		return p.failure.set(fmt.Errorf("queue: commit: %w", err))
 	}
+	p.dirty.Store(true) // not before: a flush meanwhile would take it for itself, and write all but this batch
 	return p.failure.get()
 }
 

@@ -24,7 +24,9 @@ func TestHeartbeatsTakeTheMainLoop(t *testing.T) {
 		})
 		return carrier
 	}
-	node := &raftTransport{NetworkTransport: tcp()}
+	node := newRaftTransport(tcp(), &Node{halted: make(chan struct{}), abandoned: make(chan struct{})})
+	defer close(node.node.halted)
+	go node.relay()
 	node.SetHeartbeatHandler(func(rpc raft.RPC) {
 		t.Error("a heartbeat was handled beside the main loop")
 		rpc.Respond(&raft.AppendEntriesResponse{}, nil)

@@ -50,6 +50,9 @@ func (n *Node) runLeadership(ctx context.Context) {
 	var l *leadership
 	stop := func() {
 		if l != nil {
+			// What this node knows as a former leader is as old as it was as a leader that did not know.
+			index := n.group.applied.index()
+			n.fresh.tell(time.Now().Add(-n.cfg.LeaderLeaseTimeout), index, index)
 			n.lead.CompareAndSwap(l, nil)
 			l.cancel()
 			<-l.done

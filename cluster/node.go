@@ -49,6 +49,7 @@ type Node struct {
 	proposer *proposer
 	reader   *reader
 	awaits   awaits
+	fresh    fresh
 	// events is told when this node has applied an event, or its state was replaced.
 	events news
 	held   heldStart

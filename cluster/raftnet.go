@@ -170,15 +170,42 @@ func (i Identity) member() string {
 	return i.Promised
 }
 
-// raftTransport is raft's network transport with two changes. Heartbeats take raft's main loop like every other
-// message: handled beside it they could change the term under a leader (hashicorp/raft #695). And it counts the
-// snapshots that it sends to a peer (#697).
+// raftTransport is raft's network transport with three changes. Heartbeats take raft's main loop like every other
+// message: handled beside it they could change the term under a leader (hashicorp/raft #695). It counts the snapshots
+// that it sends to a peer (#697). And it listens to what a leader says of itself, before raft does.
 type raftTransport struct {
 	*raft.NetworkTransport
 	node *Node
+	rpcs chan raft.RPC
 	mu   sync.Mutex
 	// installs holds when snapshots were sent to a peer of late.
 	installs map[raft.ServerID][]time.Time
+}
+
+func newRaftTransport(carrier *raft.NetworkTransport, n *Node) *raftTransport {
+	return &raftTransport{NetworkTransport: carrier, node: n, rpcs: make(chan raft.RPC), installs: map[raft.ServerID][]time.Time{}}
+}
+
+// Consumer gives what has come for raft.
+func (t *raftTransport) Consumer() <-chan raft.RPC { return t.rpcs }
+
+// relay hands to raft what has come for it, until the node has stopped.
+func (t *raftTransport) relay() {
+	for {
+		select {
+		case rpc := <-t.NetworkTransport.Consumer():
+			t.node.hear(rpc)
+			select {
+			case t.rpcs <- rpc:
+				continue
+			case <-t.node.halted:
+			case <-t.node.abandoned:
+			}
+		case <-t.node.halted:
+		case <-t.node.abandoned:
+		}
+		return
+	}
 }
 
 // SetHeartbeatHandler does nothing.

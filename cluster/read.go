@@ -15,8 +15,8 @@ type ReadInfo struct {
 	Index uint64
 	// Stale: the view was read without asking the leader.
 	Stale bool
-	// Age is, of a stale view, how old it may be: how long ago this node last heard from a leader. Of the leader itself
-	// it is the lease, after which one that is cut off leads no more; of a cluster of one it is zero.
+	// Age is, of a stale view, how old it may be: how long ago a leader told of nothing committed that the view lacks. Of
+	// the leader itself it is the lease, after which one that is cut off leads no more; of a cluster of one it is zero.
 	Age time.Duration
 }
 
@@ -33,7 +33,7 @@ func (n *Node) View(ctx context.Context, stale bool) (*fsm.View, ReadInfo, error
 	if stale {
 		v := n.group.view()
 		index, _ := v.Applied()
-		return v, ReadInfo{Index: index, Stale: true, Age: n.sinceContact()}, nil
+		return v, ReadInfo{Index: index, Stale: true, Age: n.age(index)}, nil
 	}
 	err := n.untilLeader(ctx, n.cfg.LeaderWait, func() error {
 		index, err := n.reader.index(ctx)
@@ -62,25 +62,6 @@ func (n *Node) Reached(ctx context.Context, index uint64) error {
 	case <-n.stopped:
 		return stopping()
 	}
-}
-
-// sinceContact is how long this node has heard from no leader, or may have been cut off as one without knowing it.
-func (n *Node) sinceContact() time.Duration {
-	r := n.raft()
-	switch {
-	case r == nil:
-		return time.Since(n.started)
-	case n.lead.Load() == nil:
-	case len(n.servers()) == 1:
-		return 0
-	default:
-		return n.cfg.LeaderLeaseTimeout
-	}
-	last := r.LastContact()
-	if last.IsZero() {
-		return time.Since(n.started)
-	}
-	return time.Since(last)
 }
 
 // reader finds read indexes: what waits shares one question. A question asked for a read begins after the read did.

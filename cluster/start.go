@@ -24,7 +24,7 @@ func (n *Node) startRaft() error {
 	carrier := raft.NewNetworkTransportWithConfig(&raft.NetworkTransportConfig{
 		Stream: layer, MaxPool: raftPool, Timeout: raftTimeout, Logger: logger, ServerAddressProvider: n,
 	})
-	trans := &raftTransport{NetworkTransport: carrier, node: n, installs: map[raft.ServerID][]time.Time{}}
+	trans := newRaftTransport(carrier, n)
 	cfg := n.raftConfig()
 	cfg.Logger = logger
 	latest, err := n.snaps.List()
@@ -45,6 +45,7 @@ func (n *Node) startRaft() error {
 	}
 	n.carrier = carrier
 	n.consensus.Store(r)
+	go trans.relay()
 	return nil
 }
 

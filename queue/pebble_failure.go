@@ -111,6 +111,9 @@ func (g *guardedFS) Create(name string, category vfs.DiskWriteCategory) (file vf
 		if err := g.failure.pass(); err != nil {
 			return err
 		}
+		if err := g.beforeMarker(name); err != nil {
+			return err
+		}
 		file, err = g.FS.Create(name, category)
 		return err
 	}
@@ -124,6 +127,24 @@ func (g *guardedFS) Create(name string, category vfs.DiskWriteCategory) (file vf
 		return nil, err
 	}
 	return &roomyFile{File: &guardedFile{File: file, failure: g.failure}, room: g.room}, nil
+}
+
+// markerPrefix begins the names of Pebble's markers: empty files whose names tell which manifest counts.
+const markerPrefix = "marker."
+
+// beforeMarker makes the names in a marker's directory durable before a marker is made that tells of one of them. Pebble
+// syncs the directory only once, after the marker is made: after a loss of power in between, the marker may be there, and
+// the manifest that it names may not (cockroachdb/pebble #5825). File systems that make a new file's name durable with its
+// content hide that; POSIX does not promise it.
+func (g *guardedFS) beforeMarker(name string) error {
+	if !strings.HasPrefix(g.PathBase(name), markerPrefix) {
+		return nil
+	}
+	dir, err := g.FS.OpenDir(g.PathDir(name))
+	if err != nil {
+		return err
+	}
+	return errors.Join(dir.Sync(), dir.Close())
 }
 
 func (g *guardedFS) Link(from, to string) error {

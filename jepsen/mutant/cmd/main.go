@@ -61,14 +61,14 @@ func (s *settings) run(ctx context.Context) error {
 	if s.world != mutant.Sim && s.world != mutant.Proc || s.processes < 1 || s.sample < 0 || s.turn < 0 || flag.NArg() > 0 {
 		return fmt.Errorf("world is %q, processes %d, sample %d, rotate %d; allowed are sim and proc, 1 and more, 0 and more, 0 and more, and no other words: %v", s.world, s.processes, s.sample, s.turn, flag.Args())
 	}
+	if s.list {
+		return list(os.Stdout)
+	}
 	chosen, err := mutant.In(s.world, s.names)
 	if err != nil {
 		return err
 	}
 	chosen = mutant.Sample(chosen, s.sample, s.turn)
-	if s.list {
-		return list(os.Stdout)
-	}
 	b, err := s.bench()
 	if err != nil {
 		return err
@@ -77,7 +77,7 @@ func (s *settings) run(ctx context.Context) error {
 		chosen = append([]*mutant.Mutant{mutant.Control()}, chosen...)
 	}
 	all := s.all(ctx, b, chosen)
-	if err := print(os.Stdout, s.world, all); err != nil {
+	if err := printAll(os.Stdout, s.world, all); err != nil {
 		return err
 	}
 	for _, r := range all {

@@ -14,6 +14,7 @@ import (
 	"text/tabwriter"
 	"time"
 
+	"sluice/jepsen/check"
 	"sluice/jepsen/mutant"
 )
 
@@ -138,8 +139,8 @@ func try(ctx context.Context, w mutant.World, b bench, m *mutant.Mutant) *result
 	return r
 }
 
-// print prints the table.
-func print(out io.Writer, world mutant.World, all []*result) error {
+// printAll prints the table of all results, and a line that sums it up.
+func printAll(out io.Writer, world mutant.World, all []*result) error {
 	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
 	bad := 0
 	var built, played time.Duration
@@ -159,7 +160,7 @@ func print(out io.Writer, world mutant.World, all []*result) error {
 	return err
 }
 
-// list names all mutants, and where they are tried.
+// list names all mutants, where they are tried, and what each of them breaks.
 func list(out io.Writer) error {
 	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(w, "MUTANT\tNAMED\tSIM\tPROC\tWHAT IS BROKEN")
@@ -175,12 +176,20 @@ func list(out io.Writer) error {
 	return w.Flush()
 }
 
+// row is a checker's in the table of check.Verdict, first the line below it.
 var (
-	row   = regexp.MustCompile(`(?m)^(I\d+|lease|state|outside|liveness) +(\d+) `)
+	row   = regexp.MustCompile(`(?m)^(` + strings.Join(checkers(), "|") + `) +(\d+) `)
 	first = regexp.MustCompile(`(?m)^first, at entry [\d.]+: (\w+): `)
 )
 
-// readVerdict reads the table of check.Verdict.
+func checkers() (names []string) {
+	for _, c := range check.Checkers() {
+		names = append(names, c.Name)
+	}
+	return names
+}
+
+// readVerdict reads what check.Verdict prints.
 func readVerdict(text string) (v verdict) {
 	v.found = map[string]int{}
 	for _, m := range row.FindAllStringSubmatch(text, -1) {

@@ -8,6 +8,9 @@ import (
 	"strings"
 	"testing"
 
+	"sluice/jepsen/check"
+	"sluice/jepsen/history"
+	"sluice/jepsen/model"
 	"sluice/jepsen/mutant"
 )
 
@@ -28,6 +31,22 @@ func TestAVerdictIsRead(t *testing.T) {
 	v := readVerdict(printed)
 	if len(v.found) != 3 || v.found["I4"] != 12 || v.found["I10"] != 3 || v.found["liveness"] != 1 || v.first != "I10" {
 		t.Errorf("%+v", v)
+	}
+}
+
+// TestEveryCheckerIsRead: one that is not read catches nothing, and never soils the control.
+func TestEveryCheckerIsRead(t *testing.T) {
+	t.Parallel()
+	v := &check.Verdict{Case: &check.Case{History: &history.History{}, Model: model.New()}, Violations: map[string][]check.Violation{}}
+	for _, c := range check.Checkers() {
+		v.Violations[c.Name] = []check.Violation{{Invariant: c.Name, Text: "something"}}
+	}
+	var out strings.Builder
+	if err := v.Print(&out); err != nil {
+		t.Fatal(err)
+	}
+	if found := readVerdict(out.String()).found; len(found) != len(v.Violations) {
+		t.Errorf("of %d checkers only these are read: %v", len(v.Violations), found)
 	}
 }
 
@@ -85,7 +104,7 @@ func TestTheTableTellsWhatIsBad(t *testing.T) {
 	m := &mutant.Mutant{Name: "m", Caught: []string{"I4"}, Sim: &mutant.Try{Most: 1}}
 	var out strings.Builder
 	all := []*result{try(t.Context(), mutant.Sim, &fakeBench{seed: 1, found: "I4"}, m), try(t.Context(), mutant.Sim, &fakeBench{seed: 7}, m)}
-	if err := print(&out, mutant.Sim, all); err != nil || !strings.Contains(out.String(), "1 of them not as they should") || !strings.Contains(out.String(), "ESCAPED") {
+	if err := printAll(&out, mutant.Sim, all); err != nil || !strings.Contains(out.String(), "1 of them not as they should") || !strings.Contains(out.String(), "ESCAPED") {
 		t.Errorf("%v\n%s", err, &out)
 	}
 }

@@ -45,7 +45,8 @@ help: ## Explain every target (the default)
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 	@echo
 	@echo 'Variables: PKG=./fsm/... (test, race), ACCEPT=DIR SUITE=core|exact|all CASES=REGEX (accept), BENCH="-only send -repeat 1" (bench),'
-	@echo '           SCENARIO="owners lost" JEPSEN="-seed 7" (jepsen), HOURS=8 (jepsen-long), MUTANTS="log-.*|ids-.*" (mutants),'
+	@echo '           SCENARIO="owners lost" JEPSEN="-seed 7" (jepsen), HOURS=8 JEPSEN="-only calm,drains" (jepsen-long),'
+	@echo '           FROM=417 SEEDS=1 WITHIN=6m TWICE=5 (sim), MUTANTS="log-.*|ids-.*" SAMPLE=3 ROTATE=7 WORLD=proc (mutants),'
 	@echo '           FUZZ=fsm:FuzzEntry FUZZTIME=1h (fuzz).'
 
 .PHONY: build
@@ -92,26 +93,32 @@ bench: build ## Measure three local nodes against bare raft, and print the table
 	go build -o bin/bench ./bench
 	bin/bench -bin bin/sluice $(BENCH)
 
-# A build whose clock jepsen can put forward and back.
+# A build whose clock jepsen can put forward and back. Go knows whether there is anything to do.
 .PHONY: bin/sluice-skewed
 bin/sluice-skewed:
 	go build -tags $(TAGS),skewed -ldflags '-s -w -X main.version=$(VERSION)' -o $@ ./cmd/sluice
 
 .PHONY: jepsen
-jepsen: bin/sluice-skewed ## Hurt five real nodes for five minutes in every way there is, and judge the history (root: all faults)
+jepsen: bin/sluice-skewed ## Hurt five real nodes for five minutes in every way there is, and judge the history (SCENARIO= chooses another; root: all faults)
 	go build -o bin/jepsen ./jepsen/cmd
 	bin/jepsen run -bin bin/sluice-skewed -scenario '$(SCENARIO)' $(JEPSEN)
 
 .PHONY: jepsen-long
-jepsen-long: bin/sluice-skewed ## Run all scenarios by turns for HOURS=N hours
+jepsen-long: bin/sluice-skewed ## Run all scenarios by turns for HOURS=N hours, and sum them up (root: all faults)
 	go build -o bin/jepsen ./jepsen/cmd
 	bin/jepsen run -bin bin/sluice-skewed -hours $(HOURS) $(JEPSEN)
 
-# The overlay keeps the runtime's own chance out of the simulation, so that most seeds can be played again as they were.
+# An overlay that keeps the runtime's own chance out of the simulation, so that most seeds can be played again as they
+# were. It knows one version of Go; with another there is none, and seeds are played without it.
+STILL := bin/still/overlay.json
+.PHONY: $(STILL)
+$(STILL):
+	@rm -f $@
+	@go run ./jepsen/sim/still -dir $(@D) || echo 'make: with this version of Go no seed can be played again as it was' >&2
+
 .PHONY: sim
-sim: ## Play SEEDS=N seeds of the cluster in virtual time, from FROM=N (WITHIN=6m bounds the time, TWICE=5 repeats 5 %)
-	@overlay="-overlay bin/still/overlay.json"; go run ./jepsen/sim/still -dir bin/still || { overlay=; echo 'make sim: with this version of Go no seed can be played again as it was' >&2; }; \
-	GOEXPERIMENT=norandomizedheapbase64 go test -vet=off -c $$overlay -o bin/sim.test ./jepsen/sim
+sim: $(STILL) ## Play SEEDS=N seeds of the cluster in virtual time, from FROM=N (WITHIN=6m bounds the time, TWICE=5 repeats 5 %)
+	GOEXPERIMENT=norandomizedheapbase64 go test -vet=off -c -overlay "$$(ls $(STILL) 2>/dev/null)" -o bin/sim.test ./jepsen/sim
 	go run ./jepsen/sim/shard -bin bin/sim.test -left bin/sim -from $(FROM) -seeds $(SEEDS) -within $(WITHIN) -twice $(TWICE)
 
 # Only our own packages are watched for new paths: to build everything else anew would take longer than the fuzzing.
@@ -127,10 +134,9 @@ fuzz: ## Fuzz each of FUZZ=PACKAGE:TARGET, two at a time, for FUZZTIME=20s: entr
 
 # Mutants say what they are: see jepsen/mutant. Those of the world proc need root, as jepsen does.
 .PHONY: mutants
-mutants: ## Break Sluice on purpose and see that the checkers notice (MUTANTS='name|name', SAMPLE=3 ROTATE=N, WORLD=proc)
-	@go run ./jepsen/sim/still -dir bin/still || echo 'make mutants: with this version of Go no seed can be played again as it was' >&2
+mutants: $(STILL) ## Break Sluice on purpose and see that the checkers notice (MUTANTS='name|name', SAMPLE=3 ROTATE=N, WORLD=proc)
 	go build -o bin/mutant ./jepsen/mutant/cmd
-	bin/mutant -world $(WORLD) -mutants '$(MUTANTS)' -sample $(SAMPLE) -rotate $(ROTATE) -overlay "$$(ls bin/still/overlay.json 2>/dev/null)"
+	bin/mutant -world $(WORLD) -mutants '$(MUTANTS)' -sample $(SAMPLE) -rotate $(ROTATE) -overlay "$$(ls $(STILL) 2>/dev/null)"
 
 .PHONY: demo
 demo: build ## Start an embedded node, kill a worker midway, and watch hold, recovery and drain

@@ -15,7 +15,7 @@ import (
 
 // Violation is one thing that speaks against an invariant.
 type Violation struct {
-	// Invariant is I1 to I12, state, outside or liveness.
+	// Invariant is the name of a checker: see Checkers.
 	Invariant string
 	Text      string
 }
@@ -35,6 +35,7 @@ type Case struct {
 	// leaders are the entries with which a new leader began.
 	leaders []uint64
 	leases  leaseTimes
+	// lives are the model's by the message's id, numbers by its place in a lane.
 	lives   map[lifeKey]*model.Life
 	numbers map[numberKey]*model.Life
 }

@@ -6,6 +6,7 @@ import (
 	"sluice/api/reason"
 	"sluice/client"
 	"sluice/jepsen/history"
+	"sluice/jepsen/world"
 )
 
 // budgetMost is how long a client of a run goes on with one call.
@@ -19,23 +20,11 @@ func Certificates(c *Case) (out []Violation) {
 			out = append(out, violation("certificates", "at %.1fs: %s", m.At.Seconds(), m.Value.Text))
 		}
 	}
-	var others spans
-	all := c.faultSpans()
-	for kind, times := range all {
-		if kind == "cert-rotation" {
-			continue
-		}
-		for _, s := range times {
-			if s.to != endless {
-				s.to += settleTime
-			}
-			others = append(others, s)
-		}
-	}
+	rotations, others := c.faultSpans()[string(world.CertRotation)], c.disturbed(world.CertRotation)
 	over, ended := c.Marked(history.FaultsOver)
 	for _, o := range c.Operations {
 		switch {
-		case o.What != history.Send || !all["cert-rotation"].overlaps(o.Call, o.Call) || others.overlaps(o.Call, o.Call+budgetMost):
+		case o.What != history.Send || !rotations.overlaps(o.Call, o.Call) || others.overlaps(o.Call, o.Call+budgetMost):
 		case !ended || o.Call > over-budgetMost: // it was given up when the faults ended
 		case o.Result == history.Unknown || o.Result == history.Fail && passing(o.Answer.Reason):
 			out = append(out, violation("certificates", "%s was lost while certificates were replaced: %s", o.ID, o.Answer.Error))

@@ -6,6 +6,7 @@ import (
 
 	"sluice/jepsen/history"
 	"sluice/jepsen/model"
+	"sluice/jepsen/world"
 )
 
 // span is a time from, to.
@@ -17,10 +18,22 @@ func (s spans) overlaps(from, to time.Duration) bool {
 	return slices.ContainsFunc(s, func(one span) bool { return one.from <= to && from <= one.to })
 }
 
+// felt are the times in which faults were in force or were felt after their heal.
+func (s spans) felt() (felt spans) {
+	for _, one := range s {
+		if one.to != endless {
+			one.to += settleTime
+		}
+		felt = append(felt, one)
+	}
+	return felt
+}
+
 const (
 	// settleTime is how long a fault is felt after its heal.
 	settleTime = 5 * time.Second
-	endless    = time.Duration(1<<63 - 1)
+	// endless is the end of a fault that was not healed.
+	endless = time.Duration(1<<63 - 1)
 )
 
 // faultSpans are the times in which each kind of fault was in force.
@@ -44,22 +57,30 @@ func (c *Case) faultSpans() map[string]spans {
 	return all
 }
 
-// disturbed are the times in which anything was hurt, or recovered from it.
-func (c *Case) disturbed() (all spans) {
-	for _, kind := range c.faultSpans() {
-		for _, s := range kind {
-			if s.to != endless {
-				s.to += settleTime
-			}
-			all = append(all, s)
+// disturbed are the times in which anything was hurt, or recovered from it, but for faults of some kinds.
+func (c *Case) disturbed(except ...world.Kind) (all spans) {
+	for kind, times := range c.faultSpans() {
+		if !slices.Contains(except, world.Kind(kind)) {
+			all = append(all, times.felt()...)
 		}
 	}
 	return all
 }
 
+// The phases that a fault may meet: those of a recovery, and two that bring recoveries about or interrupt them.
+const (
+	Entering        = "entering"
+	Deferring       = "deferring"
+	Completing      = "completing"
+	Draining        = "draining"
+	ReEntering      = "re-entering"
+	OwnerLost       = "owner lost"
+	SnapshotInstall = "snapshot install"
+)
+
 // Phases are the columns of the coverage table.
 func Phases() []string {
-	return []string{"entering", "deferring", "completing", "draining", "re-entering", "owner lost", "snapshot install"}
+	return []string{Entering, Deferring, Completing, Draining, ReEntering, OwnerLost, SnapshotInstall}
 }
 
 // phaseSpans are the times of each phase: moments, but for draining.
@@ -71,31 +92,31 @@ func (c *Case) phaseSpans() map[string]spans {
 		at := c.times[t.At.Index]
 		switch {
 		case t.From == model.Draining:
-			add("draining", draining[t.Instance], at)
+			add(Draining, draining[t.Instance], at)
 		case t.From == model.Recovery && t.To != model.Recovery:
-			add("completing", at, at)
+			add(Completing, at, at)
 		}
 		switch {
 		case t.To == model.Draining:
 			draining[t.Instance] = at
 		case t.To == model.Recovery && t.From == model.Normal:
-			add("entering", at, at)
+			add(Entering, at, at)
 		case t.To == model.Recovery:
-			add("re-entering", at, at)
+			add(ReEntering, at, at)
 		}
 	}
 	for _, lost := range c.Model.OwnersLost {
-		add("owner lost", c.times[lost.Index], c.times[lost.Index])
+		add(OwnerLost, c.times[lost.Index], c.times[lost.Index])
 	}
 	for _, l := range c.Model.Lives {
 		if at := c.times[l.Accepted.Index]; l.Disposition == "deferred" {
-			add("deferring", at, at)
+			add(Deferring, at, at)
 		}
 	}
 	for _, rows := range c.Audits {
 		for _, row := range rows {
 			if row.Value.Snapshot {
-				add("snapshot install", row.At, row.At)
+				add(SnapshotInstall, row.At, row.At)
 			}
 		}
 	}
@@ -110,8 +131,7 @@ func (c *Case) Coverage() map[string]map[string]int {
 		table[kind] = map[string]int{}
 		for phase, moments := range phases {
 			for _, moment := range moments {
-				from, to := moment.from, moment.to
-				if faults.overlaps(from-settleTime, to) {
+				if faults.overlaps(moment.from-settleTime, moment.to) {
 					table[kind][phase]++
 				}
 			}

@@ -3,6 +3,7 @@ package check
 import (
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"sluice/jepsen/history"
@@ -337,8 +338,8 @@ func Outside(c *Case) (out []Violation) {
 }
 
 // State holds what handlers saw of their instances' states against the settlements before: all of them are in it, once,
-// and nothing else; so did recovery handlers, and what one was told that it set is what stands. Recovery messages see what the
-// recovery handler set before it is written, and write it with their own.
+// and nothing else. So are those that recovery handlers saw, and what one was told that it set is what stands. Recovery
+// messages see what the recovery handler set before it is written, and write it with their own.
 func State(c *Case) (out []Violation) {
 	seen := map[numberKey]map[uint64]string{} // by epoch
 	set, left := map[epochKey]string{}, c.leftByCompletions()
@@ -419,7 +420,7 @@ func Liveness(c *Case) (out []Violation) {
 		return append(out, violation("liveness", "the quiet phase did not end: the run was broken off"))
 	}
 	for _, l := range c.Model.Lives {
-		if l.Settlement == "" && l.Message.Id[:min(6, len(l.Message.Id))] != "probe-" {
+		if l.Settlement == "" && !strings.HasPrefix(l.Message.Id, "probe-") {
 			out = append(out, violation("liveness", "%s seq %d, accepted at %v, is unsettled at the end", l.Instance.ID, l.Seq, l.Accepted))
 		}
 	}

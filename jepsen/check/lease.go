@@ -18,16 +18,18 @@ type lease struct {
 
 // leaseTimes are what is known of leases.
 type leaseTimes struct {
+	// open are the sessions' that have not ended, by their ids.
 	open map[string]lease
 	// terms are the first entries of terms: a leader gives every session a full lease before it proposes anything.
 	terms map[uint64]moment
+	// short are the leases that were cut short.
 	short []Violation
 }
 
 // ttlDefault is that of a session which asked for none.
 const ttlDefault = 15 * time.Second
 
-// note takes an entry in.
+// note notes what an entry says of sessions, and judges the leases that it ends.
 func (t *leaseTimes) note(c *Case, e Entry, entry *logv1.Entry) {
 	now := moment{time.Duration(entry.TimeMs) * time.Millisecond, e.At}
 	if _, known := t.terms[e.Term]; !known {

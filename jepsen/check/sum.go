@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"sluice/jepsen/history"
+	"sluice/jepsen/world"
 )
 
 // Count is how often a kind of fault was done, could not be done though it was tried, and was skipped because the world
@@ -42,7 +43,7 @@ func (v *Verdict) Sum() Sum {
 	c := v.Case
 	s := Sum{
 		Runs: 1, Operations: map[history.Result]int{}, Messages: len(c.Model.Lives), Drains: c.InterruptedDrains(), Blackouts: c.blackouts(),
-		Leaders: len(c.leaders), Installs: len(c.phaseSpans()["snapshot install"]), Points: c.points(),
+		Leaders: len(c.leaders), Installs: len(c.phaseSpans()[SnapshotInstall]), Points: c.points(),
 		Faults: c.countFaults(), Violations: map[string]int{}, Coverage: c.Coverage(),
 	}
 	for _, o := range c.Operations {
@@ -85,7 +86,7 @@ func (c *Case) countFaults() map[string]Count {
 // blackouts counts how often all nodes lost their power at once.
 func (c *Case) blackouts() (count int) {
 	for _, f := range c.Faults {
-		if f.Value.Stage == history.Injected && f.Value.Kind == "power-loss" && strings.Contains(f.Value.Text, "(all)") {
+		if f.Value.Stage == history.Injected && f.Value.Kind == string(world.PowerLoss) && strings.Contains(f.Value.Text, "(all)") {
 			count++
 		}
 	}

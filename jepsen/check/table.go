@@ -5,6 +5,7 @@ import (
 	"io"
 	"maps"
 	"slices"
+	"strings"
 	"text/tabwriter"
 
 	"sluice/jepsen/history"
@@ -73,10 +74,11 @@ func (v *Verdict) printOperations(w io.Writer) {
 		deeds[history.Deliver], deeds[history.Settled], deeds[history.Recover], deeds[history.Recovered], deeds[history.Fenced])
 	fmt.Fprintf(w, "committed: %d entries, %d messages, %d changes of mode, %d leaders\n",
 		len(v.Case.Committed), len(v.Case.Model.Lives), len(v.Case.Model.Transitions), len(v.Case.leaders))
-	for n, what := range slices.Sorted(maps.Keys(v.Case.Model.Happened)) {
-		fmt.Fprintf(w, "%s%d times %s", [...]string{"", ", "}[min(n, 1)], v.Case.Model.Happened[what], what)
+	var happened []string
+	for _, what := range slices.Sorted(maps.Keys(v.Case.Model.Happened)) {
+		happened = append(happened, fmt.Sprintf("%d times %s", v.Case.Model.Happened[what], what))
 	}
-	fmt.Fprintln(w)
+	fmt.Fprintln(w, strings.Join(happened, ", "))
 }
 
 // printEnds tells of nodes that ended by themselves, and of faults that stayed.

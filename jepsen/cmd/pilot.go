@@ -83,7 +83,7 @@ func (p *pilot) prefer(kinds []world.Kind) (best world.Kind, ok bool) {
 var brings = []struct {
 	phase string
 	kind  world.Kind
-}{{"snapshot install", world.Lag}, {"owner lost", world.WorkerKill}}
+}{{check.SnapshotInstall, world.Lag}, {check.OwnerLost, world.WorkerKill}}
 
 // beside tells which steady kind a fault is to meet, for it to be in force while a phase is under way that it has not met.
 func (p *pilot) beside(kind world.Kind) (steady world.Kind, ok bool) {

@@ -45,7 +45,7 @@ func TestAPilotHasFaultsMeetWhatIsRare(t *testing.T) {
 			t.Errorf("%s is to meet %q", kind, got)
 		}
 	}
-	p.now.Coverage = map[string]map[string]int{"pause": {"snapshot install": 1}}
+	p.now.Coverage = map[string]map[string]int{"pause": {check.SnapshotInstall: 1}}
 	if got, ok := p.beside(world.Pause); !ok || got != world.WorkerKill {
 		t.Errorf("a pause that met a snapshot is to meet %q", got)
 	}

@@ -53,6 +53,23 @@ func TestRunsAreJudgedTogether(t *testing.T) {
 	}
 }
 
+func TestFlagsThatDoNotGoTogetherAreToldOf(t *testing.T) {
+	t.Parallel()
+	for want, args := range map[string][]string{
+		"-bin says which":      {"-seed", "7"},
+		`no ["smoke"]`:         {"-bin", "sluice", "smoke"},
+		"none may be below 0":  {"-bin", "sluice", "-time", "-1s"},
+		"goes with -hours":     {"-bin", "sluice", "-only", "calm"},
+		"not go with -hours":   {"-bin", "sluice", "-hours", "1", "-faults", "kill"},
+		"goes with it":         {"-bin", "sluice", "-shape", "all"},
+		"leader, one, quorum,": {"-bin", "sluice", "-faults", "kill", "-shape", "everybody"},
+	} {
+		if _, err := readSettings(args); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%v: %v", args, err)
+		}
+	}
+}
+
 func TestACampaignKnowsItsScenarios(t *testing.T) {
 	t.Parallel()
 	if all, err := (&settings{only: "calm, blackouts"}).turns(); err != nil || len(all) != 2 || all[1].Name != "blackouts" {

@@ -51,8 +51,8 @@ func readSettings(args []string) (*settings, error) {
 	if err := flags.Parse(args); err != nil {
 		return nil, err
 	}
-	if s.bin == "" || flags.NArg() > 0 || s.hours < 0 {
-		return nil, errors.New(usage)
+	if err := s.check(flags.Args()); err != nil {
+		return nil, fmt.Errorf("%w\n%s", err, usage)
 	}
 	if s.seed == 0 {
 		s.seed = uint64(time.Now().UnixNano())
@@ -65,6 +65,25 @@ func readSettings(args []string) (*settings, error) {
 		s.dir, err = os.MkdirTemp("", "jepsen-")
 	}
 	return s, err
+}
+
+// check says what is wrong with the flags, and what is allowed.
+func (s *settings) check(left []string) error {
+	switch {
+	case s.bin == "":
+		return errors.New("run: -bin says which sluice program is to be hurt, and is required")
+	case len(left) > 0:
+		return fmt.Errorf("run takes flags alone, and no %q", left)
+	case s.hours < 0 || s.time < 0 || s.quiet < 0:
+		return fmt.Errorf("run: -hours is %v, -time %v and -quiet %v; none may be below 0", s.hours, s.time, s.quiet)
+	case s.only != "" && s.hours == 0:
+		return errors.New("run: -only chooses which scenarios take turns, and goes with -hours")
+	case s.faults != "" && s.hours > 0:
+		return errors.New("run: -faults takes the place of one scenario's, and does not go with -hours")
+	case s.shape != "" && s.faults == "":
+		return errors.New("run: -shape says whom -faults hit, and goes with it")
+	}
+	return world.CheckShape(s.shape)
 }
 
 func run(ctx context.Context, args []string) error {

@@ -18,6 +18,7 @@ import (
 	"time"
 
 	"sluice/jepsen/check"
+	"sluice/jepsen/world"
 )
 
 // root is the folder of the module.
@@ -44,7 +45,7 @@ func TestEveryMutantIsWhole(t *testing.T) {
 			t.Errorf("%s: a mutant that is not tried in a world says why, and no other does", m.Name)
 		}
 		for _, w := range []World{Sim, Proc} {
-			if try := m.Try(w); try != nil && (try.Time < time.Second || try.Most < 1 || try.From < 1) {
+			if try := m.Try(w); try != nil && (try.Time < time.Second || try.Most < 1 || try.From < 1 || world.CheckShape(try.Shape) != nil) {
 				t.Errorf("%s: the try in %s is %+v", m.Name, w, try)
 			}
 		}

@@ -49,9 +49,6 @@ var shapes = map[world.Kind][]string{
 // cutShapes are the shapes of partitions.
 var cutShapes = []string{"leader alone", "majority", "bridge", "ring", "one-way"}
 
-// wrongs are what may be wrong with a certificate.
-var wrongs = []string{"foreign", "user", "other"}
-
 // dwells are how long kinds last, where it is not the usual 2 to 6 seconds.
 var dwells = map[world.Kind][2]time.Duration{
 	world.Transfer: {0, 0}, world.Restart: {0, 0}, world.Kill: {500 * time.Millisecond, 4 * time.Second},
@@ -84,7 +81,8 @@ func (c *chooser) fault(kind world.Kind, leader string) world.Fault {
 		f.Cuts = c.cuts(f.Shape, leader)
 		return f
 	case world.CertWrong:
-		f.Shape = wrongs[c.random.IntN(len(wrongs))]
+		wrong := world.WrongCertificates()
+		f.Shape = wrong[c.random.IntN(len(wrong))]
 		f.Nodes = c.hit("one", leader)
 		return f
 	case world.Bandwidth:

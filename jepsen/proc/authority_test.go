@@ -63,7 +63,7 @@ func TestImpostorsAreToldFromNodes(t *testing.T) {
 	if !w.admits(ctx, n1, n2) {
 		t.Fatal("a node with a right certificate was not let in")
 	}
-	for _, shape := range []string{foreignCertificate, usersCertificate, othersCertificate} {
+	for _, shape := range world.WrongCertificates() {
 		by, h, trust, err := w.wrong(n2, shape)
 		if err != nil {
 			t.Fatal(err)

@@ -14,6 +14,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"sluice/client"
@@ -115,27 +116,20 @@ func (w *World) expireCertificates(ctx context.Context, _ world.Fault, nodes []*
 	return heal, nil
 }
 
-// What may be wrong with a certificate.
-const (
-	foreignCertificate = "foreign"
-	usersCertificate   = "user"
-	othersCertificate  = "other"
-)
-
 // wrong makes a certificate for a node that must not be believed, and says whom that node itself trusts: it would not
 // start with one that it does not believe itself.
 func (w *World) wrong(n *node, shape string) (by *authority, h holder, trust []byte, err error) {
 	a := w.authorities
 	switch shape {
-	case foreignCertificate:
+	case world.ForeignCertificate:
 		return a.foreign, holder{name: n.name()}, bytes.Join([][]byte{a.trust(), a.foreign.trust}, nil), nil
-	case usersCertificate:
+	case world.UsersCertificate:
 		return a.next(n.place), holder{name: n.name(), user: true}, a.trust(), nil
-	case othersCertificate:
+	case world.OthersCertificate:
 		other := w.nodes[(n.number+1)%len(w.nodes)]
 		return a.next(n.place), holder{name: other.name()}, a.trust(), nil
 	}
-	return nil, h, nil, fmt.Errorf("there is no certificate that is wrong by being %q: there are foreign, user and other", shape)
+	return nil, h, nil, fmt.Errorf("there is no certificate that is wrong by being %q: there are %s", shape, strings.Join(world.WrongCertificates(), ", "))
 }
 
 // wrongCertificates has nodes start with certificates that must not be believed, and calls all others in their names.
@@ -160,7 +154,7 @@ func (w *World) wrongCertificates(ctx context.Context, f world.Fault, nodes []*n
 		}
 		n.hold()
 		w.impersonate(ctx, n)
-		if f.Shape != foreignCertificate {
+		if f.Shape != world.ForeignCertificate {
 			w.mustEnd(ctx, n, f.Shape)
 		}
 	}

@@ -1,6 +1,7 @@
 package sim
 
 import (
+	"errors"
 	"flag"
 	"testing"
 
@@ -9,8 +10,8 @@ import (
 )
 
 var (
-	faults = flag.String("sim.faults", "", "kinds of faults in place of the seed's mixture, with commas between; none: a calm run")
-	hit    = flag.String("sim.shape", "", "whom the faults hit: leader, one, quorum or all")
+	faults = flag.String("sim.faults", "", "kinds of faults in place of the seed's mixture, with commas between; what comes all the time stays; none: a calm run")
+	hit    = flag.String("sim.shape", "", "with -sim.faults: whom they hit: leader, one, quorum or all")
 	span   = flag.Duration("sim.time", 0, "how long there are faults, in virtual time; 0: what the mixture says")
 	quiet  = flag.Duration("sim.quiet", 0, "how long the cluster has to take a message and to settle all once the faults are over; 0: the standard")
 )
@@ -19,7 +20,7 @@ var (
 func asked(t *testing.T, p Play) Play {
 	if *faults != "" {
 		kinds, err := world.ParseKinds(*faults)
-		if err != nil {
+		if err = errors.Join(err, world.CheckShape(*hit)); err != nil {
 			t.Fatal(err)
 		}
 		p.Scenario.Name, p.Scenario.Faults, p.Scenario.Shape = "asked", kinds, *hit

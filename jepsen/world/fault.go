@@ -81,8 +81,8 @@ const (
 	// CertExpiry has the certificates of Nodes end while they run, and breaks their connections. Heal gives new ones.
 	CertExpiry Kind = "cert-expiry"
 	// CertWrong stops Nodes and starts them with a certificate that must not be believed, and says to all others that it
-	// is one of them, too. Shape says which: of a foreign authority, of a user, or of another node. Heal gives the right
-	// ones back, and starts them.
+	// is one of them, too. Shape says what is wrong: one of WrongCertificates. Heal gives the right ones back, and starts
+	// them.
 	CertWrong Kind = "cert-wrong"
 
 	// ClockSkew has the clocks of Nodes go ahead by Span, which may be negative, from one moment to the next.
@@ -105,9 +105,24 @@ func Kinds() []Kind {
 	}
 }
 
+// What is wrong with a certificate: who signed it, or whose it is.
+const (
+	ForeignCertificate = "foreign"
+	UsersCertificate   = "user"
+	OthersCertificate  = "other"
+)
+
+// WrongCertificates are the shapes of CertWrong.
+func WrongCertificates() []string {
+	return []string{ForeignCertificate, UsersCertificate, OthersCertificate}
+}
+
+// noKinds is how a list of no kinds is written.
+const noKinds = "none"
+
 // ParseKinds reads kinds of faults with commas between; "none" is none of them.
 func ParseKinds(text string) (kinds []Kind, err error) {
-	if text == "none" {
+	if text == noKinds {
 		return nil, nil
 	}
 	for word := range strings.SplitSeq(text, ",") {
@@ -115,9 +130,33 @@ func ParseKinds(text string) (kinds []Kind, err error) {
 			kinds = append(kinds, kind)
 			continue
 		}
-		return nil, fmt.Errorf("world: there is no kind of fault %q; there are: none, %s", word, strings.Trim(strings.Join(strings.Fields(fmt.Sprint(Kinds())), ", "), "[]"))
+		return nil, fmt.Errorf("world: there is no kind of fault %q; there are: %s, %s", word, noKinds, joined(Kinds(), ", "))
 	}
 	return kinds, nil
+}
+
+// FormatKinds writes kinds of faults as ParseKinds reads them.
+func FormatKinds(kinds []Kind) string {
+	if len(kinds) == 0 {
+		return noKinds
+	}
+	return joined(kinds, ",")
+}
+
+func joined(kinds []Kind, between string) string {
+	words := make([]string, len(kinds))
+	for n, kind := range kinds {
+		words[n] = string(kind)
+	}
+	return strings.Join(words, between)
+}
+
+// CheckShape refuses a word that is not one for whom faults can be asked to hit; empty: chance decides.
+func CheckShape(shape string) error {
+	if allowed := []string{"leader", "one", "quorum", "all"}; shape != "" && !slices.Contains(allowed, shape) {
+		return fmt.Errorf("world: faults cannot be asked to hit %q; they can hit: %s", shape, strings.Join(allowed, ", "))
+	}
+	return nil
 }
 
 // Cut is one direction of a connection between two places: From sends, To does not hear it.

@@ -1,6 +1,7 @@
 package world
 
 import (
+	"errors"
 	"strings"
 	"testing"
 	"time"
@@ -30,8 +31,23 @@ func TestKindsAreReadByTheirNames(t *testing.T) {
 	if kinds, err := ParseKinds("none"); err != nil || len(kinds) != 0 {
 		t.Errorf("%v %v", kinds, err)
 	}
+	for _, text := range []string{"none", "kill,power-loss", FormatKinds(Kinds())} {
+		if kinds, err := ParseKinds(text); err != nil || FormatKinds(kinds) != text {
+			t.Errorf("%s is written as %s (%v)", text, FormatKinds(kinds), err)
+		}
+	}
 	if _, err := ParseKinds("kill,flood"); err == nil || !strings.Contains(err.Error(), `"flood"; there are: none, partition, loss`) {
 		t.Errorf("%v", err)
+	}
+}
+
+func TestAShapeThatIsNoneIsToldWithThoseThatAre(t *testing.T) {
+	t.Parallel()
+	if err := CheckShape("everybody"); err == nil || !strings.Contains(err.Error(), "leader, one, quorum, all") {
+		t.Errorf("%v", err)
+	}
+	if err := errors.Join(CheckShape(""), CheckShape("quorum")); err != nil {
+		t.Error(err)
 	}
 }
 

@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"sluice/jepsen/mutant"
+	"sluice/jepsen/world"
 )
 
 // place is where sources lie, and where mutants are made.
@@ -81,7 +82,7 @@ func (b *simBench) play(ctx context.Context, m *mutant.Mutant, t *mutant.Try, se
 	defer cancel()
 	c := exec.CommandContext(ctx, filepath.Join(dir, "sim.test"), "-test.run", "^TestSeeds$", "-test.timeout", "0",
 		"-sim.from", strconv.FormatUint(seed, 10), "-sim.count", "1", "-sim.keep", dir, "-sim.quiet", simQuiet.String(),
-		"-sim.faults", kinds(t), "-sim.shape", t.Shape, "-sim.time", t.Time.String())
+		"-sim.faults", world.FormatKinds(t.Faults), "-sim.shape", t.Shape, "-sim.time", t.Time.String())
 	c.Dir = dir
 	c.Env = append(os.Environ(), still...)
 	out, err := c.CombinedOutput()
@@ -104,18 +105,6 @@ func read(path string, err error, out []byte) (verdict, error) {
 		return verdict{}, err
 	}
 	return readVerdict(string(text)), errors.Join(err, missing)
-}
-
-// kinds are a try's faults as flags name them.
-func kinds(t *mutant.Try) string {
-	words := make([]string, len(t.Faults))
-	for n, kind := range t.Faults {
-		words[n] = string(kind)
-	}
-	if len(words) == 0 {
-		return "none"
-	}
-	return strings.Join(words, ",")
 }
 
 // tailBytes is how much of an output is told.
@@ -175,7 +164,7 @@ func (b *procBench) play(ctx context.Context, m *mutant.Mutant, t *mutant.Try, s
 	ctx, cancel := context.WithTimeout(ctx, procMost)
 	defer cancel()
 	args := []string{"run", "-bin", filepath.Join(b.dir(m), "sluice"), "-dir", dir, "-scenario", "calm", "-seed", strconv.FormatUint(seed, 10),
-		"-time", t.Time.String(), "-faults", kinds(t), "-shape", t.Shape, "-quiet", procQuiet.String()}
+		"-time", t.Time.String(), "-faults", world.FormatKinds(t.Faults), "-shape", t.Shape, "-quiet", procQuiet.String()}
 	c := exec.CommandContext(ctx, b.jepsen(m), args...)
 	c.Cancel = func() error { return c.Process.Signal(os.Interrupt) } // so that it takes its network and disks down
 	c.WaitDelay = time.Minute

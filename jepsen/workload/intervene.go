@@ -45,9 +45,9 @@ func (o *operator) resolveOne(ctx context.Context, id client.InstanceID) {
 	}
 }
 
-// returnSome puts some dead letters of one lane of an instance back; now and then with a number that is none, or all that
+// putBackSome puts some dead letters of one lane of an instance back; now and then with a number that is none, or all that
 // failed as one of them did.
-func (o *operator) returnSome(ctx context.Context, application string) {
+func (o *operator) putBackSome(ctx context.Context, application string) {
 	id, p := client.InstanceID{}, client.PutBack{Reason: "by hand", RequestID: o.request()}
 	for m, err := range o.client.Instances().ListDeadLetters(ctx, client.ListDeadLetters{Application: application}) {
 		if err != nil {
@@ -79,24 +79,27 @@ func (o *operator) returnSome(ctx context.Context, application string) {
 	}
 }
 
-// endOne gives messages to an instance of its own, and terminates it.
-func (o *operator) endOne(ctx context.Context, application string) {
-	o.ended++
-	id := client.InstanceID{Application: application, Key: fmt.Sprintf("ends-%s-%d", o.name, o.ended)}
-	some := func() {
+// terminateOne gives messages to an instance of its own, and terminates it.
+func (o *operator) terminateOne(ctx context.Context, application string) {
+	o.terminated++
+	id := client.InstanceID{Application: application, Key: o.doomed()}
+	sendSome := func() {
 		for range 1 + o.random.IntN(3) {
 			_, _ = o.send(ctx, client.Message{Application: id.Application, Instance: id.Key, ID: o.request(), Type: TypeWork, Data: task{Take: 20}.data()})
 		}
 	}
-	some()
+	sendSome()
 	request := o.request()
 	for range 2 {
 		if o.terminate(ctx, id, request) != nil {
 			return
 		}
 	}
-	some() // refused
+	sendSome() // refused
 }
+
+// doomed is the key of the instance of its own that it terminates next, or terminated last.
+func (o *operator) doomed() string { return fmt.Sprintf("ends-%s-%d", o.name, o.terminated) }
 
 // transact begins or ends a transaction by its name, or the default one.
 func (o *operator) transact(ctx context.Context, id client.InstanceID) {
@@ -115,8 +118,8 @@ func (o *operator) transact(ctx context.Context, id client.InstanceID) {
 	_, _ = o.send(ctx, client.Message{Application: id.Application, Instance: id.Key, Transaction: name, ID: o.request(), Type: orderTypes[o.random.IntN(len(orderTypes))], Data: []byte("{}")})
 }
 
-// fail is an outage: as many accounts as make one are given a message that fails for a while, one after the other.
-func (o *operator) fail(ctx context.Context) {
+// outage gives a message that fails for a while to more accounts than make one, one after the other.
+func (o *operator) outage(ctx context.Context) {
 	down := o.soon().UnixMilli() + 100
 	for n := range min(outageInstances+1, o.load.Instances) {
 		m := client.Message{Application: "accounts", Instance: Instance(n), ID: o.request(), Type: TypeWork, Data: task{Down: down}.data()}

@@ -41,17 +41,14 @@ func (o *operator) meddle(ctx context.Context, id client.InstanceID) {
 	}
 }
 
-// slow is the data of a message whose handler takes its time.
-const slow = `{"take":100}`
-
 // overtake sends slow messages in a row to an instance with a window, and settles the last in the owner's name while the
-// others are out before it. If they are not, it takes their turn, which is as good as any.
+// others are out before it: that must be refused. If they have been settled by then it is at the head, and is taken.
 func (o *operator) overtake(ctx context.Context) {
 	apps := Applications()
 	id := client.InstanceID{Application: apps[len(apps)-1].Name, Key: Instance(o.random.IntN(o.load.Instances))}
 	last := uint64(0)
 	for range 3 {
-		m := client.Message{Application: id.Application, Instance: id.Key, ID: o.request(), Type: TypeWork, Data: []byte(slow)}
+		m := client.Message{Application: id.Application, Instance: id.Key, ID: o.request(), Type: TypeWork, Data: task{Take: 100}.data()}
 		receipt, err := o.send(ctx, m)
 		if err != nil {
 			return

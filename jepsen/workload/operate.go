@@ -16,11 +16,11 @@ type operator struct {
 	load   Load
 	random *rand.Rand
 	asked  int
-	// epochs are the last that was seen of each instance; session is one that owns nothing; ended counts instances that
-	// it has terminated.
-	epochs  map[client.InstanceID]uint64
-	session string
-	ended   int
+	// epochs are the last that was seen of each instance; session is one that owns nothing; terminated counts instances
+	// of its own that it has terminated.
+	epochs     map[client.InstanceID]uint64
+	session    string
+	terminated int
 }
 
 // Operate is at work until ctx ends.
@@ -68,15 +68,15 @@ func (o *operator) one(ctx context.Context) {
 	case roll < 75:
 		o.resolveOne(ctx, id)
 	case roll < 85:
-		o.returnSome(ctx, id.Application)
+		o.putBackSome(ctx, id.Application)
 	case roll < 90:
 		o.overSet(ctx, id.Application)
 	case roll < 94:
 		o.transact(ctx, client.InstanceID{Application: "feeds", Key: id.Key})
 	case roll < 97:
-		o.endOne(ctx, id.Application)
+		o.terminateOne(ctx, id.Application)
 	case roll < 99:
-		o.fail(ctx)
+		o.outage(ctx)
 	default:
 		o.wholeApplication(ctx, id.Application)
 	}

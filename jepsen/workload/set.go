@@ -22,7 +22,7 @@ func (o *operator) overSet(ctx context.Context, application string) {
 	case 1:
 		s.Selector = client.Selector{MinDeferred: 1}
 	case 2:
-		s.Selector = client.Selector{Instances: []string{o.instance().Key, o.instance().Key, fmt.Sprintf("ends-%s-%d", o.name, o.ended)}}
+		s.Selector = client.Selector{Instances: []string{o.instance().Key, o.instance().Key, o.doomed()}}
 	default:
 		s.Selector = client.Selector{Mode: client.ModeRecovery}
 		if enters {

@@ -33,7 +33,7 @@ func newPilot(before check.Sum) *pilot {
 
 // source is where a pilot looks.
 type source interface {
-	Sofar() (*history.History, error)
+	SoFar() (*history.History, error)
 	Wait(ctx context.Context, d time.Duration) error
 }
 
@@ -44,7 +44,7 @@ func (p *pilot) look(s source) (stop func()) {
 	var looking sync.WaitGroup
 	looking.Go(func() {
 		for s.Wait(ctx, lookEvery) == nil {
-			h, err := s.Sofar()
+			h, err := s.SoFar()
 			if err != nil {
 				continue
 			}

@@ -52,7 +52,8 @@ const (
 const (
 	// validity is how long a certificate is good if nothing else is said; it began as long before.
 	validity = 24 * time.Hour
-	webTime  = 5 * time.Second
+	// webTime bounds one question to a node over HTTP.
+	webTime = 5 * time.Second
 )
 
 func newAuthorities() (*authorities, error) {
@@ -134,6 +135,7 @@ func (a *authority) sign(h holder) (cert, key []byte, err error) {
 	return pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}), pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: secret}), nil
 }
 
+// tls is the path of a file of the node's: certFile, keyFile or caFile.
 func (n *node) tls(kind string) string {
 	return filepath.Join(n.w.cfg.Dir, "tls", n.place+"."+kind)
 }

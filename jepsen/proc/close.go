@@ -14,6 +14,7 @@ import (
 	"regexp"
 	"strconv"
 	"strings"
+	"sync"
 	"syscall"
 	"time"
 
@@ -27,13 +28,11 @@ func (w *World) Close() error {
 	ctx := context.Background()
 	w.close()
 	errs := []error{w.StopWorkers(ctx)}
-	ended := make(chan struct{})
+	var ending sync.WaitGroup
 	for _, n := range w.nodes {
-		go func() { defer func() { ended <- struct{}{} }(); n.end(ctx) }()
+		ending.Go(func() { n.end(ctx) })
 	}
-	for range w.nodes {
-		<-ended
-	}
+	ending.Wait()
 	for _, n := range w.nodes {
 		if n.disk != nil {
 			errs = append(errs, n.disk.remove(ctx))
@@ -67,8 +66,8 @@ func (n *node) end(ctx context.Context) {
 
 // collect brings the notes of nodes and workers into the history.
 func (w *World) collect() error {
-	append := func(r history.Row) error { w.log.Append(r); return nil }
-	if err := w.audits(append); err != nil {
+	take := func(r history.Row) error { w.log.Append(r); return nil }
+	if err := w.audits(take); err != nil {
 		return err
 	}
 	workers, err := filepath.Glob(filepath.Join(w.cfg.Dir, "workers", "*.jsonl"))
@@ -76,15 +75,15 @@ func (w *World) collect() error {
 		return err
 	}
 	for _, name := range workers {
-		if err := rows(name, append); err != nil {
+		if err := rows(name, take); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// Sofar is the history of a run that goes on, without what workers noted.
-func (w *World) Sofar() (*history.History, error) {
+// SoFar is the history of a run that goes on, without what workers noted.
+func (w *World) SoFar() (*history.History, error) {
 	return history.Gather(func(take func(history.Row) error) error {
 		return errors.Join(rows(w.file.Name(), take), w.audits(take))
 	})

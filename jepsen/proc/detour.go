@@ -37,8 +37,6 @@ type detour struct {
 }
 
 const (
-	// detourPort is where a proxy listens.
-	detourPort = "7632"
 	// resetTime is how long connections between nodes are answered with resets, so that they are made again.
 	resetTime = 300 * time.Millisecond
 	// heldMost is how many pieces of at most pieceBytes a connection holds; then its sender must wait.
@@ -183,7 +181,7 @@ func (w *World) pump(to io.WriteCloser, from io.Reader, treat treatment) {
 func (n *network) lead(ctx context.Context, i int, on bool) error {
 	script := "flush chain ip detour pre\n"
 	if on {
-		script += "add rule ip detour pre " + n.from(n.others(i)) + "tcp dport 7631 redirect to :" + detourPort + "\n"
+		script += "add rule ip detour pre " + n.from(n.others(i)) + "tcp dport " + nodePort + " redirect to :" + detourPort + "\n"
 	}
 	return n.reset(ctx, map[int]string{i: script + n.breaks(n.others(i))})
 }
@@ -217,7 +215,7 @@ func (n *network) from(nodes []int) string {
 
 // breaks is a rule that resets the connections that some nodes have made.
 func (n *network) breaks(nodes []int) string {
-	return "add rule ip detour breaks " + n.from(nodes) + "tcp dport { 7631, " + detourPort + " } ct state established reject with tcp reset\n"
+	return "add rule ip detour breaks " + n.from(nodes) + "tcp dport { " + nodePort + ", " + detourPort + " } ct state established reject with tcp reset\n"
 }
 
 // reset changes the filters of nodes, and has the rules that reset connections stand for a while.

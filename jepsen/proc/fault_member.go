@@ -34,11 +34,12 @@ func (w *World) removeMembers(ctx context.Context, _ world.Fault, nodes []*node)
 	return heal, nil
 }
 
-// membersWithin bounds the question for all members.
-const membersWithin = 3 * time.Second
-
-// replaceWithin is long, for a node gets its vote only when nothing else keeps it from hearing for a while.
-const replaceWithin = 150 * time.Second
+const (
+	// membersWithin bounds the question for all members.
+	membersWithin = 3 * time.Second
+	// replaceWithin is long, for a node gets its vote only when nothing else keeps it from hearing for a while.
+	replaceWithin = 150 * time.Second
+)
 
 // replace has a fresh node, under a new id, take a place: the old one is removed from the cluster, because no two
 // members may have one address, and the new one joins and waits for its vote.

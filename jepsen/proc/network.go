@@ -41,6 +41,13 @@ const (
 	cutLag    = "lag"
 )
 
+// The ports of a place, in a namespace of its own: its node's, its gossip's, and that of a proxy before the node.
+const (
+	nodePort   = "7631"
+	gossipPort = "7641"
+	detourPort = "7632"
+)
+
 // filter is what stands in each namespace: sets of addresses that are not heard, a chain for loss, and chains that lead
 // connections through a proxy.
 const filter = `table inet part {
@@ -51,8 +58,8 @@ const filter = `table inet part {
  chain loss { }
  chain i {
   type filter hook input priority 0; iif "lo" accept; ip saddr @inb drop;
-  ip saddr @gossip th dport 7641 drop; ip saddr @gossip th sport 7641 drop;
-  ip saddr @raft tcp dport { 7631, 7632 } drop; ip saddr @raft tcp sport 7631 drop;
+  ip saddr @gossip th dport ` + gossipPort + ` drop; ip saddr @gossip th sport ` + gossipPort + ` drop;
+  ip saddr @raft tcp dport { ` + nodePort + ", " + detourPort + ` } drop; ip saddr @raft tcp sport ` + nodePort + ` drop;
   ip saddr @lag ct state established meta l4proto tcp reject with tcp reset; ip saddr @lag drop;
   jump loss;
  }

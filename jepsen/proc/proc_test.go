@@ -61,7 +61,7 @@ func TestNotesOfNodesAndWorkersComeIntoTheHistory(t *testing.T) {
 	if _, err := w.file.Write(out.Bytes()); err != nil {
 		t.Fatal(err)
 	}
-	sofar, err := w.Sofar()
+	sofar, err := w.SoFar()
 	if err != nil || len(sofar.Marks) != 1 || len(sofar.Audits["n1-2"]) != 2 || len(sofar.Worker) != 0 {
 		t.Errorf("so far there is %+v (%v)", sofar, err)
 	}

@@ -61,7 +61,7 @@ func TestAGarbledConnectionSaysSomethingElse(t *testing.T) {
 	}
 }
 
-// TestStrangersCallUntilTheHeal: each calls again when it has been answered, and none does after the heal.
+// TestStrangersCallUntilTheHeal: each calls again when it has been answered, and the heal returns when all have stopped.
 func TestStrangersCallUntilTheHeal(t *testing.T) {
 	t.Parallel()
 	for name, inject := range map[string]func(*World) injector{

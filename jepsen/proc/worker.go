@@ -10,6 +10,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"sync"
 	"syscall"
 	"time"
 
@@ -144,16 +145,13 @@ func (w *World) pauseWorkers(_ context.Context, f world.Fault, _ []*node) (world
 func (w *World) StopWorkers(context.Context) error {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	stopped := make(chan struct{})
+	var stopping sync.WaitGroup
 	for _, k := range w.workers {
-		go func() {
+		stopping.Go(func() {
 			_ = k.process.signal(syscall.SIGCONT) // it may have ended
 			k.process.stop()
-			stopped <- struct{}{}
-		}()
+		})
 	}
-	for range w.workers {
-		<-stopped
-	}
+	stopping.Wait()
 	return nil
 }

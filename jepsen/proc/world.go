@@ -175,7 +175,7 @@ func (w *World) settle(ctx context.Context, places []string) error {
 
 func (w *World) address(n *node) (err error) {
 	if w.network != nil {
-		n.address, n.gossip = w.network.host(n.number)+":7631", w.network.host(n.number)+":7641"
+		n.address, n.gossip = w.network.host(n.number)+":"+nodePort, w.network.host(n.number)+":"+gossipPort
 		return nil
 	}
 	if n.address, err = freePort(); err == nil {

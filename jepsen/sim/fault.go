@@ -11,11 +11,8 @@ import (
 	"time"
 
 	"sluice/client"
-	"sluice/internal/disk"
 	"sluice/jepsen/world"
 )
-
-func newDisk() *disk.Memory { return disk.NewMemory() }
 
 // Has tells what cannot be done in virtual time.
 func (w *World) Has(kind world.Kind) error {

@@ -264,8 +264,8 @@ func (p *place) config(l *life) server.Config {
 	}
 	return server.Config{
 		NodeID: p.id, Cluster: "sim", DataDir: "/data", Version: "sim", Logger: w.logger(p.name), Insecure: true,
-		Listen: p.address(), Gossip: p.ip + ":7641", BootstrapExpect: expect, DrainTime: time.Second, StartHeld: w.shape.startHeld,
-		SnapshotInterval: w.shape.snapshotInterval, SnapshotThreshold: w.shape.snapshotThreshold, TrailingLogs: w.shape.trailingLogs,
+		Listen: p.address(), Gossip: p.ip + ":7641", BootstrapExpect: expect, DrainTime: time.Second, StartHeld: w.tuning.startHeld,
+		SnapshotInterval: w.tuning.snapshotInterval, SnapshotThreshold: w.tuning.snapshotThreshold, TrailingLogs: w.tuning.trailingLogs,
 		TuneTransport: func(c *transport.Config) { c.Bind, c.Dial = l.host.listen, l.host.dial },
 		Tune:          func(c *cluster.Config) { p.tune(l, c) },
 	}
@@ -278,15 +278,15 @@ func (p *place) tune(l *life, c *cluster.Config) {
 		return queue.OpenPebble(dir, queue.PebbleConfig{FS: l.mount, Logger: c.Logger, MemTableBytes: storeTableBytes, CacheBytes: storeCacheBytes})
 	}
 	c.OpenLog = func(dir string, cfg raftlog.Config) (cluster.RaftLog, error) {
-		cfg.Files, cfg.SegmentBytes = l.mount, w.shape.segmentBytes
+		cfg.Files, cfg.SegmentBytes = l.mount, w.tuning.segmentBytes
 		return raftlog.Open(dir, cfg)
 	}
 	c.ListenGossip = func(cfg gossip.Config) (cluster.Gossip, error) { return w.mesh.listen(l.host, w.ips(), cfg), nil }
-	c.DigestEvery, c.PromoteAfter = w.shape.digestEvery, 3*time.Second
+	c.DigestEvery, c.PromoteAfter = w.tuning.digestEvery, 3*time.Second
 	c.EntriesInFlight = min(2, max(1, int(c.TrailingLogs/4)))
-	c.BatchCommands = w.shape.batchCommands
-	c.HeartbeatTimeout, c.ElectionTimeout, c.LeaderLeaseTimeout = w.shape.heartbeat, w.shape.heartbeat, w.shape.heartbeat/2
-	c.CommitTimeout = w.shape.commit
+	c.BatchCommands = w.tuning.batchCommands
+	c.HeartbeatTimeout, c.ElectionTimeout, c.LeaderLeaseTimeout = w.tuning.heartbeat, w.tuning.heartbeat, w.tuning.heartbeat/2
+	c.CommitTimeout = w.tuning.commit
 	c.NoLibraryMetrics = true // they cost a twentieth of all, and nobody reads them
 	w.audit(p, l, c)
 }

@@ -13,6 +13,7 @@ import (
 	"sluice/client"
 	"sluice/cluster"
 	"sluice/internal/audit"
+	"sluice/internal/disk"
 	"sluice/jepsen/history"
 	"sluice/jepsen/world"
 )
@@ -45,7 +46,7 @@ type World struct {
 	rows    *rowWriter
 	history *history.Log
 	begun   time.Time
-	shape   shape
+	tuning  tuning
 	places  []*place
 
 	// running are the lives of nodes and workers.
@@ -65,8 +66,8 @@ type World struct {
 
 var _ world.World = (*World)(nil)
 
-// shape is what seeds differ in beside their faults: the sizes at which rare things happen often.
-type shape struct {
+// tuning is what seeds differ in beside their faults: the sizes at which rare things happen often, and how long nodes wait.
+type tuning struct {
 	snapshotInterval  time.Duration
 	snapshotThreshold uint64
 	trailingLogs      uint64
@@ -79,9 +80,9 @@ type shape struct {
 	heartbeat, commit time.Duration
 }
 
-func shaped(d dice) shape {
+func tuned(d dice) tuning {
 	rng, raft := d.of("shape"), d.of("raft")
-	return shape{
+	return tuning{
 		snapshotInterval:  time.Duration(500+rng.IntN(5000)) * time.Millisecond,
 		snapshotThreshold: []uint64{8, 30, 100, 400}[rng.IntN(4)],
 		trailingLogs:      []uint64{10, 16, 64, 256}[rng.IntN(4)],
@@ -123,16 +124,16 @@ func New(cfg Config) (*World, error) {
 	d := dice{cfg.Seed}
 	w := &World{
 		cfg: cfg, dice: d, trace: newTrace(cfg.Trace), mesh: newMesh(), log: cfg.Logger, rows: &rowWriter{out: cfg.History},
-		begun: time.Now(), shape: shaped(d), workers: map[string]*worker{}, ending: make(chan struct{}),
+		begun: time.Now(), tuning: tuned(d), workers: map[string]*worker{}, ending: make(chan struct{}),
 	}
 	w.trace.every = cfg.Packets
 	w.history = history.NewLog(w.rows, w.Now)
 	w.network = newNetwork(d, w.trace)
-	w.trace.note("seed %d: %d nodes, %+v", cfg.Seed, cfg.Nodes, w.shape)
+	w.trace.note("seed %d: %d nodes, %+v", cfg.Seed, cfg.Nodes, w.tuning)
 	for n := 1; n <= cfg.Nodes; n++ {
 		name := "n" + strconv.Itoa(n)
-		w.network.worsen("10.0.0."+strconv.Itoa(n), func(*quality) {}) // it is a node
-		w.places = append(w.places, &place{world: w, name: name, id: name, ip: "10.0.0." + strconv.Itoa(n), disk: newDisk()})
+		ip := nodeNet + strconv.Itoa(n)
+		w.places = append(w.places, &place{world: w, name: name, id: name, ip: ip, disk: disk.NewMemory()})
 	}
 	for _, p := range w.places {
 		if err := p.start(); err != nil {

@@ -115,7 +115,8 @@ type Config struct {
 	ListenGossip func(cfg gossip.Config) (Gossip, error)
 	// Now is the wall clock, which stamps entries and tells what has come due; default time.Now.
 	Now func() time.Time
-	// NoLibraryMetrics leaves out what raft, its log and gossip measure of themselves.
+	// NoLibraryMetrics leaves out what raft, its log and gossip measure of themselves: for simulations, in which nobody
+	// reads it.
 	NoLibraryMetrics bool
 }
 

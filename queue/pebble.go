@@ -297,7 +297,7 @@ func (p *Pebble) flush() error {
 		return err
 	}
 	select {
-	case <-p.room.none(): // to put one more table in line would cost memory, and help nobody
+	case <-p.room.full(): // to put one more table in line would cost memory, and help nobody
 		return noRoom("flush")
 	default:
 	}
@@ -311,7 +311,7 @@ func (p *Pebble) flush() error {
 	select {
 	case <-done:
 	case <-p.failure.failed:
-	case <-p.room.none():
+	case <-p.room.full():
 		p.dirty.Store(true)
 		return noRoom("flush")
 	}

@@ -77,8 +77,8 @@ func (f *failure) release() {
 	}
 }
 
-// let is closed once the store closes.
-func (f *failure) let() <-chan struct{} {
+// closing is closed once the store closes; nil while it opens.
+func (f *failure) closing() <-chan struct{} {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	return f.closed
@@ -90,11 +90,8 @@ func (f *failure) pass() error {
 	if err == nil {
 		return nil
 	}
-	f.mu.Lock()
-	closed := f.closed
-	f.mu.Unlock()
-	if closed != nil {
-		<-closed
+	if closing := f.closing(); closing != nil {
+		<-closing
 	}
 	return err
 }

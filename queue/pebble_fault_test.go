@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"path"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"syscall"
 	"testing"
@@ -245,11 +246,29 @@ func needsRoom(op errorfs.Op) bool {
 	return isTable(op) && (op.Kind == errorfs.OpCreate || op.Kind == errorfs.OpFileWrite)
 }
 
+// heard is a log that tells when a line with some text was written.
+type heard struct {
+	text string
+	told chan struct{} // closed then
+	once sync.Once
+}
+
+func (h *heard) Write(line []byte) (int, error) {
+	if strings.Contains(string(line), h.text) {
+		h.once.Do(func() { close(h.told) })
+	}
+	return len(line), nil
+}
+
 // A disk without room for a table is not a failure: the store says so, and goes on once there is room.
 func TestAFullDiskIsWaitedFor(t *testing.T) {
 	t.Parallel()
 	disk := newFaultDisk(syscall.ENOSPC, needsRoom)
-	s := openPebble(t, "/store", errorfs.Wrap(disk.MemFS, disk.fault))
+	goesOn := &heard{text: "goes on", told: make(chan struct{})}
+	cfg := smallPebble(errorfs.Wrap(disk.MemFS, disk.fault))
+	cfg.Logger = slog.New(slog.NewTextHandler(goesOn, nil))
+	s, err := queue.OpenPebble("/store", cfg)
+	mustNot(t, err)
 	mustNot(t, writeBatch(s, 1))
 	disk.fault.On()
 	for range 2 {
@@ -265,14 +284,11 @@ func TestAFullDiskIsWaitedFor(t *testing.T) {
 		t.Fatalf("on a full disk reads see batch %d, and the store says %v", n, err)
 	}
 	disk.fault.Off()
-	mustNot(t, within(t, "Flush", func() error {
-		for {
-			if err := s.Flush(); !errors.Is(err, queue.ErrNoRoom) {
-				return err
-			}
-			<-time.After(time.Millisecond)
-		}
+	mustNot(t, within(t, "the wait for room", func() error {
+		<-goesOn.told
+		return nil
 	}))
+	mustNot(t, within(t, "Flush", s.Flush))
 	crashed := openPebble(t, "/store", disk.CrashClone(vfs.CrashCloneCfg{}))
 	if n := batchOf(t, crashed); n != 2 {
 		t.Errorf("after a crash the store holds batch %d", n)

@@ -116,7 +116,7 @@ func (p *pace) wait(store *Pebble, n int) error {
 			}
 		case <-store.failure.failed:
 			return store.failure.get()
-		case <-store.room.none():
+		case <-store.room.full():
 			return store.failure.set(noRoom("commit beyond what memory holds"))
 		}
 	}

@@ -24,11 +24,11 @@ type room struct {
 	failure *failure
 	dir     string        // the store's; what is written elsewhere, to a checkpoint, does not wait
 	waiting int           // writes that wait; guarded by failure.mu
-	gone    chan struct{} // closed while a write waits; guarded by failure.mu
+	filled  chan struct{} // closed while a write waits; guarded by failure.mu
 }
 
 func (r *room) init(f *failure, dir string) {
-	r.failure, r.dir, r.gone = f, dir, make(chan struct{})
+	r.failure, r.dir, r.filled = f, dir, make(chan struct{})
 }
 
 // holds tells whether writes to a file wait for room.
@@ -36,11 +36,11 @@ func (r *room) holds(name string) bool {
 	return filepath.Ext(name) == ".sst" && filepath.Dir(name) == filepath.Clean(r.dir)
 }
 
-// none is closed while the disk is full.
-func (r *room) none() <-chan struct{} {
+// full is a channel that is closed while the disk is full.
+func (r *room) full() <-chan struct{} {
 	r.failure.mu.Lock()
 	defer r.failure.mu.Unlock()
-	return r.gone
+	return r.filled
 }
 
 // retry does something until the disk is not full any more. While the store opens, and once it closes, it does not wait.
@@ -50,12 +50,12 @@ func (r *room) retry(do func() error) error {
 		return err
 	}
 	defer r.end()
-	timer := time.NewTicker(roomEvery)
-	defer timer.Stop()
+	again := time.NewTicker(roomEvery)
+	defer again.Stop()
 	for {
 		select {
-		case <-timer.C:
-		case <-r.failure.let():
+		case <-again.C:
+		case <-r.failure.closing():
 			return err
 		case <-r.failure.failed:
 			return r.failure.pass()
@@ -66,6 +66,7 @@ func (r *room) retry(do func() error) error {
 	}
 }
 
+// begin notes a write that waits; false: the store opens, closes or has failed, and nothing may wait.
 func (r *room) begin(err error) bool {
 	f := r.failure
 	f.mu.Lock()
@@ -74,7 +75,7 @@ func (r *room) begin(err error) bool {
 		return false
 	}
 	if r.waiting++; r.waiting == 1 {
-		close(r.gone)
+		close(r.filled)
 		f.logger.Error("the disk is full: the store waits until space is freed", "error", err)
 	}
 	return true
@@ -85,7 +86,7 @@ func (r *room) end() {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if r.waiting--; r.waiting == 0 {
-		r.gone = make(chan struct{})
+		r.filled = make(chan struct{})
 		if f.err == nil && !f.ending {
 			f.logger.Info("there is space on the disk again: the store goes on")
 		}

@@ -75,6 +75,8 @@ type Config struct {
 	Profiles bool
 }
 
+// A shorter election timeout has leaders deposed for one slow sync; with a longer one nothing would be accepted for
+// minutes after a leader's death.
 const electionTimeoutLeast, electionTimeoutMost = 100 * time.Millisecond, time.Minute
 
 // Limits bound what callers may ask for. Zero means the default.

@@ -19,10 +19,11 @@ import (
 	"sluice/internal/obs"
 )
 
-// fileSegmentBytes is the size of a segment outside of the operating system's files: small, for its disk is memory.
-// fileSegmentLeast is the smallest.
 const (
+	// fileSegmentBytes is the default size of a segment outside of the operating system's files: small, for its disk is
+	// memory.
 	fileSegmentBytes = 128 << 10
+	// fileSegmentLeast is the smallest: tests and seeds need none below it.
 	fileSegmentLeast = 4 << 10
 )
 

@@ -46,6 +46,7 @@ type application struct {
 	memory      []int64                 // ends of its memory buckets, ascending
 	heldDueMS   int64                   // when its recovery as a whole is told of as held too long; 0: not
 	failures    []*logv1.FailurePattern // alike, of late; the one last seen is the last
+	failed      uint64                  // patterns of failures begun so far
 	settings    settings
 	patterns    []*pattern
 	seen        *atomic.Pointer[application] // what readers see
@@ -56,7 +57,7 @@ type application struct {
 func loadApplication(rec *logv1.ApplicationRecord) *application {
 	c := rec.Counts
 	a := &application{
-		uid: rec.Uid, version: rec.Version, generations: rec.Generations, memory: rec.Memory, heldDueMS: rec.HeldDueMs, failures: rec.Failures, seen: &atomic.Pointer[application]{}, waiting: &low{},
+		uid: rec.Uid, version: rec.Version, generations: rec.Generations, memory: rec.Memory, heldDueMS: rec.HeldDueMs, failures: rec.Failures, failed: rec.FailurePatterns, seen: &atomic.Pointer[application]{}, waiting: &low{},
 		counts: counts{c.GetNormal(), c.GetRecovery(), c.GetDraining(), c.GetDeferredMessages(), c.GetDeferredBytes()},
 	}
 	a.declare(rec.Spec)
@@ -82,7 +83,7 @@ func (a *application) modeCounts() *sluicev1.ModeCounts {
 }
 
 func (a *application) record() *logv1.ApplicationRecord {
-	return &logv1.ApplicationRecord{Uid: a.uid, Spec: a.spec, Version: a.version, Generations: a.generations, Counts: a.modeCounts(), Memory: a.memory, HeldDueMs: a.heldDueMS, Failures: a.failures}
+	return &logv1.ApplicationRecord{Uid: a.uid, Spec: a.spec, Version: a.version, Generations: a.generations, Counts: a.modeCounts(), Memory: a.memory, HeldDueMs: a.heldDueMS, Failures: a.failures, FailurePatterns: a.failed}
 }
 
 // generation is the position of the last application-wide entry into recovery; 0: none.

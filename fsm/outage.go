@@ -47,12 +47,13 @@ func (t *txn) countFailure(i *instance, text string) *sluicev1.Outage {
 	}
 	alike := fingerprint(text)
 	p := a.standing(alike, t.now)
-	counted := p != nil && i.rec.FailureFingerprint == alike && i.rec.FailureSinceMs == p.FirstTimeMs
+	counted := p != nil && i.rec.FailurePattern == p.Number
 	if counted && t.now-p.LastTimeMs < patternStep && p.Instances < uint64(a.settings.outageInstances) {
 		return nil
 	}
 	if p == nil {
-		p = &logv1.FailurePattern{Fingerprint: alike, FirstTimeMs: t.now}
+		a.failed++
+		p = &logv1.FailurePattern{Fingerprint: alike, FirstTimeMs: t.now, Number: a.failed}
 	}
 	p = proto.CloneOf(p)
 	p.LastTimeMs, p.Error = t.now, cutCause(text)
@@ -60,7 +61,7 @@ func (t *txn) countFailure(i *instance, text string) *sluicev1.Outage {
 	if !counted {
 		patterns = uncount(patterns, i.rec)
 		p.Instances++
-		i.rec.FailureFingerprint, i.rec.FailureSinceMs = alike, p.FirstTimeMs
+		i.rec.FailurePattern = p.Number
 		t.change(i)
 	}
 	a.failures = append(patterns, p)
@@ -85,9 +86,7 @@ func (a *application) standing(fingerprint string, now int64) *logv1.FailurePatt
 
 // uncount takes an instance out of the pattern in which it was counted; a pattern of no instance goes.
 func uncount(patterns []*logv1.FailurePattern, r *logv1.InstanceRecord) []*logv1.FailurePattern {
-	at := slices.IndexFunc(patterns, func(p *logv1.FailurePattern) bool {
-		return p.Fingerprint == r.FailureFingerprint && p.FirstTimeMs == r.FailureSinceMs
-	})
+	at := slices.IndexFunc(patterns, func(p *logv1.FailurePattern) bool { return p.Number == r.FailurePattern })
 	if at < 0 {
 		return patterns
 	}

@@ -241,6 +241,8 @@ type ApplicationRecord struct {
 	Memory []int64 `protobuf:"varint,6,rep,packed,name=memory,proto3" json:"memory,omitempty"`
 	// Failures of late that are alike, by fingerprint; at most 16.
 	Failures []*FailurePattern `protobuf:"bytes,7,rep,name=failures,proto3" json:"failures,omitempty"`
+	// Patterns of failures begun so far.
+	FailurePatterns uint64 `protobuf:"varint,8,opt,name=failure_patterns,json=failurePatterns,proto3" json:"failure_patterns,omitempty"`
 	// When its present recovery as a whole is told of as held too long; 0: not.
 	HeldDueMs     int64 `protobuf:"varint,100,opt,name=held_due_ms,json=heldDueMs,proto3" json:"held_due_ms,omitempty"`
 	unknownFields protoimpl.UnknownFields
@@ -326,6 +328,13 @@ func (x *ApplicationRecord) GetFailures() []*FailurePattern {
 	return nil
 }
 
+func (x *ApplicationRecord) GetFailurePatterns() uint64 {
+	if x != nil {
+		return x.FailurePatterns
+	}
+	return 0
+}
+
 func (x *ApplicationRecord) GetHeldDueMs() int64 {
 	if x != nil {
 		return x.HeldDueMs
@@ -340,8 +349,11 @@ type FailurePattern struct {
 	Error       string                 `protobuf:"bytes,2,opt,name=error,proto3" json:"error,omitempty"`
 	FirstTimeMs int64                  `protobuf:"varint,3,opt,name=first_time_ms,json=firstTimeMs,proto3" json:"first_time_ms,omitempty"`
 	LastTimeMs  int64                  `protobuf:"varint,4,opt,name=last_time_ms,json=lastTimeMs,proto3" json:"last_time_ms,omitempty"`
-	// Distinct instances since first_time_ms.
-	Instances     uint64 `protobuf:"varint,5,opt,name=instances,proto3" json:"instances,omitempty"`
+	// Distinct instances since it began.
+	Instances uint64 `protobuf:"varint,5,opt,name=instances,proto3" json:"instances,omitempty"`
+	// Of the patterns of its application, from 1. Times do not tell patterns apart: they stand still while the leader's
+	// clock is behind.
+	Number        uint64 `protobuf:"varint,6,opt,name=number,proto3" json:"number,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -407,6 +419,13 @@ func (x *FailurePattern) GetLastTimeMs() int64 {
 func (x *FailurePattern) GetInstances() uint64 {
 	if x != nil {
 		return x.Instances
+	}
+	return 0
+}
+
+func (x *FailurePattern) GetNumber() uint64 {
+	if x != nil {
+		return x.Number
 	}
 	return 0
 }
@@ -572,9 +591,8 @@ type InstanceRecord struct {
 	// Dead letters that wait to be put back at the head, and how many messages are out before them.
 	PutBackWaiting uint32 `protobuf:"varint,44,opt,name=put_back_waiting,json=putBackWaiting,proto3" json:"put_back_waiting,omitempty"`
 	PutBackBehind  uint64 `protobuf:"varint,45,opt,name=put_back_behind,json=putBackBehind,proto3" json:"put_back_behind,omitempty"`
-	// The pattern of failures in which this instance was counted, and since when that pattern counts.
-	FailureFingerprint string `protobuf:"bytes,46,opt,name=failure_fingerprint,json=failureFingerprint,proto3" json:"failure_fingerprint,omitempty"`
-	FailureSinceMs     int64  `protobuf:"varint,47,opt,name=failure_since_ms,json=failureSinceMs,proto3" json:"failure_since_ms,omitempty"`
+	// The number of the pattern of failures in which this instance was counted last; 0: of none.
+	FailurePattern uint64 `protobuf:"varint,51,opt,name=failure_pattern,json=failurePattern,proto3" json:"failure_pattern,omitempty"`
 	// Who began the present mode.
 	ModeActor string `protobuf:"bytes,48,opt,name=mode_actor,json=modeActor,proto3" json:"mode_actor,omitempty"`
 	// When it is told of as held too long; 0: not.
@@ -932,16 +950,9 @@ func (x *InstanceRecord) GetPutBackBehind() uint64 {
 	return 0
 }
 
-func (x *InstanceRecord) GetFailureFingerprint() string {
+func (x *InstanceRecord) GetFailurePattern() uint64 {
 	if x != nil {
-		return x.FailureFingerprint
-	}
-	return ""
-}
-
-func (x *InstanceRecord) GetFailureSinceMs() int64 {
-	if x != nil {
-		return x.FailureSinceMs
+		return x.FailurePattern
 	}
 	return 0
 }
@@ -2107,7 +2118,7 @@ const file_log_v1_record_proto_rawDesc = "" +
 	"\x05index\x18\x01 \x01(\x04R\x05index\x12\x14\n" +
 	"\x05place\x18\x02 \x01(\rR\x05place\"5\n" +
 	"\vEventRecord\x12&\n" +
-	"\x05event\x18\x01 \x01(\v2\x10.sluice.v1.EventR\x05event\"\xca\x02\n" +
+	"\x05event\x18\x01 \x01(\v2\x10.sluice.v1.EventR\x05event\"\xf5\x02\n" +
 	"\x11ApplicationRecord\x12\x10\n" +
 	"\x03uid\x18\x01 \x01(\x04R\x03uid\x12*\n" +
 	"\x04spec\x18\x02 \x01(\v2\x16.sluice.v1.ApplicationR\x04spec\x12\x18\n" +
@@ -2115,15 +2126,17 @@ const file_log_v1_record_proto_rawDesc = "" +
 	"\vgenerations\x18\x04 \x03(\v2\x19.sluice.log.v1.GenerationR\vgenerations\x12-\n" +
 	"\x06counts\x18\x05 \x01(\v2\x15.sluice.v1.ModeCountsR\x06counts\x12\x16\n" +
 	"\x06memory\x18\x06 \x03(\x03R\x06memory\x129\n" +
-	"\bfailures\x18\a \x03(\v2\x1d.sluice.log.v1.FailurePatternR\bfailures\x12\x1e\n" +
-	"\vheld_due_ms\x18d \x01(\x03R\theldDueMs\"\xac\x01\n" +
+	"\bfailures\x18\a \x03(\v2\x1d.sluice.log.v1.FailurePatternR\bfailures\x12)\n" +
+	"\x10failure_patterns\x18\b \x01(\x04R\x0ffailurePatterns\x12\x1e\n" +
+	"\vheld_due_ms\x18d \x01(\x03R\theldDueMs\"\xc4\x01\n" +
 	"\x0eFailurePattern\x12 \n" +
 	"\vfingerprint\x18\x01 \x01(\tR\vfingerprint\x12\x14\n" +
 	"\x05error\x18\x02 \x01(\tR\x05error\x12\"\n" +
 	"\rfirst_time_ms\x18\x03 \x01(\x03R\vfirstTimeMs\x12 \n" +
 	"\flast_time_ms\x18\x04 \x01(\x03R\n" +
 	"lastTimeMs\x12\x1c\n" +
-	"\tinstances\x18\x05 \x01(\x04R\tinstances\"\xc6\x01\n" +
+	"\tinstances\x18\x05 \x01(\x04R\tinstances\x12\x16\n" +
+	"\x06number\x18\x06 \x01(\x04R\x06number\"\xc6\x01\n" +
 	"\n" +
 	"Generation\x12\x1a\n" +
 	"\bposition\x18\x01 \x01(\x04R\bposition\x12\x14\n" +
@@ -2132,7 +2145,7 @@ const file_log_v1_record_proto_rawDesc = "" +
 	"\x05cause\x18\x04 \x01(\tR\x05cause\x12\x14\n" +
 	"\x05actor\x18\x05 \x01(\tR\x05actor\x12\x16\n" +
 	"\x06window\x18\x06 \x01(\rR\x06window\x12)\n" +
-	"\x06outage\x18\a \x01(\v2\x11.sluice.v1.OutageR\x06outage\"\xd7\x0e\n" +
+	"\x06outage\x18\a \x01(\v2\x11.sluice.v1.OutageR\x06outage\"\xb1\x0e\n" +
 	"\x0eInstanceRecord\x12\x10\n" +
 	"\x03uid\x18\x01 \x01(\x04R\x03uid\x12 \n" +
 	"\vapplication\x18\x02 \x01(\tR\vapplication\x12\x10\n" +
@@ -2188,14 +2201,13 @@ const file_log_v1_record_proto_rawDesc = "" +
 	"\vdoubt_since\x18+ \x01(\x04R\n" +
 	"doubtSince\x12(\n" +
 	"\x10put_back_waiting\x18, \x01(\rR\x0eputBackWaiting\x12&\n" +
-	"\x0fput_back_behind\x18- \x01(\x04R\rputBackBehind\x12/\n" +
-	"\x13failure_fingerprint\x18. \x01(\tR\x12failureFingerprint\x12(\n" +
-	"\x10failure_since_ms\x18/ \x01(\x03R\x0efailureSinceMs\x12\x1d\n" +
+	"\x0fput_back_behind\x18- \x01(\x04R\rputBackBehind\x12'\n" +
+	"\x0ffailure_pattern\x183 \x01(\x04R\x0efailurePattern\x12\x1d\n" +
 	"\n" +
 	"mode_actor\x180 \x01(\tR\tmodeActor\x12\x1e\n" +
 	"\vheld_due_ms\x181 \x01(\x03R\theldDueMs\x120\n" +
 	"\x14recovery_doubt_since\x182 \x01(\x04R\x12recoveryDoubtSince\x12-\n" +
-	"\x12poison_fingerprint\x18d \x01(\tR\x11poisonFingerprint\"\xaf\x01\n" +
+	"\x12poison_fingerprint\x18d \x01(\tR\x11poisonFingerprintJ\x04\b.\x10/J\x04\b/\x100\"\xaf\x01\n" +
 	"\n" +
 	"LaneRecord\x12\x1a\n" +
 	"\bmessages\x18\x01 \x01(\x04R\bmessages\x12\x14\n" +

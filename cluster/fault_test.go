@@ -256,6 +256,33 @@ func TestRepeatedPollsGiveTheSameThatIsStillOut(t *testing.T) {
 	expect(poll("", true), "m1 m2 m3 m4")
 }
 
+// TestARecoveryThatMayNotHaveArrivedComesWithItsState: its announcement alone was handed out, and perhaps lost. The first
+// message after it must not come without it, or the worker would take the instance for one without a state.
+func TestARecoveryThatMayNotHaveArrivedComesWithItsState(t *testing.T) {
+	w := newWorld(t, nil)
+	w.founded("a")
+	m := w.nodes["a"]
+	app := declare("app")
+	app.GetApplyApplication().Patterns = []*sluicev1.Pattern{{Name: "main", Types: []*sluicev1.MessageType{{Name: "step", Suitable: sluicev1.Suitability_SUITABLE_BOTH}}}}
+	w.must(m, app)
+	w.send(m, "app", "i", "first")
+	s := w.open(m, "app")
+	first := w.poll(m, s, 1)[0]
+	settled, err := m.Settle(w.context(), &sluicev1.SettleRequest{SessionId: s, Settlements: []*sluicev1.Settlement{{
+		Application: "app", Instance: "i", Epoch: first.Epoch, Seq: 1, Lane: first.Lane, Attempt: 1, Outcome: sluicev1.Outcome_OUTCOME_COMPLETED, SetState: true, State: []byte("state"),
+	}}})
+	if err != nil || settled.Results[0].Error != nil {
+		t.Fatal(settled, err)
+	}
+	w.must(m, entering("app", "i"))
+	w.poll(m, s, 8)
+	w.send(m, "app", "i", "second")
+	ds := w.poll(m, s, 8)
+	if len(ds) != 2 || ds[0].Kind != sluicev1.DeliveryKind_DELIVERY_RECOVERY || string(ds[0].State) != "state" || ds[1].Seq != 2 {
+		t.Fatalf("want the recovery with its state, and the message, got %v", ds)
+	}
+}
+
 // TestPollsOfLargeMessagesAreBounded: what earlier answers brought goes along with what is new only as far as an answer
 // may hold; what does not fit waits until something is settled, and nothing comes without what stands before it.
 func TestPollsOfLargeMessagesAreBounded(t *testing.T) {

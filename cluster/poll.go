@@ -138,7 +138,7 @@ func (l *leadership) collect(s *session, most int, got *pollResult) error {
 // made once more.
 func (p *pollResult) offer(view *fsm.View, h *held, follows bool, given fsm.Given, most int) (o *fsm.Offer, before fsm.Given, err error) {
 	o, err = view.Offer(h.id, given, min(most, p.atOnce()))
-	if err != nil || follows || p.has(h) || len(o.Deliveries) == 0 || given == given.Again() {
+	if err != nil || follows || p.has(h) || len(o.Deliveries) == 0 || given == (fsm.Given{}) {
 		return o, given, err
 	}
 	whole, err := view.Offer(h.id, given.Again(), most)

@@ -18,19 +18,25 @@ type Given struct {
 	attempt   uint32 // of the head then
 	announced uint32 // the attempt of the recovery that was announced
 	first     uint64 // the first message handed out under the epoch, after the announcement if there is one
+	again     bool   // made by Again
 }
 
 // Again is what was given without its messages: those that are still out are offered once more, from the head on. Until
 // the owner has settled the first, nothing proves that anything of the epoch arrived: its state and the announcement of
 // its recovery come once more, too.
-func (g Given) Again() Given { return Given{epoch: g.epoch, announced: g.announced, first: g.first} }
+func (g Given) Again() Given {
+	return Given{epoch: g.epoch, announced: g.announced, first: g.first, again: true}
+}
 
-// unproven tells that a given of Again is about messages of which the owner has settled none under the epoch. What an
-// operator settled, or is no longer remembered, proves nothing.
+// unproven tells that a given of Again is about messages of which the owner has settled none under the epoch, or about
+// an announcement alone. What an operator settled, or is no longer remembered, proves nothing.
 func (o *offering) unproven() (bool, error) {
 	g, i := o.Given, o.i
-	if g.seq != 0 || g.first == 0 || i.out() == 0 {
+	if !g.again || i.out() == 0 {
 		return false, nil
+	}
+	if g.first == 0 {
+		return true, nil
 	}
 	seqs, err := i.first(o.r, i.working(), 1)
 	if err != nil || seqs[0] == g.first {
@@ -91,6 +97,7 @@ func (v *View) Offer(id InstanceID, given Given, max int) (out *Offer, err error
 		o.Given = Given{epoch: i.rec.Epoch}
 		o.state = true
 	}
+	o.Given.again = false
 	if i.rec.Owner == "" || i.rec.Terminated {
 		return o.Offer, nil
 	}

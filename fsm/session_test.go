@@ -337,6 +337,7 @@ func TestWhatMayNotHaveArrivedComesWithItsState(t *testing.T) {
 	r.work("s", "i", "b")
 	again("c d ", false)
 	r.enter("i")
+	again("! ", true)
 	r.sendRecovery("i", "r1")
 	again("! r1 ", true)
 	r.sendRecovery("i", "r2")

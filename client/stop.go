@@ -94,25 +94,25 @@ func (h *host) interruptAll() {
 	}
 }
 
-// giveUpStuck sends instances into recovery whose handlers have not returned: their messages are in doubt, and must
-// not go back with the session as if they were not.
+// giveUpStuck sends instances into recovery whose handlers have not returned: what they handle is in doubt, messages of
+// the recovery lane among it, and must not go back with the session as if it were not.
 func (s *tenure) giveUpStuck(ctx context.Context) error {
 	s.mu.Lock()
-	var stuck []*Delivery
-	for _, hd := range s.table {
-		if hd.busy && !hd.fenced && hd.normal.current != nil {
-			stuck = append(stuck, hd.normal.current)
+	stuck := map[InstanceID]Epoch{}
+	for id, hd := range s.table {
+		if hd.busy && !hd.fenced && (hd.normal.current != nil || hd.work != nil && hd.work.begun) {
+			stuck[id] = hd.epoch
 		}
 	}
 	s.unlock()
-	for _, d := range stuck {
-		s.log.Error("a handler did not return when the worker stopped: its instance enters recovery", "instance", d.Instance.String(), "seq", d.Seq)
-		_, err := s.client.Instances().enterRecovery(ctx, d.Instance, EnterRecovery{Cause: "the worker stopped while a handler was at work"}, s.id, d.Epoch)
+	for id, epoch := range stuck {
+		s.log.Error("a handler did not return when the worker stopped: its instance enters recovery", "instance", id.String(), "epoch", epoch)
+		_, err := s.client.Instances().enterRecovery(ctx, id, EnterRecovery{Cause: "the worker stopped while a handler was at work"}, s.id, epoch)
 		if err != nil && !fencing(asError(err).Reason) {
 			return err
 		}
 		s.mu.Lock()
-		s.fence(s.table[d.Instance])
+		s.fence(s.table[id])
 		s.unlock()
 	}
 	return nil

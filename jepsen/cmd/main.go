@@ -36,14 +36,14 @@ func main() {
 
 func command(ctx context.Context, args []string) error {
 	if len(args) == 0 {
-		return errors.New(usage)
+		return fmt.Errorf("say what is to be done\n%s", usage)
 	}
 	switch args[0] {
 	case "run":
 		return run(ctx, args[1:])
 	case "check":
 		if len(args) < 2 {
-			return errors.New(usage)
+			return fmt.Errorf("check: say which folders of runs are to be judged\n%s", usage)
 		}
 		return judgeAll(args[1:])
 	case "list":
@@ -55,5 +55,5 @@ func command(ctx context.Context, args []string) error {
 		}
 		return proc.RunWorker(ctx, args[1], workload.Work)
 	}
-	return errors.New(usage)
+	return fmt.Errorf("there is no command %q\n%s", args[0], usage)
 }

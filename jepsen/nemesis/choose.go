@@ -19,7 +19,8 @@ type chooser struct {
 	shape string
 }
 
-// shapes are whom a kind may hit; the first is the rule where a kind is not named.
+// shapes are whom a kind may hit: chance chooses among them, and one that is there twice comes twice as often. A kind that
+// is not named hits one node.
 var shapes = map[world.Kind][]string{
 	world.Kill:         {"leader", "one", "quorum", "all"},
 	world.CrashAt:      {"leader", "one", "all", "quorum"},

@@ -58,11 +58,20 @@ const (
 	ripeWithin = 10 * time.Second
 )
 
+// The lanes by their numbers, on which their chance hangs; each steady kind has one of its own, from steadyLanes on.
+const (
+	gentleLane = iota
+	roughLane
+	steadyLanes
+)
+
 // nemesis is at work in one world.
 type nemesis struct {
 	Config
-	w      world.World
-	mu     sync.Mutex // guards all below
+	w world.World
+
+	mu sync.Mutex // guards all below
+	// number is that of the last fault.
 	number int
 	// hurt counts the faults in force at each node.
 	hurt map[string]int
@@ -95,14 +104,14 @@ func Run(ctx context.Context, w world.World, cfg Config) error {
 
 // lanes are kinds of which one is in force at a time: the gentle ones, the others, and each steady one by itself.
 func (n *nemesis) lanes() [][]world.Kind {
-	lanes := make([][]world.Kind, 2, 2+len(n.Steady))
+	lanes := make([][]world.Kind, steadyLanes, steadyLanes+len(n.Steady))
 	for _, kind := range n.Kinds {
 		if !n.can(kind) {
 			continue
 		}
-		number := 1
+		number := roughLane
 		if slices.Contains(gentle, kind) {
-			number = 0
+			number = gentleLane
 		}
 		lanes[number] = append(lanes[number], kind)
 	}
@@ -149,7 +158,7 @@ func (n *nemesis) lane(ctx context.Context, kinds []world.Kind, lane int) {
 		if gap == 0 {
 			gap = time.Second + time.Duration(c.random.Int64N(int64(3*time.Second)))
 		}
-		if lane > 1 {
+		if lane >= steadyLanes {
 			gap /= 2
 		}
 		if n.Await && !n.led(ctx) || n.w.Wait(ctx, gap) != nil {
@@ -214,8 +223,8 @@ func (n *nemesis) one(ctx context.Context, c *chooser, kind world.Kind) {
 	e := history.FaultEvent{Number: n.next(), Kind: string(kind), Text: f.String()}
 	n.Tell("%3d %s", e.Number, f)
 	n.stage(e, history.Injecting, nil)
-	steady := context.WithoutCancel(ctx)
-	within, cancel := context.WithTimeout(steady, injectWithin)
+	detached := context.WithoutCancel(ctx)
+	within, cancel := context.WithTimeout(detached, injectWithin)
 	heal, err := n.w.Inject(within, f)
 	cancel()
 	if err != nil {
@@ -224,11 +233,11 @@ func (n *nemesis) one(ctx context.Context, c *chooser, kind world.Kind) {
 		return
 	}
 	n.stage(e, history.Injected, nil)
-	n.force(kind, true)
+	n.setInForce(kind, true)
 	_ = n.w.Wait(ctx, dwell) // it ends early when ctx does
 	n.stage(e, history.Healing, nil)
-	n.force(kind, false)
-	within, cancel = context.WithTimeout(steady, healWithin)
+	n.setInForce(kind, false)
+	within, cancel = context.WithTimeout(detached, healWithin)
 	defer cancel()
 	err = heal(within)
 	n.stage(e, history.Healed, err)
@@ -248,8 +257,8 @@ func (n *nemesis) hurts(f world.Fault, by int) {
 	}
 }
 
-// force notes that a fault of a kind is in force, or no more.
-func (n *nemesis) force(kind world.Kind, on bool) {
+// setInForce notes that a fault of a kind is in force, or no more.
+func (n *nemesis) setInForce(kind world.Kind, on bool) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	if on {

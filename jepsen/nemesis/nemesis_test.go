@@ -237,14 +237,14 @@ func TestAFaultWaitsForTheMomentItIsToMeet(t *testing.T) {
 	if d := took(world.Kill); d != ripeWithin {
 		t.Errorf("with nothing to meet it waited %v", d)
 	}
-	n.force(world.Lag, true)
+	n.setInForce(world.Lag, true)
 	if d := took(world.Kill); d != ripeAfter {
 		t.Errorf("for the moment it waited %v", d)
 	}
 	if d := took(world.Kill); d != 0 {
 		t.Errorf("at the moment it waited %v", d)
 	}
-	n.force(world.Lag, false)
+	n.setInForce(world.Lag, false)
 	if d := took(world.Kill); d != ripeWithin {
 		t.Errorf("after the moment it waited %v", d)
 	}

@@ -20,7 +20,7 @@ import (
 	"sluice/jepsen/world"
 )
 
-// Config says how the world is made. The zero value of Nodes, Tell and Place means the default.
+// Config says how the world is made. The zero value of Nodes and Tell means the default.
 type Config struct {
 	// Dir is a folder of the run, empty or absent: logs, audits and histories stay there, data goes. Required.
 	Dir string
@@ -55,6 +55,7 @@ type World struct {
 	web *http.Client
 	// missing says why kinds of faults are not to be had.
 	missing map[world.Kind]string
+	// logger writes what clients log to the file clients.
 	logger  *slog.Logger
 	clients *os.File
 	// closing ends when Close begins.
@@ -67,6 +68,7 @@ type World struct {
 	gone map[string]bool
 }
 
+// readyWithin is how long nodes may take until all are ready at the beginning.
 const readyWithin = 60 * time.Second
 
 // New makes the world, starts its nodes and waits until all are ready.

@@ -26,7 +26,8 @@ type Options struct {
 	Seed uint64
 	// Outside is a folder for the effects of handlers.
 	Outside string
-	Quiet   Quiet
+	// Quiet bounds the quiet phase; default QuietDefault.
+	Quiet Quiet
 	// EventLog, if set, opens a log in the XES standard whose cases are replayed beside the senders, again from the
 	// beginning when it ends.
 	EventLog func() (io.ReadCloser, error)
@@ -56,7 +57,7 @@ func Run(ctx context.Context, w world.World, s Scenario, o Options) error {
 	if ctx.Err() != nil {
 		return errors.Join(err, ctx.Err())
 	}
-	err = errors.Join(err, calmDown(ctx, w, s, o))
+	err = errors.Join(err, calmDown(ctx, w, o))
 	w.History().Mark(history.Mark{Name: history.QuietOver, Text: text(err)})
 	return errors.Join(err, w.StopWorkers(ctx))
 }
@@ -137,7 +138,7 @@ func replay(ctx context.Context, w world.World, load workload.Load, open func() 
 }
 
 // calmDown waits until the cluster takes messages and has settled all that it holds.
-func calmDown(ctx context.Context, w world.World, s Scenario, o Options) error {
+func calmDown(ctx context.Context, w world.World, o Options) error {
 	if o.Quiet == (Quiet{}) {
 		o.Quiet = QuietDefault
 	}

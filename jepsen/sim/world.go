@@ -49,8 +49,10 @@ type World struct {
 	tuning  tuning
 	places  []*place
 
-	// running are the lives of nodes and workers.
+	// running are the lives of nodes and workers, and what is to be done later.
 	running sync.WaitGroup
+	// ending is closed when the world begins to end.
+	ending chan struct{}
 
 	// mu guards what follows.
 	mu      sync.Mutex
@@ -59,9 +61,6 @@ type World struct {
 	born, guests int
 	// wrong is what went wrong that no fault explains.
 	wrong error
-
-	// ending is closed when the world begins to end.
-	ending chan struct{}
 }
 
 var _ world.World = (*World)(nil)

@@ -28,7 +28,6 @@ type What string
 const (
 	Send                What = "send"
 	Await               What = "await"
-	GetMessage          What = "get-message"
 	GetInstance         What = "get-instance"
 	EnterRecovery       What = "enter-recovery"
 	CompleteRecovery    What = "complete-recovery"

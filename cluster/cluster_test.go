@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/hashicorp/raft"
 	"golang.org/x/sys/unix"
 	"google.golang.org/protobuf/types/known/durationpb"
 
@@ -249,6 +250,26 @@ func TestNewNodeJoinsAndGetsItsVote(t *testing.T) {
 	}
 	w.send(w.nodes["b"], "app", "i", "m2")
 	w.sameDigest("b", "c")
+}
+
+func TestTheNewestMemberMayLeadThoseWhoHaveNotHeardOfIt(t *testing.T) {
+	w := newWorld(t, func(c *Config) { c.PromoteAfter = time.Hour })
+	w.founded("a", "b")
+	w.must(w.nodes["a"], declare("app"))
+	w.start("c", 0)
+	w.ready("c")
+	lead := w.leader("a", "b")
+	late := map[string]string{"a": "b", "b": "a"}[lead.cfg.NodeID]
+	w.fabric.isolate(w.nodes[late].port.addr, true)
+	if err := lead.settled(lead.raft().AddVoter("c", raft.ServerAddress(w.nodes["c"].port.addr), 0, patience)); err != nil {
+		t.Fatal(err)
+	}
+	w.send(w.nodes["c"], "app", "i", "m")
+	w.kill(lead.cfg.NodeID)
+	w.fabric.isolate(w.nodes[late].port.addr, false)
+	w.leader("c", late)
+	w.send(w.nodes[late], "app", "i", "m2")
+	w.sameDigest("c", late)
 }
 
 // Raft 1.7.3 takes a follower's new address under a lock (raft.go:624) and reads its id, which stays, without it

@@ -170,9 +170,10 @@ func (i Identity) member() string {
 	return i.Promised
 }
 
-// raftTransport is raft's network transport with three changes. Heartbeats take raft's main loop like every other
+// raftTransport is raft's network transport with four changes. Heartbeats take raft's main loop like every other
 // message: handled beside it they could change the term under a leader (hashicorp/raft #695). It counts the snapshots
-// that it sends to a peer (#697). And it listens to what a leader says of itself, before raft does.
+// that it sends to a peer (#697). It listens to what a leader says of itself, before raft does. And who is asked for a
+// vote does not hold it against the candidate that it has not heard yet of the candidate's membership.
 type raftTransport struct {
 	*raft.NetworkTransport
 	node *Node
@@ -210,6 +211,23 @@ func (t *raftTransport) relay() {
 
 // SetHeartbeatHandler does nothing.
 func (t *raftTransport) SetHeartbeatHandler(func(raft.RPC)) {}
+
+// RequestVote asks for a vote without the candidate's id. With it raft's voter would look for the candidate in the
+// configuration that it knows, and one that lags behind knows an old one: a cluster in which only the newest member has
+// all that was committed would have no leader for ever. Who is most up-to-date may lead, whoever that is.
+func (t *raftTransport) RequestVote(id raft.ServerID, target raft.ServerAddress, args *raft.RequestVoteRequest, resp *raft.RequestVoteResponse) error {
+	asked := *args
+	asked.ID = nil
+	return t.NetworkTransport.RequestVote(id, target, &asked, resp)
+}
+
+// RequestPreVote asks whether a vote would be given. Raft looks for the candidate here even if it has no id, and for
+// nothing else by it: the voter is asked under an id that it knows as a voter's, its own.
+func (t *raftTransport) RequestPreVote(id raft.ServerID, target raft.ServerAddress, args *raft.RequestPreVoteRequest, resp *raft.RequestPreVoteResponse) error {
+	asked := *args
+	asked.ID = []byte(id)
+	return t.NetworkTransport.RequestPreVote(id, target, &asked, resp)
+}
 
 // InstallSnapshot sends a snapshot, and warns when that happens again and again.
 func (t *raftTransport) InstallSnapshot(id raft.ServerID, target raft.ServerAddress, args *raft.InstallSnapshotRequest, resp *raft.InstallSnapshotResponse, data io.Reader) error {

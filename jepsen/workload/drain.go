@@ -10,11 +10,16 @@ import (
 	"sluice/jepsen/world"
 )
 
-// drainEvery is how often Drain looks.
-const drainEvery = 250 * time.Millisecond
+const (
+	// drainEvery is how often Drain looks.
+	drainEvery = 250 * time.Millisecond
+	// drainCalm is for how long nothing may be seen unsettled. A call that was broken off may be on its way to the
+	// leader still, and what it sends comes after a first look that found nothing.
+	drainCalm = 2 * time.Second
+)
 
-// Drain waits until nothing is unsettled and every instance is normal, or ctx ends; it returns what is left, for a
-// person. It does what an operator does meanwhile: poison is dead-lettered by hand, operations that go on are cancelled,
+// Drain waits until nothing is unsettled and every instance is normal, for a while, or ctx ends; it returns what is left,
+// for a person. It does what an operator does meanwhile: poison is dead-lettered by hand, operations that go on are cancelled,
 // and applications that are in recovery as a whole are completed. It is the quiet phase's proof that nothing is stuck.
 func Drain(ctx context.Context, w world.World) (left []string, err error) {
 	c, err := w.Client(ctx, "drain")
@@ -23,9 +28,15 @@ func Drain(ctx context.Context, w world.World) (left []string, err error) {
 	}
 	defer c.Close()
 	d := &drainer{caller: newCaller("drain", c, w.History())}
+	calm, since := false, time.Duration(0)
 	for {
 		left, err = d.round(ctx)
-		if err == nil && len(left) == 0 {
+		switch {
+		case err != nil || len(left) > 0:
+			calm = false
+		case !calm:
+			calm, since = true, w.Now()
+		case w.Now()-since >= drainCalm:
 			return nil, nil
 		}
 		if w.Wait(ctx, drainEvery) != nil {

@@ -8,6 +8,10 @@ type lane struct {
 	queue   []*Delivery // in order, not begun
 	current *Delivery   // with its handler
 	done    Seq         // highest that was ended under this epoch, the settlement perhaps on its way
+	taken   Seq         // highest whose settlement is known to stand
+	// missing: its settlement was refused because something before it, which did not arrive, is still out. From it on
+	// nothing may be handled until one before it arrives, or it comes again as the head itself. 0: nothing is missing.
+	missing Seq
 	// failed is the last one whose handler failed; until it comes again, or is known to have been settled otherwise,
 	// nothing behind it may be handled. Nil: none.
 	failed *Delivery
@@ -35,13 +39,16 @@ func (l *lane) add(d *Delivery) bool {
 	if found {
 		return false
 	}
+	if d.Seq <= l.missing {
+		l.missing = 0
+	}
 	l.queue = slices.Insert(l.queue, at, d)
 	return true
 }
 
 // ready is the message that may be handled next; nil: none.
 func (l *lane) ready() *Delivery {
-	if l.current != nil || len(l.queue) == 0 || l.parked() {
+	if l.current != nil || len(l.queue) == 0 || l.parked() || l.missing != 0 && l.queue[0].Seq >= l.missing {
 		return nil
 	}
 	return l.queue[0]
@@ -71,10 +78,11 @@ func (l *lane) end(failed bool) {
 	l.current = nil
 }
 
-// forget makes room for a message whose settlement was refused because it is not out: it will be delivered again.
+// forget makes room for a message whose settlement was refused because it is not out, and for what stands before it: they
+// will be delivered again. Settlements are answered in order, so that nothing before it is still on its way.
 func (l *lane) forget(d *Delivery) {
 	if l.done >= d.Seq {
-		l.done = d.Seq - 1
+		l.done = l.taken
 	}
 	if l.failed == d {
 		l.failed = nil
@@ -83,7 +91,7 @@ func (l *lane) forget(d *Delivery) {
 
 // over notes that a message was settled by someone else.
 func (l *lane) over(seq Seq) {
-	l.done = max(l.done, seq)
+	l.done, l.taken = max(l.done, seq), max(l.taken, seq)
 	if l.failed != nil && l.failed.Seq <= seq {
 		l.failed = nil
 	}

@@ -123,6 +123,9 @@ func (h *host) accepted(s *settling) {
 		h.park(hd, hd.lane(s.d.Lane))
 	case w.GetOutcome() == sluicev1.Outcome_OUTCOME_REJECTED:
 		event.Kind = EventRejected
+		hd.lane(s.d.Lane).taken = s.d.Seq
+	default:
+		hd.lane(s.d.Lane).taken = s.d.Seq
 	}
 	h.tell(event)
 }
@@ -139,7 +142,10 @@ func (h *host) refusedOne(s *settling, e *Error) {
 	switch {
 	case e.Reason == ErrAlreadySettled || e.Reason == ErrUnknownMessage:
 		l.over(s.d.Seq)
-	case e.Reason == ErrNotInFlight || e.Reason == ErrOutOfOrder || s.wire.GetOutcome() == sluicev1.Outcome_OUTCOME_FAILED:
+	case e.Reason == ErrOutOfOrder:
+		l.forget(s.d)
+		l.missing = s.d.Seq
+	case e.Reason == ErrNotInFlight || s.wire.GetOutcome() == sluicev1.Outcome_OUTCOME_FAILED:
 		l.forget(s.d)
 	default:
 		// The handler's effects are at fault: its attempt failed, and the refusal says why.

@@ -21,6 +21,8 @@ type fabric struct {
 	cut map[string]bool
 	// streams are the open pipes by the addresses of their ends.
 	streams map[net.Conn][2]string
+	// lost, if set, tells of an answer to a call whether it is lost on its way.
+	lost    func(method string, answer []byte) bool
 	gossips map[string]*hearsay
 }
 
@@ -151,7 +153,7 @@ func (p *port) CallPeer(ctx context.Context, addr, method string, body []byte) (
 	}()
 	select {
 	case r := <-c:
-		if _, err := p.fabric.reach(p.addr, addr); err != nil {
+		if _, err := p.fabric.reach(p.addr, addr); err != nil || p.fabric.loses(method, r.body) {
 			return nil, transport.ErrLost
 		}
 		return r.body, r.err
@@ -160,6 +162,18 @@ func (p *port) CallPeer(ctx context.Context, addr, method string, body []byte) (
 	case <-ctx.Done():
 		return nil, fmt.Errorf("%w: %w", transport.ErrLost, ctx.Err())
 	}
+}
+
+func (f *fabric) lose(which func(method string, answer []byte) bool) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.lost = which
+}
+
+func (f *fabric) loses(method string, answer []byte) bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.lost != nil && f.lost(method, answer)
 }
 
 // hearsay is gossip without a network: everybody knows everybody.

@@ -352,6 +352,44 @@ func TestAStreamBringsAgainWhatAnotherBrought(t *testing.T) {
 	expect("new", false, "m5")
 }
 
+// TestAStreamBringsAgainWhatWasLostOnTheWayFromTheLeader: the node that holds the stream asks the leader once more, and
+// what the lost answer held must not be left out of the stream.
+func TestAStreamBringsAgainWhatWasLostOnTheWayFromTheLeader(t *testing.T) {
+	w := newWorld(t, nil)
+	w.founded("a", "b", "c")
+	app := declare("app")
+	app.GetApplyApplication().Delivery = &sluicev1.Application_Delivery{Window: proto.Uint32(8)}
+	w.must(w.nodes["a"], app)
+	lead := w.leader("a", "b", "c")
+	m := w.nodes[others(lead.cfg.NodeID)[0]]
+	s := w.open(m, "app")
+	w.send(m, "app", "i", "m1")
+	poll := func(afresh bool) (got []uint64) {
+		t.Helper()
+		resp, err := m.PollStream(w.context(), &sluicev1.PollRequest{SessionId: s, Max: 64, Wait: durationpb.New(patience)}, "stream", afresh)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, d := range resp.Deliveries {
+			got = append(got, d.Seq)
+		}
+		return got
+	}
+	poll(true)
+	w.send(m, "app", "i", "m2")
+	lost := false
+	w.fabric.lose(func(method string, answer []byte) bool {
+		if method != methodPoll || lost || len(answer) == 0 {
+			return false
+		}
+		lost = true
+		return true
+	})
+	if got := poll(false); !lost || !slices.Contains(got, 2) {
+		t.Fatalf("an answer with seq 2 was lost (%v), and the next brings %v", lost, got)
+	}
+}
+
 // TestALongPollDoesNotOutlastTheLease: a worker that only polls must not lose its session while it waits.
 func TestALongPollDoesNotOutlastTheLease(t *testing.T) {
 	w := newWorld(t, nil)

@@ -77,13 +77,16 @@ func (n *Node) poll(ctx context.Context, req *sluicev1.PollRequest, afresh bool,
 	err := n.untilLeader(ctx, max(wait, n.cfg.LeaderWait), func() error {
 		call.Poll.Wait = durationpb.New(max(time.Until(deadline), 0))
 		proto.Reset(resp)
-		return n.onceAtLeader(ctx, methodPoll, call, resp, func(l *leadership) error {
+		err := n.onceAtLeader(ctx, methodPoll, call, resp, func(l *leadership) error {
 			got, err := l.poll(ctx, call)
 			if err == nil {
 				resp = got
 			}
 			return err
 		})
+		// What the leader handed out may have been lost with its answer: the next try does not follow it.
+		call.Afresh = call.Afresh || err != nil
+		return err
 	})
 	if err != nil {
 		return nil, err

@@ -2,6 +2,7 @@ package client
 
 import (
 	"context"
+	"errors"
 
 	sluicev1 "sluice/api/sluice/v1"
 	"sluice/api/sluice/v1/sluicev1connect"
@@ -72,10 +73,16 @@ func (c Cluster) TransferLeadership(ctx context.Context, nodeID string) (string,
 	return res.GetLeaderId(), err
 }
 
-// Remove takes a node out of the cluster for good.
+// Remove takes a node out of the cluster for good. ErrUnknownMember: it was no member when the call began. A repetition
+// that finds it gone, after an attempt whose outcome is unknown, has succeeded. When Remove itself ends with
+// ErrOutcomeUnknown, call it again: ErrUnknownMember says then that it is done.
 func (c Cluster) Remove(ctx context.Context, nodeID string) error {
 	_, err := Call[sluicev1.RemoveRequest, sluicev1.RemoveResponse](ctx, c.c,
 		sluicev1connect.ClusterServiceRemoveProcedure, &sluicev1.RemoveRequest{NodeId: nodeID})
+	var e *Error
+	if errors.As(err, &e) && e.Reason == ErrUnknownMember && e.Uncertain {
+		return nil
+	}
 	return err
 }
 

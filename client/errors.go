@@ -28,6 +28,7 @@ const (
 	ErrUnknownTransaction      = reason.UnknownTransaction
 	ErrUnknownSession          = reason.UnknownSession
 	ErrUnknownOperation        = reason.UnknownOperation
+	ErrUnknownMember           = reason.UnknownMember
 	ErrOutOfPattern            = reason.OutOfPattern
 	ErrNotSuitable             = reason.NotSuitable
 	ErrStaleEpoch              = reason.StaleEpoch

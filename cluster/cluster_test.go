@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -247,6 +248,9 @@ func TestNewNodeJoinsAndGetsItsVote(t *testing.T) {
 	w.leader("c")
 	if err := w.nodes["b"].Remove(w.context(), "a"); err != nil {
 		t.Fatal(err)
+	}
+	if err := w.nodes["b"].Remove(w.context(), "a"); !errors.Is(err, reason.UnknownMember) || !strings.Contains(err.Error(), "its members are b, c") {
+		t.Errorf("a node that was removed is removed again: %v", err)
 	}
 	w.send(w.nodes["b"], "app", "i", "m2")
 	w.sameDigest("b", "c")

@@ -109,21 +109,37 @@ func (n *Node) admit(req *sluicev1.JoinRequest, resp *sluicev1.JoinResponse) err
 	return raftRefusal(n.settled(n.raft().AddNonvoter(id, addr, 0, changeTimeout)))
 }
 
-// Remove takes a node out of the cluster.
+// Remove takes a node out of the cluster. UNKNOWN_MEMBER: it is none, and that is committed; after OUTCOME_UNKNOWN it says
+// that the removal is done.
 func (n *Node) Remove(ctx context.Context, nodeID string) error {
 	req := &sluicev1.RemoveRequest{NodeId: nodeID}
-	return n.atLeader(ctx, n.cfg.LeaderWait, methodRemove, req, &sluicev1.RemoveResponse{}, func(*leadership) error { return n.dismiss(nodeID) })
+	return n.untilLeader(ctx, n.cfg.LeaderWait, func() error {
+		return n.viaLeader(ctx, methodRemove, req, &sluicev1.RemoveResponse{}, func(*leadership) error { return n.dismiss(nodeID) }, changeRefusal)
+	})
 }
 
 func (n *Node) dismiss(nodeID string) error {
 	if _, ok := n.server(nodeID); !ok {
-		return reason.BadField.Errorf("node %q is no member of the cluster", nodeID)
+		return n.noMember(nodeID)
 	}
 	if len(n.servers()) == 1 {
 		return reason.BadField.Errorf("node %q is the only member of the cluster", nodeID)
 	}
 	n.log.Info("a node is removed", "removed", nodeID)
 	return raftRefusal(n.settled(n.raft().RemoveServer(raft.ServerID(nodeID), 0, changeTimeout)))
+}
+
+// noMember refuses what is asked of a node that is no member. An earlier removal may be in the log, and would be undone if
+// another node led before it is committed: that is waited for.
+func (n *Node) noMember(nodeID string) error {
+	if err := n.settled(n.raft().Barrier(changeTimeout)); err != nil {
+		return raftRefusal(err)
+	}
+	var ids []string
+	for _, s := range n.servers() {
+		ids = append(ids, string(s.ID))
+	}
+	return reason.UnknownMember.Errorf("node %q is no member of the cluster, or none any more; its members are %s", nodeID, strings.Join(ids, ", "))
 }
 
 func (n *Node) serveRemove(_ context.Context, req *sluicev1.RemoveRequest) (*sluicev1.RemoveResponse, error) {

@@ -125,7 +125,13 @@ func (n *Node) atLeader(ctx context.Context, wait time.Duration, method string, 
 	return n.untilLeader(ctx, wait, func() error { return n.onceAtLeader(ctx, method, req, resp, here) })
 }
 
+// onceAtLeader is atLeader without another try.
 func (n *Node) onceAtLeader(ctx context.Context, method string, req, resp proto.Message, here func(*leadership) error) error {
+	return n.viaLeader(ctx, method, req, resp, here, readRefusal)
+}
+
+// viaLeader does something at the leader; refusal tells what may be concluded when a call to it brings no answer.
+func (n *Node) viaLeader(ctx context.Context, method string, req, resp proto.Message, here func(*leadership) error, refusal func(error) error) error {
 	if l := n.lead.Load(); l != nil {
 		return here(l)
 	}
@@ -133,12 +139,7 @@ func (n *Node) onceAtLeader(ctx context.Context, method string, req, resp proto.
 	if addr == "" || n.isLeader() {
 		return reason.NoLeader.Errorf("there is no leader at the moment")
 	}
-	return n.askLeader(ctx, addr, method, req, resp)
-}
-
-// askLeader asks another node that leads, until another does.
-func (n *Node) askLeader(ctx context.Context, addr, method string, req, resp proto.Message) error {
 	ctx, cancel := n.whileLeader(ctx, addr)
 	defer cancel()
-	return readRefusal(n.callPeer(ctx, addr, method, req, resp))
+	return refusal(n.callPeer(ctx, addr, method, req, resp))
 }

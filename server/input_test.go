@@ -127,6 +127,7 @@ func TestBadInput(t *testing.T) {
 		{"settlement without an outcome", "WorkerService/Settle", `{"sessionId": "x", "settlements": [{"application": "a", "instance": "i", "seq": 1, "lane": "LANE_NORMAL"}]}`, "result invalid_argument", "BAD_FIELD"},
 
 		{"remove nobody", "ClusterService/Remove", `{}`, "invalid_argument", "BAD_FIELD"},
+		{"remove a stranger", "ClusterService/Remove", `{"nodeId": "stranger"}`, "not_found", "UNKNOWN_MEMBER"},
 		{"join without an address", "ClusterService/Join", `{"nodeId": "n2"}`, "invalid_argument", "BAD_FIELD"},
 		{"unknown method", "MessageService/Explode", `{}`, "unimplemented", "NOT_IMPLEMENTED"},
 		{"unknown service", "NoService/Send", `{}`, "unimplemented", "NOT_IMPLEMENTED"},

@@ -29,6 +29,8 @@ const (
 	UnknownSession Reason = "UNKNOWN_SESSION"
 	// UnknownOperation names an operation that does not exist.
 	UnknownOperation Reason = "UNKNOWN_OPERATION"
+	// UnknownMember: no member of the cluster has that node id, or has it any more.
+	UnknownMember Reason = "UNKNOWN_MEMBER"
 
 	OutOfPattern Reason = "OUT_OF_PATTERN"
 	// NotSuitable: the message's class is not taken in the instance's mode.
@@ -74,7 +76,7 @@ const InstanceTerminated = "INSTANCE_TERMINATED"
 var codes = map[Reason]string{
 	BadName: "invalid_argument", BadField: "invalid_argument", IDReused: "invalid_argument", UnknownType: "invalid_argument",
 	UnknownApplication: "not_found", UnknownInstance: "not_found", UnknownMessage: "not_found", UnknownTransaction: "not_found",
-	UnknownSession: "not_found", UnknownOperation: "not_found",
+	UnknownSession: "not_found", UnknownOperation: "not_found", UnknownMember: "not_found",
 	OutOfPattern: "failed_precondition", NotSuitable: "failed_precondition", StaleEpoch: "failed_precondition", NotOwner: "failed_precondition",
 	NotInRecovery: "failed_precondition", PendingRecoveryMessages: "failed_precondition", AlreadySettled: "failed_precondition",
 	NotInFlight: "failed_precondition", InFlight: "failed_precondition", OutOfOrder: "failed_precondition", Terminated: "failed_precondition",

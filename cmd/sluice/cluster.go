@@ -147,11 +147,10 @@ func newClusterRemove(sh *shell) *cobra.Command {
 				return usagef("%s can come back only with an empty data folder and another id; say --yes if that is meant", args[0])
 			}
 			return sh.withClient(cmd, func(ctx context.Context, c *client.Client) error {
-				answer, err := client.Call[sluicev1.RemoveRequest, sluicev1.RemoveResponse](ctx, c, sluicev1connect.ClusterServiceRemoveProcedure, &sluicev1.RemoveRequest{NodeId: args[0]})
-				if err != nil {
+				if err := c.Cluster().Remove(ctx, args[0]); err != nil {
 					return err
 				}
-				return sh.answer(answer, func(t *table) { t.row("removed", args[0]) })
+				return sh.answer(&sluicev1.RemoveResponse{}, func(t *table) { t.row("removed", args[0]) })
 			})
 		},
 	}

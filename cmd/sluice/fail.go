@@ -156,6 +156,7 @@ var steps = []struct {
 	{reason.UnknownApplication, "declare it with: sluice app apply -f FILE   (see what there is: sluice app list)"},
 	{reason.UnknownInstance, "an instance exists from its first message on; see: sluice instance list --app APP"},
 	{reason.UnknownMessage, "see what is unsettled: sluice instance messages APP/KEY"},
+	{reason.UnknownMember, "see who is one: sluice cluster members"},
 	{reason.UnknownTransaction, "the transaction must be begun by a type that opens it; see the application's patterns: sluice app get APP"},
 	{reason.UnknownType, "see which types the application knows: sluice app get APP -o json"},
 	{reason.OutOfPattern, "see what the pattern allows after which step: sluice app get APP -o json"},

@@ -9,7 +9,6 @@ import (
 	"slices"
 	"time"
 
-	"sluice/api/reason"
 	"sluice/client"
 	"sluice/jepsen/history"
 	"sluice/jepsen/world"
@@ -80,7 +79,7 @@ func (w *World) remove(ctx context.Context, id string) error {
 	for {
 		w.removed(id)
 		err := w.operate(ctx, func(ctx context.Context, c client.Cluster) error { return c.Remove(ctx, id) })
-		if err == nil || errors.Is(err, reason.BadField) { // an attempt before this one may have removed it
+		if err == nil || errors.Is(err, client.ErrUnknownMember) { // an attempt before this one may have removed it
 			return nil
 		}
 		if w.Wait(ctx, 200*time.Millisecond) != nil {

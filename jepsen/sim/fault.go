@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
-	"slices"
 	"strconv"
 	"syscall"
 	"time"
@@ -286,7 +285,7 @@ func (w *World) renew(ctx context.Context, p *place) error {
 		return err
 	}
 	defer c.Close()
-	if err := remove(ctx, c, old); err != nil {
+	if err := w.remove(ctx, c, old); err != nil {
 		w.trace.note("%s: %s could not be removed: %v", p.name, old, err)
 		return err
 	}
@@ -306,18 +305,28 @@ func (w *World) renew(ctx context.Context, p *place) error {
 	}
 }
 
-// remove takes a node out of the cluster. A repeat of the call, after an answer that was lost, is told that there is no
-// such member: that is what was wanted.
-func remove(ctx context.Context, c *client.Client, id string) error {
-	refused := c.Cluster().Remove(ctx, id)
-	if !errors.Is(refused, client.ErrBadField) {
-		return refused
+// removeWithin is how long a removal may take: a leader may have to be elected first, and has to hear of a quorum.
+const removeWithin = time.Minute
+
+// remove takes a node out of the cluster. A removal whose outcome was unknown may have been done: then there is no such
+// member, and that is what was wanted.
+func (w *World) remove(ctx context.Context, c *client.Client, id string) error {
+	ctx, cancel := context.WithTimeout(ctx, removeWithin)
+	defer cancel()
+	for {
+		err := c.Cluster().Remove(ctx, id)
+		var refusal *client.Error
+		switch {
+		case err == nil, errors.Is(err, client.ErrUnknownMember):
+			return nil
+		case errors.As(err, &refusal) && !refusal.Temporary():
+			return err
+		}
+		w.trace.note("%s is not removed yet: %v", id, err)
+		if w.Wait(ctx, time.Second) != nil {
+			return err
+		}
 	}
-	members, err := c.Cluster().Members(ctx)
-	if err == nil && slices.ContainsFunc(members, func(m client.Member) bool { return m.ID == id }) {
-		return refused
-	}
-	return err
 }
 
 // removal removes nodes while they run. Heal puts others in their places.
@@ -328,7 +337,7 @@ func (w *World) removal(ctx context.Context, _ world.Fault, at []*place) (world.
 	}
 	defer c.Close()
 	for _, p := range at {
-		if err := remove(ctx, c, p.nodeID()); err != nil { // it may have been removed
+		if err := w.remove(ctx, c, p.nodeID()); err != nil { // it may have been removed
 			return nil, errors.Join(err, w.renewing(at)(ctx))
 		}
 	}

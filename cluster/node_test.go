@@ -130,6 +130,9 @@ func (m *memoryLog) StoreLogs(logs []*raft.Log) error {
 func (m *memoryLog) StoreLog(l *raft.Log) error { return m.StoreLogs([]*raft.Log{l}) }
 func (m *memoryLog) Close() error               { return nil }
 
+// IsMonotonic is true: as in a log on disk, there are no gaps.
+func (m *memoryLog) IsMonotonic() bool { return true }
+
 // founded starts a cluster of several nodes and waits until it stands.
 func (w *world) founded(ids ...string) {
 	w.t.Helper()

@@ -32,7 +32,12 @@ func (n *Node) startRaft() error {
 		return fmt.Errorf("cluster: list the snapshots: %w", err)
 	}
 	// The state is durable by itself; it is older than a snapshot only if the node crashed while it took the leader's.
-	cfg.NoSnapshotRestoreOnStart = len(latest) == 0 || latest[0].Index <= n.group.applied.index()
+	cfg.NoSnapshotRestoreOnStart = true
+	if len(latest) > 0 {
+		if err := n.takeUp(latest[0]); err != nil {
+			return err
+		}
+	}
 	watched := &watchedLog{RaftLog: n.raftLog, node: n}
 	cached, err := raft.NewLogCache(logCache, watched)
 	if err != nil {

@@ -39,6 +39,9 @@ func (n *Node) whole() error {
 		return lost("the raft log is gone, and there is no snapshot")
 	case applied > covered:
 		return lost(fmt.Sprintf("the raft log ends at index %d and the state at %d", last, applied))
+	case len(snapshots) > 0 && last < snapshots[0].Index && snapshots[0].Index <= applied && i.RestoredIndex < snapshots[0].Index:
+		// It is this node's own: a leader's is ahead of the state until it is taken up, which is noted.
+		return lost(fmt.Sprintf("the raft log ends at index %d and the snapshot that this node took at %d", last, snapshots[0].Index))
 	case first > from+1:
 		return lost(fmt.Sprintf("the state ends at index %d and the raft log begins at %d", from, first))
 	case len(snapshots) == 0 && first > 1, len(snapshots) > 0 && first > snapshots[0].Index+1:

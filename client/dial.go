@@ -153,31 +153,25 @@ func passing(err error) bool {
 		errors.As(err, &op) && op.Op != "local error" && op.Op != "remote error"
 }
 
-// greeting is a connection whose other side must show that it speaks HTTP/2 before a call is put on it: until its
-// first frame is there, only the client's own greeting is written, which is the first Write. So what goes wrong before
-// was surely not done. With TLS 1.3 it is here that a node refuses the client's certificate.
+// greeting is a connection whose other side must show that it speaks HTTP/2 before a call is put on it: the first Write,
+// which is the client's own greeting, ends when the other side's first frame is there. So what goes wrong before was
+// surely not done. With TLS 1.3 it is here that a node refuses the client's certificate. The first Write is that of the
+// HTTP library's dialing, which holds no lock meanwhile; with those of calls it holds the connection's, for which a call
+// that is given up would wait.
 type greeting struct {
 	net.Conn
 	ways    *ways
 	address string
-	written bool // by the first Write; writes do not overlap
-
-	// hearing takes one token, of the one that listens; heard is closed when it has. They are no sync.Once, for simulated
-	// time stands still while a goroutine waits for a lock.
-	hearing, heard chan struct{}
-	err            error  // why the first frame did not come; set before heard is closed
-	first          []byte // what was read of it and not given yet; from then on the reader's alone
+	written bool   // by the first Write; it ends before there is another one, or a Read
+	first   []byte // what was read of the first frame and not given yet
 }
 
 func (w *ways) greet(conn net.Conn, address string) *greeting {
-	return &greeting{Conn: conn, ways: w, address: address, hearing: make(chan struct{}, 1), heard: make(chan struct{})}
+	return &greeting{Conn: conn, ways: w, address: address}
 }
 
 // Read gives the first frame, then what the connection has. Only one goroutine reads at a time.
 func (g *greeting) Read(p []byte) (int, error) {
-	if err := g.hear(); err != nil {
-		return 0, err
-	}
 	if len(g.first) == 0 {
 		return g.Conn.Read(p)
 	}
@@ -186,35 +180,20 @@ func (g *greeting) Read(p []byte) (int, error) {
 	return n, nil
 }
 
-// Write writes the greeting; all that follows waits for the other side's. Only one goroutine writes at a time.
+// Write writes; the first one waits for the other side's first frame. Only one goroutine writes at a time.
 func (g *greeting) Write(p []byte) (int, error) {
 	if g.written {
-		if err := g.hear(); err != nil {
-			return 0, err
-		}
 		return g.Conn.Write(p)
 	}
 	g.written = true
 	n, err := g.Conn.Write(p)
-	if err != nil { // the other side may have said why
-		if why := g.hear(); why != nil {
-			err = why
-		}
+	if why := g.listen(); why != nil { // if the greeting was not written the other side may have said why
+		return n, why
 	}
 	return n, err
 }
 
-// hear waits for the other side's first frame, once.
-func (g *greeting) hear() error {
-	select {
-	case g.hearing <- struct{}{}: // it stays there
-		g.err = g.listen()
-		close(g.heard)
-	case <-g.heard:
-	}
-	return g.err
-}
-
+// listen waits for the other side's first frame.
 func (g *greeting) listen() error {
 	if err := g.SetReadDeadline(time.Now().Add(handshakeTimeout)); err != nil {
 		return g.ways.note(g.address, &wayError{"the connection ended before the node spoke", err, false})

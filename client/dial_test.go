@@ -8,7 +8,9 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"strings"
+	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 )
 
@@ -154,4 +156,37 @@ func TestAWorkerEndsIfNoNodeWillEverTakeIt(t *testing.T) {
 	case <-time.After(time.Minute):
 		t.Error("the worker goes on trying")
 	}
+}
+
+// A lock held while the node's first frame is awaited would stop the bubble's time: the calls would never end.
+func TestACallThatIsGivenUpWaitsForNoSilentNode(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		c, err := New(Config{Addresses: []string{"silent:1"}, Insecure: true, Dial: func(context.Context, string, string) (net.Conn, error) {
+			mine, theirs := net.Pipe()
+			go func() { _, _ = io.Copy(io.Discard, theirs) }()
+			return mine, nil
+		}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		began := time.Now()
+		var calls sync.WaitGroup
+		for range 3 {
+			calls.Go(func() {
+				if _, err := c.Send(ctx, message("m")); err == nil {
+					t.Error("a node that says nothing took a message")
+				}
+			})
+			synctest.Wait()
+		}
+		calls.Wait()
+		if took := time.Since(began); took != time.Second {
+			t.Errorf("given up after 1s, they ended after %v", took)
+		}
+		c.Close()
+		<-time.After(handshakeTimeout) // the dialing ends by itself
+	})
 }

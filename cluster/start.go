@@ -19,6 +19,15 @@ const (
 
 // startRaft starts raft over the node's stores and streams.
 func (n *Node) startRaft() error {
+	latest, err := n.snaps.List()
+	if err != nil {
+		return fmt.Errorf("cluster: list the snapshots: %w", err)
+	}
+	if len(latest) > 0 {
+		if err := n.takeUp(latest[0]); err != nil {
+			return err
+		}
+	}
 	logger := obs.Hclog(obs.Lower(n.logger(), n.raftLevel), "raft")
 	layer := &streamLayer{Listener: n.cfg.Transport.RaftListener(uint32(firstGroup)), node: n, group: uint32(firstGroup)}
 	carrier := raft.NewNetworkTransportWithConfig(&raft.NetworkTransportConfig{
@@ -27,17 +36,8 @@ func (n *Node) startRaft() error {
 	trans := newRaftTransport(carrier, n)
 	cfg := n.raftConfig()
 	cfg.Logger = logger
-	latest, err := n.snaps.List()
-	if err != nil {
-		return fmt.Errorf("cluster: list the snapshots: %w", err)
-	}
 	// The state is durable by itself; it is older than a snapshot only if the node crashed while it took the leader's.
 	cfg.NoSnapshotRestoreOnStart = true
-	if len(latest) > 0 {
-		if err := n.takeUp(latest[0]); err != nil {
-			return err
-		}
-	}
 	watched := &watchedLog{RaftLog: n.raftLog, node: n}
 	cached, err := raft.NewLogCache(logCache, watched)
 	if err != nil {

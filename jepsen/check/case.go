@@ -62,7 +62,7 @@ type numberKey struct {
 // New makes a case of a history. Its error says that the history cannot be judged.
 func New(h *history.History) (*Case, error) {
 	c := &Case{History: h, Model: model.New(), times: map[uint64]time.Duration{}, lives: map[lifeKey]*model.Life{}, numbers: map[numberKey]*model.Life{}}
-	c.leases = leaseTimes{open: map[string]lease{}, terms: map[uint64]moment{}}
+	c.leases = leaseTimes{open: map[string]lease{}, terms: map[uint64]moment{}, last: map[uint64]moment{}}
 	c.merge()
 	if len(c.Committed) == 0 {
 		return nil, errors.New("check: no node told what it applied: the run did not come to its end")

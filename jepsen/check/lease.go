@@ -22,6 +22,10 @@ type leaseTimes struct {
 	open map[string]lease
 	// terms are the first entries of terms: a leader gives every session a full lease before it proposes anything.
 	terms map[uint64]moment
+	// last are the last entries before terms: their leaders began later.
+	last map[uint64]moment
+	// before is the entry before.
+	before moment
 	// short are the leases that were cut short.
 	short []Violation
 }
@@ -33,8 +37,9 @@ const ttlDefault = 15 * time.Second
 func (t *leaseTimes) note(c *Case, e Entry, entry *logv1.Entry) {
 	now := moment{time.Duration(entry.TimeMs) * time.Millisecond, e.At}
 	if _, known := t.terms[e.Term]; !known {
-		t.terms[e.Term] = now
+		t.terms[e.Term], t.last[e.Term] = now, t.before
 	}
+	t.before = now
 	for _, command := range entry.Commands {
 		if o := command.GetOpenSession(); o != nil {
 			l := lease{time.Duration(o.TtlMs) * time.Millisecond, now}
@@ -60,6 +65,9 @@ func (t *leaseTimes) judge(c *Case, id string, l lease, e Entry, now moment) {
 		since = term
 	}
 	if now.proposed-since.proposed >= l.ttl/2 || now.applied-since.applied >= l.ttl/2 {
+		return
+	}
+	if since != l.since && now.proposed-t.last[e.Term].proposed >= l.ttl { // the leader's first entry may have been long in coming
 		return
 	}
 	if c.faultSpans()[string(world.ClockSkew)].overlaps(since.applied-settleTime, now.applied) {

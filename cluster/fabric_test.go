@@ -44,7 +44,19 @@ func (f *fabric) listen() *port {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.next++
-	p := &port{fabric: f, addr: fmt.Sprintf("10.0.0.%d:1", f.next), accept: make(chan net.Conn, 16), closed: make(chan struct{})}
+	return f.listenLocked(fmt.Sprintf("10.0.0.%d:1", f.next))
+}
+
+// listenAt takes an address again that nobody has any more, with links that are sound.
+func (f *fabric) listenAt(addr string) *port {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	delete(f.cut, addr)
+	return f.listenLocked(addr)
+}
+
+func (f *fabric) listenLocked(addr string) *port {
+	p := &port{fabric: f, addr: addr, accept: make(chan net.Conn, 16), closed: make(chan struct{})}
 	f.ports[p.addr] = p
 	return p
 }

@@ -37,6 +37,8 @@ type world struct {
 	fabric *fabric
 	nodes  map[string]*member
 	change func(*Config)
+	// stay: nodes keep their addresses over restarts.
+	stay bool
 	// logs keep what raft stored, across restarts, if the raft log is kept in memory.
 	mu   sync.Mutex
 	logs map[string]*memoryLog
@@ -68,7 +70,7 @@ func testLogger() *slog.Logger {
 func (w *world) start(id string, expect int) *member {
 	w.t.Helper()
 	dir := filepath.Join(w.dir, id)
-	m := &member{port: w.fabric.listen(), done: make(chan struct{})}
+	m := &member{port: w.listen(id), done: make(chan struct{})}
 	n, err := New(w.config(id, dir, expect, m.port))
 	if err != nil {
 		w.t.Fatalf("start %s: %v", id, err)
@@ -82,6 +84,14 @@ func (w *world) start(id string, expect int) *member {
 		m.err = n.Run(ctx)
 	}()
 	return m
+}
+
+// listen gives a node a new address, or its old one in a world in which nodes stay where they are.
+func (w *world) listen(id string) *port {
+	if before := w.nodes[id]; w.stay && before != nil {
+		return w.fabric.listenAt(before.port.addr)
+	}
+	return w.fabric.listen()
 }
 
 func (w *world) config(id, dir string, expect int, p *port) Config {

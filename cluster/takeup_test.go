@@ -39,6 +39,7 @@ func TestASnapshotIsTakenUpAfterACrash(t *testing.T) {
 			c.OpenLog, c.Files = nil, files
 		}
 	})
+	w.stay = true
 	w.founded("a", "b", "c")
 	w.must(w.nodes["a"], declare("app"))
 	w.ready("c")

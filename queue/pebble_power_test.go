@@ -6,6 +6,7 @@ import (
 	"math/rand/v2"
 	"path"
 	"strings"
+	"sync"
 	"testing"
 
 	"sluice/internal/disk"
@@ -16,16 +17,20 @@ import (
 type outage struct {
 	disk *disk.Memory
 	rng  *rand.Rand
-	// here tells the changes that count, left how many of them pass until the power fails.
+	// here tells the changes that count.
 	here func(op disk.Op, name string, made bool) bool
-	left int
 	// stays is how much of what was not synced is there afterwards, in percent.
 	stays int
-	// at is where the power failed; empty: it has not.
-	at string
+
+	// mu guards what follows. left is how many changes pass until the power fails, at where it did; empty: it has not.
+	mu   sync.Mutex
+	left int
+	at   string
 }
 
 func (o *outage) watch(op disk.Op, name string, made bool) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
 	if o.at != "" || !o.here(op, name, made) {
 		return
 	}

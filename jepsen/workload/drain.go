@@ -18,8 +18,8 @@ const (
 	drainCalm = 2 * time.Second
 )
 
-// Drain waits until nothing is unsettled and every instance is normal, for a while, or ctx ends; it returns what is left,
-// for a person. It does what an operator does meanwhile: poison is dead-lettered by hand, operations that go on are cancelled,
+// Drain waits until nothing is unsettled and every instance is normal, for a while, or ctx ends; it returns what is
+// left, as the last whole look found it, for a person. It does what an operator does meanwhile: poison is dead-lettered by hand, operations that go on are cancelled,
 // and applications that are in recovery as a whole are completed. It is the quiet phase's proof that nothing is stuck.
 func Drain(ctx context.Context, w world.World) (left []string, err error) {
 	c, err := w.Client(ctx, "drain")
@@ -30,7 +30,10 @@ func Drain(ctx context.Context, w world.World) (left []string, err error) {
 	d := &drainer{caller: newCaller("drain", c, w.History())}
 	calm, since := false, time.Duration(0)
 	for {
-		left, err = d.round(ctx)
+		var found []string
+		if found, err = d.round(ctx); err == nil {
+			left = found // one that was broken off has not seen all
+		}
 		switch {
 		case err != nil || len(left) > 0:
 			calm = false

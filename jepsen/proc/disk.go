@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"sync/atomic"
 	"syscall"
 
 	"golang.org/x/sys/unix"
@@ -18,6 +19,8 @@ import (
 type disk struct {
 	image, dir string
 	mounted    bool
+	// full: nothing is to have room on it.
+	full atomic.Bool
 }
 
 const (
@@ -71,7 +74,15 @@ func (d *disk) format(ctx context.Context) error {
 func (d *disk) mount(ctx context.Context) error {
 	_, err := command(ctx, "", "mount", "-o", "loop,noatime", d.image, d.dir)
 	d.mounted = err == nil
-	return err
+	return errors.Join(err, d.settle())
+}
+
+// settle makes room again if there should be: a loss of power may have brought back what was removed.
+func (d *disk) settle() error {
+	if d.full.Load() {
+		return nil
+	}
+	return d.empty()
 }
 
 func (d *disk) unmount(ctx context.Context) error {
@@ -120,6 +131,7 @@ func (d *disk) filler() string { return filepath.Join(d.dir, "filler") }
 
 // fill leaves no room on the disk.
 func (d *disk) fill() error {
+	d.full.Store(true)
 	f, err := os.Create(d.filler())
 	if err != nil {
 		return fmt.Errorf("proc: fill a disk: %w", err)
@@ -139,7 +151,21 @@ func (d *disk) fill() error {
 	return nil
 }
 
-func (d *disk) free() error { return os.Remove(d.filler()) }
+// free makes room on the disk, or at its next start if it has no power.
+func (d *disk) free() error {
+	d.full.Store(false)
+	if err := d.empty(); err != nil && !errors.Is(err, syscall.EIO) {
+		return err
+	}
+	return nil
+}
+
+func (d *disk) empty() error {
+	if err := os.Remove(d.filler()); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return fmt.Errorf("proc: make room on a disk: %w", err)
+	}
+	return nil
+}
 
 // freeze has every write wait; thaw lets them go on.
 func (d *disk) freeze(ctx context.Context) error {

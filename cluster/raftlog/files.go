@@ -34,6 +34,9 @@ func openFiles(dir string, cfg Config) (*Store, error) {
 	if err := disk.MakeFolders(cfg.Files, path, 0o700); err != nil {
 		return nil, fmt.Errorf("raftlog: %w", err)
 	}
+	if err := disk.SyncAll(cfg.Files, path); err != nil {
+		return nil, fmt.Errorf("raftlog: %w", err)
+	}
 	meta, err := loadMeta(cfg.Files, path)
 	if err != nil {
 		return nil, err

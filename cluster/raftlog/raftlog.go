@@ -95,7 +95,8 @@ type Store struct {
 	closers []io.Closer
 }
 
-// Open opens or makes the store in dir.
+// Open opens or makes the store in dir. What an earlier process wrote and did not sync is durable before it is read: raft
+// takes all that it reads for stored.
 func Open(dir string, cfg Config) (*Store, error) {
 	cfg = cfg.withDefaults()
 	if err := cfg.validate(); err != nil {
@@ -105,6 +106,9 @@ func Open(dir string, cfg Config) (*Store, error) {
 		return openFiles(dir, cfg)
 	}
 	if err := disk.MakeFolders(disk.System(), dir, 0o700); err != nil {
+		return nil, fmt.Errorf("raftlog: %w", err)
+	}
+	if err := disk.SyncAll(disk.System(), dir); err != nil {
 		return nil, fmt.Errorf("raftlog: %w", err)
 	}
 	marked, err := readMark(dir, cfg.Backend)
@@ -213,7 +217,7 @@ func openLog(dir string, cfg Config) (backend, error) {
 	if cfg.Backend == Bolt {
 		return openBolt(path)
 	}
-	if err := disk.MakeFolders(disk.System(), path, 0o700); err != nil {
+	if err := errors.Join(disk.MakeFolders(disk.System(), path, 0o700), disk.SyncAll(disk.System(), path)); err != nil {
 		return nil, err
 	}
 	meta := &metadb.BoltMetaDB{}

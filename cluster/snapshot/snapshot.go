@@ -73,7 +73,8 @@ type sealed struct {
 	Meta json.RawMessage
 }
 
-// Open opens or makes the store in dir, and clears what an interrupted snapshot left.
+// Open opens or makes the store in dir, and clears what an interrupted snapshot left. A snapshot that a killed process
+// completed and did not tell of is durable before it is listed.
 func Open(dir string, cfg Config) (*Store, error) {
 	s := &Store{dir: dir, cfg: cfg.withDefaults(), open: map[string]int{}}
 	if s.cfg.Retain < 1 {

@@ -107,29 +107,66 @@ func List(files FS, dir string) ([]string, error) {
 	return names, err
 }
 
+// SyncAll makes durable what a folder holds: the content of its files, and the names in it. A process that was killed
+// leaves things written that were never synced. They are read at the next start like all else, and a loss of power would
+// take them away once something was built upon them.
+func SyncAll(files FS, dir string) error {
+	names, err := List(files, dir)
+	if err != nil {
+		return err
+	}
+	for _, name := range names {
+		path := filepath.Join(dir, name)
+		info, err := files.Stat(path)
+		if err != nil {
+			return err
+		}
+		if info.IsDir() {
+			continue
+		}
+		file, err := Open(files, path)
+		if err != nil {
+			return err
+		}
+		if err := errors.Join(file.Sync(), file.Close()); err != nil {
+			return err
+		}
+	}
+	return SyncFolder(files, dir)
+}
+
 // MakeFolders makes a folder and those above it that are absent, and makes their names durable: what is synced within
-// them later is then found after a loss of power. A folder above them that this process may not read is left unsynced.
+// them later is then found after a loss of power. So are the names that the folder holds already, and its own: a process
+// that was killed may have given them a moment ago. A folder above them that this process may not read, or that cannot be
+// synced, is left as it is.
 func MakeFolders(files FS, dir string, perm os.FileMode) error {
-	var absent []string
-	for at := filepath.Clean(dir); ; at = filepath.Dir(at) {
+	dir = filepath.Clean(dir)
+	var unsynced []string
+	for at := dir; ; at = filepath.Dir(at) {
 		_, err := files.Stat(at)
+		if err != nil && (!errors.Is(err, os.ErrNotExist) || at == filepath.Dir(at)) {
+			return err
+		}
+		unsynced = append(unsynced, at)
 		if err == nil {
 			break
 		}
-		if !errors.Is(err, os.ErrNotExist) || at == filepath.Dir(at) {
+	}
+	// One after the other: a process that is killed leaves one name at most that is not durable.
+	for _, at := range slices.Backward(unsynced) {
+		if err := files.MkdirAll(at, perm); err != nil {
 			return err
 		}
-		absent = append(absent, at)
-	}
-	if err := files.MkdirAll(dir, perm); err != nil {
-		return err
-	}
-	for _, made := range slices.Backward(absent) {
-		if err := SyncFolder(files, filepath.Dir(made)); err != nil && !errors.Is(err, os.ErrPermission) {
+		if err := SyncFolder(files, filepath.Dir(at)); err != nil && !notOurs(err) {
 			return err
 		}
 	}
-	return nil
+	return SyncFolder(files, dir)
+}
+
+// notOurs tells whether a folder of somebody else's cannot be synced by this process, or not at all.
+func notOurs(err error) bool {
+	return errors.Is(err, os.ErrPermission) || errors.Is(err, unix.EROFS) || errors.Is(err, unix.EINVAL) || errors.Is(err, unix.ENOTSUP)
 }
 
 // MakeFolder makes a folder that must not be there yet.

@@ -81,6 +81,39 @@ func TestAKillLeavesWhatWasWritten(t *testing.T) {
 	}
 }
 
+// What a killed process left is durable once SyncAll or, for names, MakeFolders was called.
+func TestWhatAKilledProcessLeftIsMadeDurable(t *testing.T) {
+	t.Parallel()
+	m := NewMemory()
+	files := m.Mount()
+	if err := errors.Join(files.MkdirAll("/a", 0o700), files.MkdirAll("/a/below", 0o700)); err != nil {
+		t.Fatal(err)
+	}
+	write(t, files, "/a/written", "1", false)
+	files = m.Mount()
+	if err := errors.Join(MakeFolders(files, "/a", 0o700), SyncAll(files, "/a")); err != nil {
+		t.Fatal(err)
+	}
+	write(t, files, "/a/named", "2", true)
+	files = m.Mount()
+	if err := MakeFolders(files, "/a", 0o700); err != nil {
+		t.Fatal(err)
+	}
+	m.PowerLoss(nil, 0)
+	files = m.Mount()
+	if names, err := List(files, "/a"); err != nil || !slices.Equal(names, []string{"below", "named", "written"}) {
+		t.Fatalf("left: %v %v", names, err)
+	}
+	for path, want := range map[string]string{"/a/written": "1", "/a/named": "2"} {
+		if b, err := ReadFile(files, path); err != nil || string(b) != want {
+			t.Errorf("%s: %q %v", path, b, err)
+		}
+	}
+	if err := SyncAll(files, "/none"); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("a folder that is not there: %v", err)
+	}
+}
+
 func TestFaultsOfADisk(t *testing.T) {
 	t.Parallel()
 	m := NewMemory()

@@ -28,6 +28,9 @@ func (n *Node) startRaft() error {
 			return err
 		}
 	}
+	if err := lastReadable(n.raftLog); err != nil {
+		return fmt.Errorf("cluster: read the end of the raft log: %w", err)
+	}
 	logger := obs.Hclog(obs.Lower(n.logger(), n.raftLevel), "raft")
 	layer := &streamLayer{Listener: n.cfg.Transport.RaftListener(uint32(firstGroup)), node: n, group: uint32(firstGroup)}
 	carrier := raft.NewNetworkTransportWithConfig(&raft.NetworkTransportConfig{
@@ -52,6 +55,15 @@ func (n *Node) startRaft() error {
 	n.consensus.Store(r)
 	go trans.relay()
 	return nil
+}
+
+// lastReadable reads the last entry, so that the log's own error tells of damage there: raft passes on its text alone.
+func lastReadable(log raft.LogStore) error {
+	last, err := log.LastIndex()
+	if err != nil || last == 0 {
+		return err
+	}
+	return log.GetLog(last, &raft.Log{})
 }
 
 // newRaft makes an error of the panic with which raft meets a log that it cannot read while it starts. Nothing of raft

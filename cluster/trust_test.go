@@ -232,6 +232,35 @@ func TestACorruptEntryEndsTheStart(t *testing.T) {
 	l.port.Close()
 }
 
+// brokenEnd is a log whose last entry is not as it was written.
+type brokenEnd struct{ RaftLog }
+
+func (b brokenEnd) GetLog(index uint64, l *raft.Log) error {
+	if last, err := b.LastIndex(); err == nil && index == last {
+		return &raftlog.CorruptError{Index: index, Why: "a test says so"}
+	}
+	return b.RaftLog.GetLog(index, l)
+}
+
+// The last entry is one like the others, though raft keeps only the text of its error.
+func TestACorruptLastEntryIsDamage(t *testing.T) {
+	w, dir := used(t)
+	m := &member{port: w.fabric.listen()}
+	cfg := w.config("a", dir, 1, m.port)
+	cfg.OpenLog = func(dir string, c raftlog.Config) (RaftLog, error) {
+		log, err := raftlog.Open(dir, c)
+		return brokenEnd{log}, err
+	}
+	n, err := New(cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := n.Run(t.Context()); !Damaged(err) {
+		t.Fatalf("want damage, got %v", err)
+	}
+	m.port.Close()
+}
+
 // brokenStable is a log whose stable values cannot be written any more once it is broken.
 type brokenStable struct{ RaftLog }
 

@@ -5,10 +5,12 @@ import (
 	"errors"
 	"fmt"
 	"hash/crc32"
+	"io"
 	"sync/atomic"
 	"time"
 
 	"github.com/hashicorp/raft"
+	wal "github.com/hashicorp/raft-wal"
 )
 
 // Errors of a store. After any of them but ErrCorrupt on a read, the store takes nothing more.
@@ -103,7 +105,11 @@ func (c *checked) LastIndex() (uint64, error) { return c.inner.LastIndex() }
 
 // GetLog reads an entry and checks it.
 func (c *checked) GetLog(index uint64, l *raft.Log) error {
-	if err := c.inner.GetLog(index, l); err != nil {
+	err := c.inner.GetLog(index, l)
+	switch {
+	case errors.Is(err, wal.ErrCorrupt), errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
+		return &CorruptError{c.dir, index, err.Error()}
+	case err != nil:
 		return err
 	}
 	n := len(l.Extensions) - sumSize

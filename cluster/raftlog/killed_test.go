@@ -2,8 +2,11 @@ package raftlog
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
+	"strings"
 	"sync"
 	"testing"
 
@@ -87,4 +90,38 @@ func killedAt(m *disk.Memory, at int) (killed bool) {
 		panic(fmt.Sprintf("nobody killed it: %v", err))
 	}
 	return killed
+}
+
+// A segment in which there is something else is told as a corrupt entry, whatever the library calls it.
+func TestWhatIsNoEntryIsACorruptOne(t *testing.T) {
+	t.Parallel()
+	for what, span := range map[string][2]int{"entries": {32, 2000}, "index": {4096, 1 << 20}} {
+		m := disk.NewMemory()
+		s := openOn(t, m.Mount(), fileSegmentLeast)
+		fill(t, s, 1, 20)
+		fill(t, s, 21, 40) // the segment is full
+		fill(t, s, 41, 42)
+		m.Unmount()
+		files, err := m.Files()
+		if err != nil {
+			t.Fatal(err)
+		}
+		segments := slices.DeleteFunc(files, func(path string) bool { return !strings.HasSuffix(path, ".wal") })
+		if len(segments) != 2 {
+			t.Fatalf("%s: segments %v", what, segments)
+		}
+		if err := m.Damage(segments[0], func(content []byte) []byte {
+			for n := span[0]; n < min(span[1], len(content)); n++ {
+				content[n] = 13
+			}
+			return content
+		}); err != nil {
+			t.Fatal(err)
+		}
+		err = openOn(t, m.Mount(), fileSegmentLeast).GetLog(2, &raft.Log{})
+		var at *CorruptError
+		if !errors.As(err, &at) || at.Index != 2 || !errors.Is(err, ErrCorrupt) {
+			t.Errorf("%s: %v", what, err)
+		}
+	}
 }

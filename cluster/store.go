@@ -67,7 +67,8 @@ func (g *guardedStore) NewSnapshot() queue.Snapshot {
 	return &guardedSnapshot{Snapshot: g.Store.NewSnapshot(), release: release}
 }
 
-// Close waits for the readers and closes the store. It may be called more than once.
+// Close waits for the readers and closes the store. It may be called more than once. A reader's end may have to wait for
+// what the store writes, and that for a disk that has failed: it is let go before.
 func (g *guardedStore) Close() error {
 	g.mu.Lock()
 	done := g.closed
@@ -75,6 +76,9 @@ func (g *guardedStore) Close() error {
 	g.mu.Unlock()
 	if done {
 		return nil
+	}
+	if s, ok := g.Store.(interface{ Ending() }); ok {
+		s.Ending()
 	}
 	g.open.Wait()
 	return g.Store.Close()

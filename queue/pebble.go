@@ -349,6 +349,10 @@ func (p *Pebble) Failed() <-chan struct{} { return p.failure.failed }
 // Err is the failure that ended the store's life as a store that can be written to; nil while it is sound.
 func (p *Pebble) Err() error { return p.failure.get() }
 
+// Ending tells the store that it will be closed once those who read it have ended: what waits for a disk that has failed,
+// or that is full, ends with its error from now on. Else Pebble would have the end of a snapshot wait for it, too.
+func (p *Pebble) Ending() { p.failure.release() }
+
 // Close flushes, waits for background work to end and closes the files. Batches, iterators and snapshots must be closed
 // before. A second Close does nothing.
 func (p *Pebble) Close() error {

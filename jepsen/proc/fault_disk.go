@@ -129,25 +129,26 @@ func (w *World) damage(ctx context.Context, nodes []*node, hurt func(random *ran
 // someFile chooses a file that holds something, whatever it is for; the lock files of the node hold nothing.
 func someFile(dir string, random *rand.Rand) (name string, size int64, err error) {
 	var names []string
-	var sizes []int64
+	sizes := map[string]int64{}
 	err = filepath.WalkDir(dir, func(path string, entry fs.DirEntry, err error) error {
 		if err != nil || entry.IsDir() {
 			return err
 		}
 		info, err := entry.Info()
 		if err == nil && info.Size() > 0 {
-			names, sizes = append(names, path), append(sizes, info.Size())
+			names, sizes[path] = append(names, path), info.Size()
 		}
 		return err
 	})
+	names = world.Damageable(names)
 	if err == nil && len(names) == 0 {
 		err = fmt.Errorf("there is no file with anything in it in %s", dir)
 	}
 	if err != nil {
 		return "", 0, err
 	}
-	i := random.IntN(len(names))
-	return names[i], sizes[i], nil
+	name = names[random.IntN(len(names))]
+	return name, sizes[name], nil
 }
 
 // loseDisk takes all data of nodes away.

@@ -30,6 +30,7 @@ type Delivery struct {
 	wire    *sluicev1.Delivery
 	state   []byte
 	effects effects
+	after   Seq // the message that was ended before it in its lane; guarded by host.mu
 }
 
 // effects are what a handler asked for.

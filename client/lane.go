@@ -8,7 +8,6 @@ type lane struct {
 	queue   []*Delivery // in order, not begun
 	current *Delivery   // with its handler
 	done    Seq         // highest that was ended under this epoch, the settlement perhaps on its way
-	taken   Seq         // highest whose settlement is known to stand
 	// missing: its settlement was refused because something before it, which did not arrive, is still out. From it on
 	// nothing may be handled until one before it arrives, or it comes again as the head itself. 0: nothing is missing.
 	missing Seq
@@ -70,6 +69,7 @@ func (l *lane) begin() *Delivery {
 
 // end notes how the current message's handler ended.
 func (l *lane) end(failed bool) {
+	l.current.after = l.done
 	if failed {
 		l.failed = l.current
 	} else {
@@ -78,11 +78,12 @@ func (l *lane) end(failed bool) {
 	l.current = nil
 }
 
-// forget makes room for a message whose settlement was refused because it is not out, and for what stands before it: they
-// will be delivered again. Settlements are answered in order, so that nothing before it is still on its way.
+// forget makes room for a message whose settlement was refused because it is not out, or not the head: it will be
+// delivered again, and so will what did not arrive between it and the one that was ended before it. That one is over, its
+// settlement perhaps still on its way.
 func (l *lane) forget(d *Delivery) {
 	if l.done >= d.Seq {
-		l.done = l.taken
+		l.done = d.after
 	}
 	if l.failed == d {
 		l.failed = nil
@@ -91,7 +92,7 @@ func (l *lane) forget(d *Delivery) {
 
 // over notes that a message was settled by someone else.
 func (l *lane) over(seq Seq) {
-	l.done, l.taken = max(l.done, seq), max(l.taken, seq)
+	l.done = max(l.done, seq)
 	if l.failed != nil && l.failed.Seq <= seq {
 		l.failed = nil
 	}

@@ -15,9 +15,8 @@ func TestALaneWaitsForWhatDidNotArrive(t *testing.T) {
 	early := func() *lane {
 		l := &lane{}
 		l.add(at(36))
-		handle(l)
-		l.taken = 36
-		l.add(at(38)) // 37 was lost on its way
+		handle(l)     // its settlement is still on its way
+		l.add(at(38)) // 37 was lost
 		l.add(at(39))
 		l.forget(handle(l))
 		l.missing = 38

@@ -123,9 +123,6 @@ func (h *host) accepted(s *settling) {
 		h.park(hd, hd.lane(s.d.Lane))
 	case w.GetOutcome() == sluicev1.Outcome_OUTCOME_REJECTED:
 		event.Kind = EventRejected
-		hd.lane(s.d.Lane).taken = s.d.Seq
-	default:
-		hd.lane(s.d.Lane).taken = s.d.Seq
 	}
 	h.tell(event)
 }

@@ -21,13 +21,15 @@ type fabric struct {
 	cut map[string]bool
 	// streams are the open pipes by the addresses of their ends.
 	streams map[net.Conn][2]string
+	// held, if set, holds back what comes to an address over the streams that it opened, until it is closed.
+	held map[string]chan struct{}
 	// lost, if set, tells of an answer to a call whether it is lost on its way.
 	lost    func(method string, answer []byte) bool
 	gossips map[string]*hearsay
 }
 
 func newFabric() *fabric {
-	return &fabric{ports: map[string]*port{}, cut: map[string]bool{}, streams: map[net.Conn][2]string{}, gossips: map[string]*hearsay{}}
+	return &fabric{ports: map[string]*port{}, cut: map[string]bool{}, streams: map[net.Conn][2]string{}, held: map[string]chan struct{}{}, gossips: map[string]*hearsay{}}
 }
 
 // port is one node's Transport.
@@ -71,6 +73,13 @@ func (f *fabric) isolate(addr string, cut bool) {
 		f.sever(addr)
 	}
 	f.mu.Lock()
+}
+
+// cutOff cuts all links of an address and leaves its streams open: what is on its way still comes.
+func (f *fabric) cutOff(addr string) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.cut[addr] = true
 }
 
 // sever closes the streams of an address.
@@ -135,12 +144,53 @@ func (p *port) DialRaft(ctx context.Context, _ uint32, addr string) (net.Conn, e
 	p.fabric.mu.Unlock()
 	select {
 	case to.accept <- far:
-		return near, nil
+		return &answeredStream{near, p}, nil
 	case <-to.closed:
 		return nil, net.ErrClosed
 	case <-ctx.Done():
 		return nil, ctx.Err()
 	}
+}
+
+// hold keeps what is answered to an address on its way, until the function that it gives is called.
+func (f *fabric) hold(addr string) (release func()) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.held[addr] = make(chan struct{})
+	return func() {
+		f.mu.Lock()
+		defer f.mu.Unlock()
+		close(f.held[addr])
+		delete(f.held, addr)
+	}
+}
+
+// answeredStream is the end of a stream at the node that opened it.
+type answeredStream struct {
+	net.Conn
+	port *port
+}
+
+func (s *answeredStream) Read(p []byte) (int, error) {
+	n, err := s.Conn.Read(p)
+	s.port.fabric.mu.Lock()
+	held := s.port.fabric.held[s.port.addr]
+	s.port.fabric.mu.Unlock()
+	if held != nil {
+		<-held
+	}
+	return n, err
+}
+
+// Write loses what is written once the way is cut.
+func (s *answeredStream) Write(p []byte) (int, error) {
+	s.port.fabric.mu.Lock()
+	cut := s.port.fabric.cut[s.port.addr]
+	s.port.fabric.mu.Unlock()
+	if cut {
+		return len(p), nil
+	}
+	return s.Conn.Write(p)
 }
 
 func (p *port) CallPeer(ctx context.Context, addr, method string, body []byte) ([]byte, error) {

@@ -50,6 +50,7 @@ type Node struct {
 	reader   *reader
 	awaits   awaits
 	fresh    fresh
+	backing  backing
 	// events is told when this node has applied an event, or its state was replaced.
 	events news
 	held   heldStart

@@ -170,10 +170,11 @@ func (i Identity) member() string {
 	return i.Promised
 }
 
-// raftTransport is raft's network transport with four changes. Heartbeats take raft's main loop like every other
+// raftTransport is raft's network transport with five changes. Heartbeats take raft's main loop like every other
 // message: handled beside it they could change the term under a leader (hashicorp/raft #695). It counts the snapshots
-// that it sends to a peer (#697). It listens to what a leader says of itself, before raft does. And who is asked for a
-// vote does not hold it against the candidate that it has not heard yet of the candidate's membership.
+// that it sends to a peer (#697). It listens to what a leader says of itself, before raft does. Who is asked for a
+// vote does not hold it against the candidate that it has not heard yet of the candidate's membership. And it notes who
+// acknowledges what this node sends as a leader, and when that was sent.
 type raftTransport struct {
 	*raft.NetworkTransport
 	node *Node
@@ -211,6 +212,19 @@ func (t *raftTransport) relay() {
 
 // SetHeartbeatHandler does nothing.
 func (t *raftTransport) SetHeartbeatHandler(func(raft.RPC)) {}
+
+// AppendEntries sends entries or a heartbeat, and notes who acknowledged it. What is pipelined is not noted: a heartbeat
+// comes soon enough.
+func (t *raftTransport) AppendEntries(id raft.ServerID, target raft.ServerAddress, args *raft.AppendEntriesRequest, resp *raft.AppendEntriesResponse) error {
+	sent := time.Now()
+	if err := t.NetworkTransport.AppendEntries(id, target, args, resp); err != nil {
+		return err
+	}
+	if resp.Success {
+		t.node.backing.acknowledged(id, args.Term, sent)
+	}
+	return nil
+}
 
 // RequestVote asks for a vote without the candidate's id. With it raft's voter would look for the candidate in the
 // configuration that it knows, and one that lags behind knows an old one: a cluster in which only the newest member has

@@ -155,11 +155,3 @@ func (n *Node) confirmedIndex() (uint64, error) {
 	}
 	return index, nil
 }
-
-// verify asks a quorum whether this node still leads.
-func (n *Node) verify() error {
-	if err := n.settled(n.raft().VerifyLeader()); err != nil {
-		return reason.NoLeader.Errorf("node %s could not confirm that it leads: %v", n.cfg.NodeID, err)
-	}
-	return nil
-}

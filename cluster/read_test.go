@@ -1,9 +1,15 @@
 package cluster
 
 import (
+	"errors"
 	"fmt"
 	"testing"
+	"testing/synctest"
 	"time"
+
+	"github.com/hashicorp/raft"
+
+	"sluice/api/reason"
 )
 
 // A node that was cut off hears the leader's heartbeats again long before it is sent what it missed. What it shows until
@@ -32,4 +38,58 @@ func TestAStaleReadIsAsOldAsWhatItLacks(t *testing.T) {
 		}
 		return info.Index >= missed
 	})
+}
+
+// A leader that is cut off may still get answers that were under way. They say that it led when it sent what they answer,
+// and not that it leads when it is read from.
+func TestAnAnswerThatWasUnderWayConfirmsNothing(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, func(c *Config) { c.LeaderWait = 0 })
+		w.founded("a", "b", "c")
+		old := w.leader("a", "b", "c")
+		// Every follower answers a heartbeat, and is on its way.
+		release := w.fabric.hold(old.port.addr)
+		<-time.After(old.cfg.HeartbeatTimeout / 4)
+		synctest.Wait()
+		w.fabric.cutOff(old.port.addr)
+		read := make(chan error, 1)
+		go func() {
+			_, _, err := old.View(t.Context(), false)
+			read <- err
+		}()
+		synctest.Wait()
+		release()
+		if err := <-read; !errors.Is(err, reason.NoLeader) {
+			t.Fatalf("a linearizable read after which nothing came through: want NO_LEADER, got %v", err)
+		}
+	})
+}
+
+func TestAMajorityOfTheVotersBacksALeader(t *testing.T) {
+	now := time.Now()
+	servers := []raft.Server{
+		{ID: "a"}, {ID: "b"}, {ID: "c"}, {ID: "d", Suffrage: raft.Nonvoter}, {ID: "e", Suffrage: raft.Nonvoter},
+	}
+	for _, c := range []struct {
+		name string
+		acks []string
+		term uint64
+		sent time.Time
+		want bool
+	}{
+		{"itself alone", nil, 7, now, false},
+		{"one of the others", []string{"c"}, 7, now, true},
+		{"who does not vote", []string{"d", "e"}, 7, now, false},
+		{"what was sent before", []string{"b", "c"}, 7, now.Add(-1), false},
+		{"another term", []string{"b", "c"}, 6, now.Add(time.Second), false},
+	} {
+		var b backing
+		for _, id := range c.acks {
+			b.acknowledged(raft.ServerID(id), c.term, c.sent)
+			b.acknowledged(raft.ServerID(id), c.term-1, c.sent.Add(time.Minute))
+		}
+		if got := b.byQuorum(servers, "a", 7, now); got != c.want {
+			t.Errorf("%s: want %v, got %v", c.name, c.want, got)
+		}
+	}
 }

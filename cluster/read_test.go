@@ -44,7 +44,7 @@ func TestAStaleReadIsAsOldAsWhatItLacks(t *testing.T) {
 // and not that it leads when it is read from.
 func TestAnAnswerThatWasUnderWayConfirmsNothing(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		w := newWorld(t, func(c *Config) { c.LeaderWait = 0 })
+		w := newWorld(t, func(c *Config) { c.LeaderWait, c.NoLibraryMetrics = 0, true })
 		w.founded("a", "b", "c")
 		old := w.leader("a", "b", "c")
 		// Every follower answers a heartbeat, and is on its way.

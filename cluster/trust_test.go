@@ -69,13 +69,14 @@ func used(t *testing.T) (w *world, dir string) {
 // What a node has acknowledged or voted for must not be lost unseen: with a part of its folder gone it does not start.
 func TestAFolderThatHasLostAPartIsRefused(t *testing.T) {
 	for part, want := range map[string]error{
-		"groups":                     ErrLost,
-		"groups/0001/raft":           ErrLost,
-		"groups/0001/raft/stable.db": raftlog.ErrMissing,
-		"groups/0001/raft/wal":       raftlog.ErrMissing,
-		"groups/0001/raft/wal/*.wal": ErrLost,
-		"groups/0001/raft/backend":   nil, // it says nothing that the rest does not say
-		"groups/0001/state":          nil, // the log has all of it
+		"groups":                        ErrLost,
+		"groups/0001/raft":              ErrLost,
+		"groups/0001/raft/stable.db":    raftlog.ErrMissing,
+		"groups/0001/raft/wal":          raftlog.ErrMissing,
+		"groups/0001/raft/acknowledged": raftlog.ErrMissing,
+		"groups/0001/raft/wal/*.wal":    raftlog.ErrCorrupt,
+		"groups/0001/raft/backend":      nil, // it says nothing that the rest does not say
+		"groups/0001/state":             nil, // the log has all of it
 	} {
 		t.Run(part, func(t *testing.T) {
 			w, dir := used(t)
@@ -140,10 +141,34 @@ func TestALogWithoutItsTailIsRefused(t *testing.T) {
 			if err := os.Remove(segments[0]); err != nil {
 				t.Fatal(err)
 			}
+			if _, err := startLone(w); !errors.Is(err, raftlog.ErrCorrupt) {
+				t.Fatalf("want ErrCorrupt, got %v", err)
+			}
+			claimNothing(t, filepath.Join(w.dir, "a/groups/0001/raft"))
 			if _, err := startLone(w); !errors.Is(err, ErrLost) || !strings.Contains(err.Error(), want) {
 				t.Fatalf("want ErrLost, got %v", err)
 			}
 		})
+	}
+}
+
+// claimNothing takes what a raft log says of how far it was acknowledged back to the beginning, as if a loss of power had.
+func claimNothing(t *testing.T, dir string) {
+	t.Helper()
+	fresh := t.TempDir()
+	s, err := raftlog.Open(fresh, raftlog.Config{Logger: testLogger()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	claim, err := os.ReadFile(filepath.Join(fresh, "acknowledged"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(dir, "acknowledged"), claim, 0o600); err != nil {
+		t.Fatal(err)
 	}
 }
 

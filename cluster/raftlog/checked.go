@@ -53,6 +53,7 @@ const sumSize = 4
 // One goroutine does the appends, one at a time, so that the caller can stop waiting for a disk that hangs.
 type checked struct {
 	inner    raft.LogStore
+	claim    *claim
 	dir      string
 	deadline time.Duration
 	onStuck  func(error)
@@ -81,16 +82,34 @@ type job struct {
 	answer chan error
 }
 
-func check(inner raft.LogStore, dir string, cfg Config) *checked {
-	c := &checked{inner: inner, dir: dir, deadline: cfg.WriteDeadline, onStuck: cfg.OnStuck, turn: make(chan struct{}, 1), jobs: make(chan job), done: make(chan struct{})}
+func check(inner raft.LogStore, claim *claim, dir string, cfg Config) *checked {
+	c := &checked{inner: inner, claim: claim, dir: dir, deadline: cfg.WriteDeadline, onStuck: cfg.OnStuck, turn: make(chan struct{}, 1), jobs: make(chan job), done: make(chan struct{})}
 	go c.work()
 	return c
 }
 
+// work does what it is given, and syncs the claim a while after it was raised.
 func (c *checked) work() {
 	defer close(c.done)
-	for j := range c.jobs {
-		j.answer <- j.do()
+	var due <-chan time.Time
+	var failed error
+	for {
+		select {
+		case j, more := <-c.jobs:
+			if !more {
+				return
+			}
+			if failed == nil {
+				failed = j.do()
+			}
+			j.answer <- failed
+			if c.claim.dirty && due == nil {
+				due = time.After(claimSync)
+			}
+		case <-due:
+			failed = errors.Join(failed, c.claim.sync())
+			due = nil
+		}
 	}
 }
 
@@ -155,7 +174,12 @@ func (c *checked) StoreLogs(logs []*raft.Log) error {
 		bytes += len(l.Data)
 	}
 	start := time.Now()
-	err := c.run(func() error { return c.inner.StoreLogs(sealed) })
+	err := c.run(func() error {
+		if err := c.inner.StoreLogs(sealed); err != nil || len(logs) == 0 {
+			return err
+		}
+		return c.claim.raise(logs[len(logs)-1].Index)
+	})
 	if err == nil {
 		c.stats.Appends.Add(1)
 		c.stats.Entries.Add(uint64(len(logs)))
@@ -167,7 +191,16 @@ func (c *checked) StoreLogs(logs []*raft.Log) error {
 
 // DeleteRange removes entries, both ends included.
 func (c *checked) DeleteRange(first, last uint64) error {
-	return c.run(func() error { return c.inner.DeleteRange(first, last) })
+	return c.run(func() error {
+		begin, err := c.inner.FirstIndex()
+		if err != nil {
+			return err
+		}
+		if err := c.claim.removing(begin, first, last); err != nil {
+			return err
+		}
+		return c.inner.DeleteRange(first, last)
+	})
 }
 
 // run does a write within the deadline. The first that fails is the last.
@@ -181,17 +214,21 @@ func (c *checked) run(do func() error) error {
 		return ErrClosed
 	}
 	j := job{do: do, answer: make(chan error, 1)}
-	c.jobs <- j
 	late := time.NewTimer(c.deadline)
 	defer late.Stop()
-	select {
-	case err := <-j.answer:
-		c.failed = err
-	case <-late.C:
-		c.failed = fmt.Errorf("%w: a write in %s takes longer than %v", ErrStuck, c.dir, c.deadline)
-		c.onStuck(c.failed)
+	jobs := c.jobs
+	for {
+		select {
+		case jobs <- j:
+			jobs = nil
+		case c.failed = <-j.answer:
+			return c.failed
+		case <-late.C:
+			c.failed = fmt.Errorf("%w: a write in %s takes longer than %v", ErrStuck, c.dir, c.deadline)
+			c.onStuck(c.failed)
+			return c.failed
+		}
 	}
-	return c.failed
 }
 
 // stop ends the goroutine. It is an error while a write hangs.

@@ -34,10 +34,14 @@ func openFiles(dir string, cfg Config) (*Store, error) {
 	if err := disk.MakeFolders(cfg.Files, path, 0o700); err != nil {
 		return nil, fmt.Errorf("raftlog: %w", err)
 	}
-	if err := disk.SyncAll(cfg.Files, path); err != nil {
+	if err := errors.Join(disk.SyncAll(cfg.Files, dir), disk.SyncAll(cfg.Files, path)); err != nil {
 		return nil, fmt.Errorf("raftlog: %w", err)
 	}
 	meta, err := loadMeta(cfg.Files, path)
+	if err != nil {
+		return nil, err
+	}
+	claim, err := openClaim(cfg.Files, dir, len(meta.kept.State.Segments) == 0)
 	if err != nil {
 		return nil, err
 	}
@@ -45,9 +49,12 @@ func openFiles(dir string, cfg Config) (*Store, error) {
 	log, err := wal.Open(path, wal.WithLogger(obs.Hclog(cfg.Logger, "raft-wal")), wal.WithMetaStore(&mendedMeta{meta, files}),
 		wal.WithSegmentFiler(segment.NewFiler(path, files)), wal.WithSegmentSize(cfg.SegmentBytes))
 	if err != nil {
-		return nil, openError(path, err)
+		return nil, errors.Join(openError(path, err), claim.Close())
 	}
-	return &Store{checked: check(log, dir, cfg), StableStore: log, closers: []io.Closer{log}}, nil
+	if err := claim.meet(dir, log); err != nil {
+		return nil, errors.Join(err, log.Close(), claim.Close())
+	}
+	return &Store{checked: check(log, claim, dir, cfg), StableStore: log, closers: []io.Closer{log, claim}}, nil
 }
 
 // segmentFiles is what raft-wal asks of a file system.

@@ -115,20 +115,26 @@ func Open(dir string, cfg Config) (*Store, error) {
 	if err != nil {
 		return nil, err
 	}
+	claim, err := openClaim(disk.System(), dir, !marked)
+	if err != nil {
+		return nil, err
+	}
 	stable, err := openBolt(filepath.Join(dir, stableFile))
 	if err != nil {
-		return nil, openError(filepath.Join(dir, stableFile), err)
+		return nil, errors.Join(openError(filepath.Join(dir, stableFile), err), claim.Close())
 	}
 	log, err := openLog(dir, cfg)
 	if err != nil {
-		return nil, errors.Join(openError(logPath(dir, cfg.Backend), err), stable.Close())
+		return nil, errors.Join(openError(logPath(dir, cfg.Backend), err), stable.Close(), claim.Close())
 	}
-	if !marked {
-		if err := mark(dir, cfg.Backend); err != nil {
-			return nil, errors.Join(err, log.Close(), stable.Close())
-		}
+	err = claim.meet(dir, log)
+	if err == nil && !marked {
+		err = mark(dir, cfg.Backend)
 	}
-	return &Store{checked: check(log, dir, cfg), StableStore: stable, closers: []io.Closer{log, stable}}, nil
+	if err != nil {
+		return nil, errors.Join(err, log.Close(), stable.Close(), claim.Close())
+	}
+	return &Store{checked: check(log, claim, dir, cfg), StableStore: stable, closers: []io.Closer{log, stable, claim}}, nil
 }
 
 // openError names the file or folder and tells damage from trouble that passes. The libraries' words for damage
@@ -167,7 +173,7 @@ func readMark(dir string, b Backend) (marked bool, err error) {
 	case strings.TrimSpace(string(was)) != string(b):
 		return false, fmt.Errorf("raftlog: %s holds a log kept by %q; it cannot be opened with %q: start the node with the log store it has, or with an empty data folder", dir, strings.TrimSpace(string(was)), b)
 	}
-	for _, part := range []string{stableFile, logParts[b]} {
+	for _, part := range []string{stableFile, claimFile, logParts[b]} {
 		if _, err := os.Stat(filepath.Join(dir, part)); err != nil {
 			return true, fmt.Errorf("%w: %s: %w", ErrMissing, filepath.Join(dir, part), err)
 		}

@@ -265,7 +265,7 @@ func (f *faulty) StoreLogs([]*raft.Log) error { return f.store() }
 func TestTheFirstFailureIsTheLast(t *testing.T) {
 	t.Parallel()
 	calls, eio := 0, errors.New("EIO")
-	c := check(&faulty{store: func() error { calls++; return eio }}, "dir", Config{}.withDefaults())
+	c := check(&faulty{store: func() error { calls++; return eio }}, claimOf(t), "dir", Config{}.withDefaults())
 	if err := c.StoreLog(entry(1)); !errors.Is(err, eio) {
 		t.Fatal(err)
 	}
@@ -285,7 +285,7 @@ func TestADiskThatHangs(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		thaw := make(chan struct{})
 		var told error
-		c := check(&faulty{store: func() error { <-thaw; return nil }}, "dir", Config{OnStuck: func(err error) { told = err }}.withDefaults())
+		c := check(&faulty{store: func() error { <-thaw; return nil }}, claimOf(t), "dir", Config{OnStuck: func(err error) { told = err }}.withDefaults())
 		start := time.Now()
 		err := c.StoreLog(entry(1))
 		if !errors.Is(err, ErrStuck) || !errors.Is(told, ErrStuck) || time.Since(start) != 10*time.Second {

@@ -39,7 +39,7 @@ func lone(t *testing.T, dir string, most uint64) (info types.SegmentInfo, entrie
 	}
 	for sealed := false; !sealed && entries < most; {
 		entries++
-		c := check(&collected{}, dir, Config{}.withDefaults())
+		c := check(&collected{}, claimOf(t), dir, Config{}.withDefaults())
 		if err := c.StoreLog(entry(entries)); err != nil {
 			t.Fatal(err)
 		}

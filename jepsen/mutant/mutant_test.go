@@ -106,7 +106,7 @@ func newCompiler(t *testing.T) *compiler {
 		t.Fatal(err)
 	}
 	for line := range strings.Lines(string(out)) {
-		fields := strings.Split(strings.TrimSpace(line), "\t")
+		fields := strings.Split(strings.TrimSuffix(line, "\n"), "\t")
 		c.exports[fields[0]] = fields[1]
 		c.files[fields[0]] = strings.Fields(fields[2])
 	}

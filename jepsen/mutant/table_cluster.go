@@ -26,10 +26,11 @@ func clusterTable() []*Mutant {
 		{
 			Name: "commit-without-quorum", Breaks: "the leader takes a follower that does not answer for one that has its entries",
 			Edits: []Edit{
+				{"cluster/raftnet.go", "t.NetworkTransport.AppendEntries(id,", "t.assent(id,"},
 				{"cluster/pipeline.go", "import (\n	\"sync\"\n", "import (\n	\"sync\"\n	\"time\"\n"},
 				{"cluster/pipeline.go", "	inner, err := t.NetworkTransport.AppendEntriesPipeline(id, target)\n", "	if t != nil {\n		return nil, raft.ErrPipelineReplicationNotSupported\n	}\n	inner, err := t.NetworkTransport.AppendEntriesPipeline(id, target)\n"},
-				{"cluster/pipeline.go", "// drainedPipeline is a pipeline whose", `// AppendEntries takes silence for assent.
-func (t *raftTransport) AppendEntries(id raft.ServerID, target raft.ServerAddress, args *raft.AppendEntriesRequest, resp *raft.AppendEntriesResponse) error {
+				{"cluster/pipeline.go", "// drainedPipeline is a pipeline whose", `// assent takes silence for it.
+func (t *raftTransport) assent(id raft.ServerID, target raft.ServerAddress, args *raft.AppendEntriesRequest, resp *raft.AppendEntriesResponse) error {
 	var got raft.AppendEntriesResponse
 	answered := make(chan error, 1)
 	go func() { answered <- t.NetworkTransport.AppendEntries(id, target, args, &got) }()

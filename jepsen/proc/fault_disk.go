@@ -140,7 +140,6 @@ func someFile(dir string, random *rand.Rand) (name string, size int64, err error
 		}
 		return err
 	})
-	names = world.Damageable(names)
 	if err == nil && len(names) == 0 {
 		err = fmt.Errorf("there is no file with anything in it in %s", dir)
 	}

@@ -239,7 +239,6 @@ func (w *World) damage(ctx context.Context, rng *rand.Rand, at []*place, change 
 		p.kill()
 		p.disk.Unmount()
 		files, err := p.disk.Files()
-		files = world.Damageable(files)
 		if err != nil || len(files) == 0 {
 			return revive(at), fmt.Errorf("sim: %s has no file to damage: %w", p.name, err)
 		}

@@ -40,6 +40,7 @@ var settings = []setting{
 	{"snapshot-threshold", 0, "entries after which a snapshot is due (default 8192)"},
 	{"trailing-logs", 0, "entries that are kept behind a snapshot, above 8: a node that lags by more may be sent the whole state (default 10240)"},
 	{"audit-file", "", "file to which every applied entry is appended, for tests of clusters; it grows without bound"},
+	{"profiles", false, "show /debug/pprof to callers on this machine"},
 	{"log-store", "", "library that keeps the raft log: wal or bolt (default: the faster one)"},
 }
 

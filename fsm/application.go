@@ -214,6 +214,7 @@ func (t *txn) bucket(a *application) (end int64, err error) {
 		return end, nil
 	}
 	a.memory = slices.Insert(slices.Clone(a.memory), at, end)
+	t.m.written.Begin(a.uid, end)
 	t.changeApplication(a)
 	return end, t.due(due{at: end + a.settings.dedupWindow, kind: dueBucket, uid: a.uid, extra: uint64(end)}, InstanceID{Application: a.name()})
 }

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"slices"
 
+	"github.com/cespare/xxhash/v2"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	logv1 "sluice/api/log/v1"
@@ -22,10 +23,11 @@ type instance struct {
 	gone  bool    // forgotten in this entry
 }
 
-// head knows the first sequence numbers of a lane. whole tells that the lane holds no others.
+// head knows the first sequence numbers of a lane. whole tells that the lane holds no others, named that the hash of each
+// message's id is known, too.
 type head struct {
-	seqs  []uint64
-	whole bool
+	seqs, ids    []uint64
+	whole, named bool
 }
 
 // headMost is how many sequence numbers of a lane are kept in memory, about; a larger window reads more.
@@ -64,24 +66,58 @@ func (i *instance) first(r queue.Reader, l sluicev1.Lane, n int) ([]uint64, erro
 	return h.seqs[:have], nil
 }
 
-// appended notes a new tail.
-func (h *head) appended(seq uint64) {
+// appended notes a new tail; first tells that the lane was empty.
+func (h *head) appended(m *logv1.MessageRecord, first bool) {
+	if first {
+		*h = head{whole: true, named: true, seqs: h.seqs[:0], ids: h.ids[:0]}
+	}
 	switch {
 	case !h.whole:
+		return
 	case len(h.seqs) >= 4*headMost:
-		h.whole = false
-	default:
-		h.seqs = append(h.seqs, seq)
+		h.whole, h.named, h.ids = false, false, nil
+		return
+	case h.named:
+		h.ids = append(h.ids, xxhash.Sum64String(m.Message.Id))
 	}
+	h.seqs = append(h.seqs, m.Seq)
 }
 
 // removed notes that a message is gone.
 func (h *head) removed(seq uint64) {
-	if len(h.seqs) > 0 && h.seqs[0] == seq {
-		h.seqs = h.seqs[1:]
-	} else if at, found := slices.BinarySearch(h.seqs, seq); found {
-		h.seqs = slices.Delete(slices.Clone(h.seqs), at, at+1)
+	at, found := slices.BinarySearch(h.seqs, seq)
+	if !found {
+		return
 	}
+	h.seqs = without(h.seqs, at)
+	if h.named {
+		h.ids = without(h.ids, at)
+	}
+}
+
+// without takes an element away, mostly the first.
+func without(s []uint64, at int) []uint64 {
+	if at == 0 {
+		return s[1:]
+	}
+	return slices.Delete(slices.Clone(s), at, at+1)
+}
+
+// holds tells whether a lane of so many messages may hold one with an id; false: it does not.
+func (h *head) holds(id uint64, messages uint64) bool {
+	return messages > 0 && (!h.whole || !h.named || slices.Contains(h.ids, id))
+}
+
+// mayHold tells whether an unsettled message of the instance may have an id; false: none has.
+func (i *instance) mayHold(id string) bool {
+	hash := xxhash.Sum64String(id)
+	return i.heads[0].holds(hash, i.rec.Normal.Messages) || i.heads[1].holds(hash, i.rec.Recovery.Messages)
+}
+
+// holdsSeq tells that a message is known to be unsettled in a lane; false: it may be, too.
+func (i *instance) holdsSeq(l sluicev1.Lane, seq uint64) bool {
+	_, found := slices.BinarySearch(i.head(l).seqs, seq)
+	return found
 }
 
 // working is the lane that the instance's mode offers.
@@ -209,7 +245,7 @@ func (t *txn) findOrBear(a *application, key string) (*instance, error) {
 		Window: a.settings.window, NextSeq: 1, ModeTimeMs: t.now, ModeIndex: t.index, CreatedTimeMs: t.now,
 	}
 	complete(rec)
-	return &instance{rec: rec, app: a, fresh: true, heads: [2]head{{whole: true}, {whole: true}}}, nil
+	return &instance{rec: rec, app: a, fresh: true, heads: [2]head{{whole: true, named: true}, {whole: true, named: true}}}, nil
 }
 
 // keep makes a new instance exist.

@@ -117,7 +117,10 @@ func (t *txn) seen(i *instance, id string, digest []byte) (*sluicev1.Receipt, er
 
 // recall finds the digest and receipt of an id that is unsettled, or settled within the deduplication window.
 func (t *txn) recall(i *instance, id string) (digest []byte, receipt *sluicev1.Receipt, err error) {
-	lane, seq, err := queue.Unsettled(t, i.rec.Uid, id)
+	lane, seq, err := sluicev1.Lane(0), uint64(0), queue.ErrNotFound
+	if i.mayHold(id) {
+		lane, seq, err = queue.Unsettled(t, i.rec.Uid, id)
+	}
 	if err == nil {
 		m, err := queue.Message(t, i.rec.Uid, lane, seq)
 		if err != nil {
@@ -157,7 +160,7 @@ func (t *txn) accept(i *instance, m *logv1.MessageRecord) (*sluicev1.Receipt, er
 	}
 	r.NextSeq++
 	l.Tail = m.Seq
-	i.head(m.Lane).appended(m.Seq)
+	i.head(m.Lane).appended(m, m.Ahead == 0)
 	t.countAccepted(m)
 	if m.Disposition == deferred {
 		if err := t.messageEvent(i, sluicev1.EventType_EVENT_MESSAGE_DEFERRED, m, ""); err != nil {

@@ -150,7 +150,10 @@ func checkable(m *sluicev1.Message) *probe {
 
 // settledBefore tells whether this very settlement took effect before, and notes what is remembered of its message.
 func (t *txn) settledBefore(w *settlement) (bool, error) {
-	past, err := w.i.memory().SettledBySeq(t, w.Seq)
+	past, err := (*logv1.SettledRecord)(nil), queue.ErrNotFound
+	if !w.i.holdsSeq(w.Lane, w.Seq) { // what is unsettled is not remembered as settled
+		past, err = w.i.memory().SettledBySeq(t, w.Seq)
+	}
 	switch {
 	case err == nil && past.Lane == w.Lane && !forgotten(past, w.i.app, t.now):
 		w.past = past

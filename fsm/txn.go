@@ -35,7 +35,7 @@ type txn struct {
 }
 
 func newTxn(m *Machine) *txn {
-	return &txn{m: m, b: m.store.NewBatch(), hash: xxhash.New(), fx: Effects{Counters: newCounters()}, applications: map[string]*application{}, sessions: map[string]bool{}, changed: map[string]*application{}}
+	return &txn{m: m, b: m.written.Over(m.store.NewBatch()), hash: xxhash.New(), fx: Effects{Counters: newCounters()}, applications: map[string]*application{}, sessions: map[string]bool{}, changed: map[string]*application{}}
 }
 
 func (t *txn) close() { _ = t.b.Close() } // an uncommitted batch changes nothing: its close has nothing to tell

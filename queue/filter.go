@@ -1,0 +1,44 @@
+package queue
+
+import "github.com/bits-and-blooms/bloom/v3"
+
+const (
+	// filterFirst is for how many keys the first part of a filter is made. Each part is filterGrowth times the one before.
+	filterFirst, filterGrowth = 1 << 10, 4
+	// filterMost bounds the keys of one filter, to about 20 MiB.
+	filterMost = 1 << 24
+	// filterWrong is how often a key is taken to be there that is not, and is looked for in vain.
+	filterWrong = 0.01
+)
+
+// filter tells of keys whether they may be in a set that grows: a chain of Bloom filters, of which the last is filled.
+type filter struct {
+	parts      []*bloom.BloomFilter
+	held, room uint // of the last part
+	all        uint
+}
+
+// add puts a key into the set; false: the set is full.
+func (f *filter) add(key []byte) bool {
+	if f.all == filterMost {
+		return false
+	}
+	if f.held == f.room {
+		f.room = max(filterFirst, f.room*filterGrowth)
+		f.parts, f.held = append(f.parts, bloom.NewWithEstimates(f.room, filterWrong)), 0
+	}
+	f.parts[len(f.parts)-1].Add(key)
+	f.held++
+	f.all++
+	return true
+}
+
+// has tells whether a key may be in the set.
+func (f *filter) has(key []byte) bool {
+	for _, part := range f.parts {
+		if part.Test(key) {
+			return true
+		}
+	}
+	return false
+}

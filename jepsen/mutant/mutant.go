@@ -32,7 +32,7 @@ type Try struct {
 
 // The standards of a Try: a seed may miss what a fault must hit at the right moment.
 const (
-	mostSim  = 8
+	mostSim  = 40
 	mostProc = 3
 )
 

@@ -20,7 +20,7 @@ import (
 
 const (
 	// sendersPerClient is how many senders share a client and its connections.
-	sendersPerClient = 16
+	sendersPerClient = 64
 	// slotBytes is how much of the data says whose message it is.
 	slotBytes = 4
 )

@@ -18,7 +18,16 @@ type Client struct {
 	http      *http.Client
 	closed    chan struct{}
 	closeOnce sync.Once
+
+	alone  chan struct{} // one token for each Send with a request of its own
+	gather *Sender       // of all further Sends
 }
+
+const (
+	// sendsAlone is how many Sends of a client at once have a request each; further ones are gathered, in so many
+	// requests at once: what a request costs is spent on many messages then.
+	sendsAlone, sendsGathered = 2, 2
+)
 
 // New makes a client and connects nowhere yet; its errors are those of the configuration.
 func New(cfg Config) (*Client, error) {
@@ -34,7 +43,10 @@ func New(cfg Config) (*Client, error) {
 	if err != nil {
 		return nil, err
 	}
-	c := &Client{cfg: cfg, nodes: ns, transport: transport, closed: make(chan struct{})}
+	c := &Client{cfg: cfg, nodes: ns, transport: transport, closed: make(chan struct{}), alone: make(chan struct{}, sendsAlone)}
+	if c.gather, err = c.NewSender(SenderConfig{Requests: sendsGathered}); err != nil {
+		return nil, err
+	}
 	var rt http.RoundTripper = transport
 	if cfg.WrapTransport != nil {
 		rt = cfg.WrapTransport(transport)

@@ -20,7 +20,19 @@ type Result struct {
 // Send offers one message and returns its receipt once a quorum's disks hold it. An empty id is filled in before the
 // first attempt, so that all attempts are of one message. Of the errors, ErrOutcomeUnknown alone leaves open whether
 // the message was accepted: the same Send with the id that the *Error tells is safe.
+//
+// Sends of many goroutines at once are gathered into few requests, as a Sender does; a message never waits for company.
 func (c *Client) Send(ctx context.Context, m Message) (Receipt, error) {
+	select {
+	case c.alone <- struct{}{}:
+		defer func() { <-c.alone }()
+		return c.sendAlone(ctx, m)
+	default:
+		return c.gather.Send(ctx, m)
+	}
+}
+
+func (c *Client) sendAlone(ctx context.Context, m Message) (Receipt, error) {
 	if m.ID == "" {
 		m.ID = NewID()
 	}

@@ -35,8 +35,10 @@ type Machine struct {
 	recent       [recentDigests]mark
 	stopped      bool
 	lows         lows
-	// shared is what readers see beside the store, replaced whole after every commit.
+	// shared is what readers see beside the store, replaced whole after every commit. moves grows before and after both:
+	// while it is odd, the two may be of different moments.
 	shared atomic.Pointer[shared]
+	moves  atomic.Uint64
 }
 
 // shared is an immutable view of what the store alone would make dear to read.

@@ -199,7 +199,7 @@ func (o *offering) messages() error {
 	lane := i.working()
 	attempt := i.lane(lane).HeadAttempts + 1
 	last, count := o.Given.seq, uint64(0)
-	return queue.Messages(o.r, i.rec.Uid, lane, i.lane(lane).Front, func(m *logv1.MessageRecord) bool {
+	visit := func(m *logv1.MessageRecord) bool {
 		if count++; count == 1 {
 			given := uint32(1)
 			if m.Seq == o.Given.head {
@@ -218,7 +218,17 @@ func (o *offering) messages() error {
 			o.deliver(m, count == 1, attempt)
 		}
 		return count < n
-	})
+	}
+	if l := i.lane(lane); l.Messages == 1 { // it is the tail, unless it was put back; a walk would be dearer
+		m, err := queue.Message(o.r, i.rec.Uid, lane, l.Tail)
+		if err == nil {
+			visit(m)
+		}
+		if !errors.Is(err, queue.ErrNotFound) {
+			return err
+		}
+	}
+	return queue.Messages(o.r, i.rec.Uid, lane, i.lane(lane).Front, visit)
 }
 
 func (o *offering) deliver(m *logv1.MessageRecord, head bool, attempt uint32) {

@@ -195,6 +195,7 @@ func (t *txn) commit() error {
 	if err := t.b.Set([]byte{tableMeta}, meta); err != nil {
 		return err
 	}
+	t.m.moves.Add(1)
 	if err := t.b.Commit(); err != nil {
 		return err
 	}
@@ -202,6 +203,7 @@ func (t *txn) commit() error {
 		a.show(t.m.meta.AppliedIndex)
 	}
 	t.m.share(t.added)
+	t.m.moves.Add(1)
 	t.m.instances.turn()
 	return nil
 }

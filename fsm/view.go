@@ -30,13 +30,18 @@ func (v *View) Applied() (index uint64, clock time.Time) {
 // reading is one method at work: the store at one moment, and the applications then.
 type reading struct {
 	queue.Snapshot
-	// apps was taken after the snapshot, but may be of before it, for it is replaced after the commit.
-	apps *shared
+	// apps was taken after the snapshot, but may be of before it, for it is replaced after the commit. exact: it is of the
+	// same moment.
+	apps  *shared
+	exact bool
 }
 
 func (v *View) begin() *reading {
+	before := v.m.moves.Load()
 	snap := v.m.store.NewSnapshot()
-	return &reading{Snapshot: snap, apps: v.m.shared.Load()}
+	r := &reading{Snapshot: snap, apps: v.m.shared.Load()}
+	r.exact = before%2 == 0 && v.m.moves.Load() == before
+	return r
 }
 
 // moment is the one that is read, as the store tells it.
@@ -51,12 +56,16 @@ func (r *reading) end(err *error) { *err = errors.Join(*err, r.Close()) }
 // application finds an application as it was at the moment that is read. What the readers share is that of the moment
 // unless a commit was under way when the reading began; then the store is asked.
 func (r *reading) application(name string) (*application, error) {
-	meta, err := r.moment()
-	if err != nil {
-		return nil, err
+	at := r.apps.index
+	if !r.exact {
+		meta, err := r.moment()
+		if err != nil {
+			return nil, err
+		}
+		at = meta.AppliedIndex
 	}
-	if p := r.apps.applications[name]; p != nil && r.apps.index >= meta.AppliedIndex {
-		if a := p.Load(); a.shownAt <= meta.AppliedIndex {
+	if p := r.apps.applications[name]; p != nil && r.apps.index >= at {
+		if a := p.Load(); a.shownAt <= at {
 			return a, nil
 		}
 	}
@@ -64,7 +73,7 @@ func (r *reading) application(name string) (*application, error) {
 		return nil, err
 	}
 	rec := &logv1.ApplicationRecord{}
-	err = queue.Load(r, named(tableApplication, name), rec)
+	err := queue.Load(r, named(tableApplication, name), rec)
 	if errors.Is(err, queue.ErrNotFound) {
 		return nil, unknownApplication(name)
 	}

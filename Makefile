@@ -19,6 +19,7 @@ SUITE    ?= core
 CASES    ?= .
 PKG      ?= ./...
 BENCH    ?=
+SCALE    ?=
 JEPSEN   ?=
 SCENARIO ?= everything
 HOURS    ?= 1
@@ -92,6 +93,10 @@ accept: ## Run the black-box acceptance suite in ACCEPT=DIR against the built bi
 bench: build ## Measure three local nodes against bare raft, and print the tables (BENCH= passes flags)
 	go build -o bin/bench ./bench
 	bin/bench -bin bin/sluice $(BENCH)
+
+.PHONY: scale
+scale: ## Model many raft groups on a hundred nodes, and print the tables (SCALE="-only balance -seed 2")
+	cd bench && go run ./scale $(SCALE)
 
 # A build whose clock jepsen can put forward and back. Go knows whether there is anything to do.
 .PHONY: bin/sluice-skewed

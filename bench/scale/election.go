@@ -1,5 +1,7 @@
 package main
 
+import "math"
+
 // style is how a cluster notices that a leader is gone, and where it keeps votes.
 type style struct {
 	name string
@@ -12,6 +14,7 @@ type style struct {
 var styles = []style{
 	{"timers and stable store of each group (today)", false, false},
 	{"timers of each group, shared log", false, true},
+	{"nodes know nodes, stable store of each group", true, false},
 	{"nodes know nodes, shared log", true, true},
 }
 
@@ -53,7 +56,7 @@ type ballot struct {
 func (m *model) newBallot(nodes int, s style, use uint64) *ballot {
 	b := &ballot{world: &world{chance: m.chance(use)}, m: m, style: s, free: make([]float64, nodes), ages: map[[2]int]float64{}}
 	for range nodes {
-		b.disks = append(b.disks, &disk{w: b.world, shared: s.shared, base: m.syncBase.Seconds(), entry: m.syncEntry.Seconds(), parallel: int(m.syncParallel)})
+		b.disks = append(b.disks, &disk{w: b.world, shared: s.shared, base: m.syncBase.Seconds(), entry: m.syncEntry.Seconds(), parallel: int(math.Round(m.syncParallel))})
 	}
 	return b
 }

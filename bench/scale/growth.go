@@ -12,7 +12,7 @@ const addedNodes = 10
 
 // grown moves replicas to new nodes of the same zone, from the fullest, until these have their share. The fewest move.
 func (m *model) grown(place placement, l load, bigger fleet) (transfers []*transfer, next placement) {
-	next = append(placement(nil), place...)
+	next = slices.Clone(place)
 	full, at := make([]float64, len(bigger.zone)), make([][]int, len(bigger.zone))
 	for g, nodes := range place {
 		for _, n := range nodes {

@@ -15,10 +15,10 @@ type load struct {
 	top float64
 }
 
-// spread gives each instance to a group by hash, by Zipf's law.
-func spread(p parameters, groups int, chance *rand.Rand) load {
+// spread gives each instance to a group by hash, by Zipf's law; so many of them one by one.
+func spread(p parameters, groups, head int, chance *rand.Rand) load {
 	l := load{share: make([]float64, groups), instances: make([]float64, groups)}
-	head := min(headInstances, int(p.instances))
+	head = min(head, int(p.instances))
 	whole := powers(1, p.instances, p.exponent)
 	for i := range head {
 		g := chance.IntN(groups)

@@ -62,7 +62,11 @@ func run(args []string, out io.Writer) error {
 			return fmt.Errorf("-only: no section is called %q; there are %s", name, strings.Join(names, ", "))
 		}
 	}
-	m := newModel(defaults(), *seed)
+	return show(out, newModel(defaults(), *seed), chosen)
+}
+
+// show prints the sections that are chosen.
+func show(out io.Writer, m *model, chosen []string) error {
 	for _, s := range sections {
 		if !slices.Contains(chosen, s.name) {
 			continue

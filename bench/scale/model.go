@@ -24,7 +24,7 @@ func (m *model) chance(use uint64) *rand.Rand { return rand.New(rand.NewPCG(m.se
 func (m *model) load(groups int) load {
 	l, ok := m.loads[groups]
 	if !ok {
-		l = spread(m.parameters, groups, m.chance(uint64(groups)))
+		l = spread(m.parameters, groups, headInstances, m.chance(uint64(groups)))
 		m.loads[groups] = l
 	}
 	return l

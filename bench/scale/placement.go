@@ -149,30 +149,48 @@ func (c costs) of(place int) float64 {
 	return c.follower
 }
 
-// balanceLeaders lets each group be led where there is least to do; replicas stay where they are.
+// balanceLeaders hands leads over from nodes with more than the mean, to replicas on nodes with less, until that gains
+// nothing; replicas stay where they are. It tells how many leads were handed over by one that could.
 func balanceLeaders(f fleet, place placement, weight []float64, cost costs) (balanced placement, moved int) {
 	balanced = slices.Clone(place)
 	full := make([]float64, len(f.zone))
-	for g, nodes := range place {
-		for _, n := range nodes {
-			full[n] += weight[g] * cost.follower
+	for g, nodes := range balanced {
+		if at := f.emptiestOf(full, nodes); f.dead[nodes[0]] && at >= 0 {
+			balanced[g][0], balanced[g][at] = nodes[at], nodes[0]
 		}
-	}
-	for _, g := range heaviestFirst(weight) {
-		best := -1
-		for i, n := range place[g] {
-			if !f.dead[n] && (best < 0 || full[n] < full[place[g][best]]) {
-				best = i
+		for i, n := range balanced[g] {
+			if !f.dead[n] {
+				full[n] += weight[g] * cost.of(i)
 			}
 		}
-		if best < 0 {
-			continue
-		}
-		full[place[g][best]] += weight[g] * (cost.leader - cost.follower)
-		balanced[g][0], balanced[g][best] = place[g][best], place[g][0]
-		if best != 0 {
+	}
+	_, mean := imbalance(f, full)
+	order := heaviestFirst(weight)
+	for again := true; again; {
+		again = false
+		for _, g := range order {
+			from, at, much := balanced[g][0], f.emptiestOf(full, balanced[g]), weight[g]*(cost.leader-cost.follower)
+			if f.dead[from] || at <= 0 || much == 0 || full[from] < mean*1.005 || full[from]-full[balanced[g][at]] <= 2*much {
+				continue
+			}
+			to := balanced[g][at]
+			full[from] -= much
+			full[to] += much
+			balanced[g][0], balanced[g][at] = to, from
 			moved++
+			again = true
 		}
 	}
 	return balanced, moved
+}
+
+// emptiestOf is the place in a group of the node with least, among those that are there; -1: none is.
+func (f fleet) emptiestOf(full []float64, nodes [replicas]int) int {
+	best := -1
+	for i, n := range nodes {
+		if !f.dead[n] && (best < 0 || full[n] < full[nodes[best]]) {
+			best = i
+		}
+	}
+	return best
 }

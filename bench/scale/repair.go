@@ -3,12 +3,13 @@ package main
 import (
 	"fmt"
 	"io"
+	"slices"
 )
 
 // repairs gives each group that lost a replica a new one: from the node with less to send, to the node with least to
 // take in a zone in which the group has none.
 func (m *model) repairs(place placement, l load, after fleet) (transfers []*transfer, next placement) {
-	next = append(placement(nil), place...)
+	next = slices.Clone(place)
 	sends, takes := make([]float64, m.nodes), make([]float64, m.nodes)
 	for _, g := range heaviestFirst(l.instances) {
 		lost, from := -1, -1
@@ -58,13 +59,7 @@ func (m *model) written(transfers []*transfer, l load) (most float64) {
 // printRepair brings back three replicas of each group.
 func printRepair(out io.Writer, m *model) error {
 	t := newTable(fmt.Sprintf("Repair: at most %s/s out of and into a node", bytes(m.copyRate)), "lost", "groups", "replicas", "bytes", "nodes that send", "done after", "longest transfer", "entries behind it", "fullest node then / mean")
-	for _, lost := range []struct {
-		name string
-		gone func(node int) bool
-	}{
-		{"a node", func(n int) bool { return n == 0 }},
-		{"a zone", func(n int) bool { return m.fleet.zone[n] == 0 }},
-	} {
+	for _, lost := range m.losses() {
 		for _, groups := range m.groups {
 			place, l, after := m.byLoad(groups), m.load(groups), m.fleet.without(lost.gone)
 			transfers, next := m.repairs(place, l, after)

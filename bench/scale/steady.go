@@ -41,7 +41,7 @@ func (l limits) first() string {
 func printBalance(out io.Writer, m *model) error {
 	t := newTable(fmt.Sprintf("Balance: %s jobs/s, exponent %.2f", count(m.rate), m.exponent),
 		"groups", "placed by", "replicas a node", "fullest node / mean", "fullest group / mean", "rate at which a node is full", "a group is full", "first")
-	for _, groups := range m.groups {
+	for _, groups := range append([]int{1}, m.groups...) {
 		l := m.load(groups)
 		even := slices.Repeat([]float64{1}, groups)
 		for _, way := range []struct {

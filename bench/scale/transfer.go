@@ -10,13 +10,13 @@ type transfer struct {
 // carrier carries transfers: each node sends at most so many at once, and takes as many, each with its part of the rate.
 type carrier struct {
 	*world
-	slots         int
-	each          float64 // bytes a second of one transfer
-	sending       []int
-	taking        []int
-	waitFrom      [][]*transfer
-	waitTo        [][]*transfer
-	started, left map[*transfer]bool
+	slots    int
+	each     float64 // bytes a second of one transfer
+	sending  []int
+	taking   []int
+	waitFrom [][]*transfer
+	waitTo   [][]*transfer
+	started  map[*transfer]bool
 }
 
 // carry plays transfers, in their order where there is a choice, and tells when the last one ended.

@@ -11,7 +11,7 @@ import (
 // small is the model at a size at which every section is quick.
 func small() *model {
 	p := defaults()
-	p.nodes, p.instances, p.rate = 20, 2e6, 2e5
+	p.nodes, p.instances, p.rate = 20, 2e5, 2e5
 	p.groups, p.chosen = []int{16, 64, 256}, 64
 	return newModel(p, 7)
 }
@@ -97,7 +97,7 @@ func TestNoLoadIsLost(t *testing.T) {
 	for _, exponent := range []float64{0, 0.6, 0.8, 0.99, 1, 1.2} {
 		for _, groups := range []int{1, 64, 4096} {
 			p := small().parameters
-			p.exponent = exponent
+			p.exponent, p.instances = exponent, 2e6 // more than are placed one by one
 			l := newModel(p, 3).load(groups)
 			near(t, "all shares", sum(l.share), 1, 1e-9)
 			near(t, "all instances", sum(l.instances), p.instances, 1e-9)

@@ -73,7 +73,7 @@ func defaults() parameters {
 		cores: 8, diskBytes: 500e6, network: 1.25e9,
 		frontCPU: 76 * time.Microsecond, leaderCPU: 106 * time.Microsecond, followerCPU: 60500 * time.Nanosecond,
 		applyCPU: 54 * time.Microsecond, instanceRate: 9480,
-		entriesOfJob: 2, entryRate: 1000, jobBytes: 621, instanceBytes: 2048,
+		entriesOfJob: 2, entryRate: 1000, jobBytes: 621, instanceBytes: 2000,
 		syncBase: 480 * time.Microsecond, syncEntry: 3830 * time.Nanosecond, syncParallel: 2.3,
 		stableSync: 860 * time.Microsecond, stableWrites: 3,
 		timeout: 300 * time.Millisecond, roundTrip: time.Millisecond, voteCPU: 100 * time.Microsecond, behind: 0.25,
@@ -92,21 +92,21 @@ func printParameters(out io.Writer, m *model) error {
 	t.row("instances, Zipf exponent", fmt.Sprintf("%s, %.2f", count(p.instances), p.exponent), "the question; exponents of 0.64 to 0.83 are usual (Breslau et al. 1999)")
 	t.row("demand", count(p.rate)+" jobs/s", "assumed: 38 % of the processors")
 	t.row("a node: processors, disk, network", fmt.Sprintf("%.0f, %s/s, %s/s", p.cores, bytes(p.diskBytes), bytes(p.network)), "assumed")
-	t.row("CPU of a job: node that takes it, leader, each follower", fmt.Sprintf("%v, %v, %v", p.frontCPU, p.leaderCPU, p.followerCPU), "303 µs in sum (performance.md); split as all load at the leader, and at a follower, showed: 1/4, 0.35, 2 × 1/5")
-	t.row("of it in the goroutine that applies", p.applyCPU, "0004")
+	t.row("CPU of a job: node that takes it, leader, each follower", times(p.frontCPU, p.leaderCPU, p.followerCPU), "303 µs in sum (performance.md); split as all load at the leader, and at a follower, showed: 1/4, 0.35, 2 × 1/5")
+	t.row("of it in the goroutine that applies", times(p.applyCPU), "0004")
 	t.row("settled of one instance", count(p.instanceRate)+"/s", "drain of 1 × 1,000,000 (performance.md)")
 	t.row("entries of a job, of a group a second at most", fmt.Sprintf("%.0f, %s", p.entriesOfJob, count(p.entryRate)), "send and settle; two in flight of 2 ms each (0010)")
 	t.row("written by a job, each replica", bytes(p.jobBytes), "1,864 bytes in sum (performance.md)")
 	t.row("state of an instance", bytes(p.instanceBytes), "assumed: header, state, remembered ids")
-	t.row("an append: base, each entry", fmt.Sprintf("%v, %v", p.syncBase, p.syncEntry), "0003: 0.48 ms with 1, 1.46 ms with 256")
+	t.row("an append: base, each entry", times(p.syncBase, p.syncEntry), "0003: 0.48 ms with 1, 1.46 ms with 256")
 	t.row("appends to different logs at once", fmt.Sprintf("%.1f × one", p.syncParallel), "BenchmarkManyLogs, 64 logs: median of six, 1.0 to 5.4")
-	t.row("a stable value, of a vote", fmt.Sprintf("%v, %d", p.stableSync, p.stableWrites), "0003; raft 1.7.3 persistVote, setCurrentTerm")
-	t.row("timeouts", p.timeout, "0022")
-	t.row("round trip, call of an election", fmt.Sprintf("%v, %v", p.roundTrip, p.voteCPU), "assumed")
+	t.row("a stable value, of a vote", fmt.Sprintf("%s, %d", times(p.stableSync), p.stableWrites), "0003; raft 1.7.3 persistVote, setCurrentTerm")
+	t.row("timeouts", times(p.timeout), "0022")
+	t.row("round trip, call of an election", times(p.roundTrip, p.voteCPU), "assumed")
 	t.row("follower that stands first is behind", p.behind, "assumed")
-	t.row("CPU of a replica at rest: own connections, none", fmt.Sprintf("%v/s, %v/s", p.idleTCP, p.idleMemory), "BenchmarkIdleGroups")
+	t.row("CPU of a replica at rest: own connections, none", times(p.idleTCP, p.idleMemory)+" a second", "BenchmarkIdleGroups")
 	t.row("memory: replica, own connections, store, node", fmt.Sprintf("%s, %s, %s, %s", bytes(p.replicaBytes), bytes(p.connectionBytes), bytes(p.storeBytes), bytes(p.processBytes)), "BenchmarkIdleGroups, 0004, performance.md")
 	t.row("entries behind a snapshot, index of one", fmt.Sprintf("%s, %s", count(p.trailing), bytes(p.indexBytes)), "Config.TrailingLogs; assumed")
-	t.row("copying: a node at most, at once, CPU of a byte", fmt.Sprintf("%s/s, %d, %v", bytes(p.copyRate), p.copySlots, p.copyCPU), "assumed")
+	t.row("copying: a node at most, at once, CPU of a byte", fmt.Sprintf("%s/s, %d, %s", bytes(p.copyRate), p.copySlots, times(p.copyCPU)), "assumed")
 	return t.print(out)
 }

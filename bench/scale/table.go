@@ -23,12 +23,7 @@ func newTable(title string, columns ...string) *table {
 func (t *table) row(cells ...any) {
 	texts := make([]string, len(cells))
 	for i, c := range cells {
-		switch c := c.(type) {
-		case time.Duration:
-			texts[i] = length(c.Seconds())
-		default:
-			texts[i] = fmt.Sprint(c)
-		}
+		texts[i] = fmt.Sprint(c)
 	}
 	t.rows = append(t.rows, texts)
 }
@@ -77,9 +72,20 @@ func length(seconds float64) string {
 		return fmt.Sprintf("%.2f s", seconds)
 	case seconds >= 1e-3:
 		return fmt.Sprintf("%.3g ms", seconds*1e3)
-	default:
+	case seconds >= 1e-6 || seconds == 0:
 		return fmt.Sprintf("%.3g µs", seconds*1e6)
+	default:
+		return fmt.Sprintf("%.3g ns", seconds*1e9)
 	}
+}
+
+// times writes lengths of time.
+func times(all ...time.Duration) string {
+	var texts []string
+	for _, d := range all {
+		texts = append(texts, length(d.Seconds()))
+	}
+	return strings.Join(texts, ", ")
 }
 
 func scaled(v, step float64, units ...string) string {

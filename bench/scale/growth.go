@@ -10,7 +10,8 @@ import (
 // addedNodes are how many nodes are added, as many to each zone.
 const addedNodes = 10
 
-// grown moves replicas to new nodes of the same zone, from the fullest, until these have their share. The fewest move.
+// grown moves replicas to new nodes of the same zone, from the fullest, until these have their share of the load; the new
+// node that lacks most is next. Few move, because the busiest do.
 func (m *model) grown(place placement, l load, bigger fleet) (transfers []*transfer, next placement) {
 	next = slices.Clone(place)
 	full, at := make([]float64, len(bigger.zone)), make([][]int, len(bigger.zone))
@@ -24,29 +25,34 @@ func (m *model) grown(place placement, l load, bigger fleet) (transfers []*trans
 		slices.SortStableFunc(at[n], func(a, b int) int { return cmp.Compare(l.share[a], l.share[b]) })
 	}
 	target := sum(full) / float64(len(full))
-	for to := m.nodes; to < len(full); to++ {
-		for {
-			from := -1
-			for n := range m.nodes {
-				if bigger.zone[n] == bigger.zone[to] && len(at[n]) > 0 && (from < 0 || full[n] > full[from]) {
-					from = n
-				}
-			}
-			g, ok := take(at, from, full[from]-target, target-full[to], l.share)
-			if !ok {
-				break
-			}
-			full[from] -= l.share[g]
-			full[to] += l.share[g]
-			for i, n := range next[g] {
-				if n == from {
-					next[g][i] = to
-				}
-			}
-			transfers = append(transfers, &transfer{group: g, from: from, to: to, bytes: l.instances[g] * m.instanceBytes})
+	done := make([]bool, len(full))
+	for {
+		to := bigger.emptiest(full, func(n int) bool { return n >= m.nodes && !done[n] })
+		if to < 0 {
+			return transfers, next
+		}
+		from := m.fullestOfZone(bigger, full, at, bigger.zone[to])
+		g, ok := take(at, from, full[from]-target, target-full[to], l.share)
+		if !ok {
+			done[to] = true
+			continue
+		}
+		full[from] -= l.share[g]
+		full[to] += l.share[g]
+		next[g][slices.Index(next[g][:], from)] = to
+		transfers = append(transfers, &transfer{group: g, from: from, to: to, bytes: l.instances[g] * m.instanceBytes})
+	}
+}
+
+// fullestOfZone is the node of before, in a zone, that has most and something to give.
+func (m *model) fullestOfZone(bigger fleet, full []float64, at [][]int, zone int) int {
+	from := -1
+	for n := range m.nodes {
+		if bigger.zone[n] == zone && (from < 0 || len(at[n]) > 0 && full[n] > full[from]) {
+			from = n
 		}
 	}
-	return transfers, next
+	return from
 }
 
 // take takes the heaviest group from a node that is not more than it has too much, and not more than the other lacks.

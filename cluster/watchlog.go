@@ -32,12 +32,39 @@ func (w *watchedLog) StoreLogs(logs []*raft.Log) error {
 func (w *watchedLog) StoreLog(l *raft.Log) error { return w.StoreLogs([]*raft.Log{l}) }
 
 // GetLog reads an entry; one that is not as it was written ends the node.
+//
+// Of an entry that is in a snapshot alone a follower is told the term. Raft compares that with what a leader says comes
+// before its entries, and knows it only while nothing lies behind the snapshot: entries sent once more from there on,
+// because an answer was lost, it would refuse. The leader would then send the snapshot again and again, and each time the
+// follower would throw away entries that it had acknowledged (raft 1.7.3, appendEntries and installSnapshot).
 func (w *watchedLog) GetLog(index uint64, l *raft.Log) error {
 	err := w.RaftLog.GetLog(index, l)
 	if errors.Is(err, raft.ErrLogNotFound) {
+		if term, ok := w.node.snapshotTerm(index); ok {
+			*l = raft.Log{Index: index, Term: term, Type: raft.LogNoop}
+			return nil
+		}
 		return err
 	}
 	return w.park(w.note("read", err))
+}
+
+// snapshotTerm is the term of the last entry of a snapshot that this node holds. Only a follower is told: a leader would
+// send the entry.
+func (n *Node) snapshotTerm(index uint64) (term uint64, ok bool) {
+	if r := n.raft(); r == nil || r.State() != raft.Follower {
+		return 0, false
+	}
+	snapshots, err := n.snaps.List()
+	if err != nil {
+		return 0, false
+	}
+	for _, s := range snapshots {
+		if s.Index == index {
+			return s.Term, true
+		}
+	}
+	return 0, false
 }
 
 // Set and SetUint64 keep raft's vote and term; what cannot be written ends the node.

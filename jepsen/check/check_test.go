@@ -139,6 +139,11 @@ func TestEachCheckerCatchesABadHistory(t *testing.T) {
 		{"outside", "an effect left twice", func(t *testing.T, h *history.History) {
 			event(t, h, func(e *history.WorkerEvent) bool { return e.Deed == history.Effect && e.Application == "accounts" }).Before = 1
 		}},
+		{"liveness", "a node that is sent a snapshot again and again", func(_ *testing.T, h *history.History) {
+			for n := range time.Duration(9) {
+				h.Audits["n1"] = append(h.Audits["n1"], history.At[history.Audit]{At: n, Value: history.Audit{Node: "n1", Index: 7, Snapshot: true}})
+			}
+		}},
 		{"liveness", "a run without an end", func(_ *testing.T, h *history.History) { h.Marks = nil }},
 		{"liveness", "a cluster that did not become quiet", func(_ *testing.T, h *history.History) {
 			h.Marks[len(h.Marks)-1].Value.Text = "something is unsettled"

@@ -405,8 +405,34 @@ func (c *Case) leftByCompletions() map[epochKey]string {
 	return left
 }
 
-// Liveness holds that once the faults were over the cluster took a message again and settled all it held.
+// sameSnapshots is how often in a row a node may take the same snapshot: it may be killed, or its answer be lost.
+const sameSnapshots = 8
+
+// standsStill tells of nodes that were sent the same snapshot again and again, and got no further.
+func standsStill(c *Case) (out []Violation) {
+	for node, rows := range c.Audits {
+		index, times := uint64(0), 0
+		for _, row := range rows {
+			switch a := row.Value; {
+			case !a.Snapshot:
+				times = 0
+			case a.Index == index:
+				times++
+			default:
+				index, times = a.Index, 1
+			}
+			if times == sameSnapshots+1 {
+				out = append(out, violation("liveness", "%s was sent snapshot %d again and again, until %v, and applied nothing behind it", node, index, row.At))
+			}
+		}
+	}
+	return out
+}
+
+// Liveness holds that once the faults were over the cluster took a message again and settled all it held, and that no
+// node was sent the same snapshot again and again.
 func Liveness(c *Case) (out []Violation) {
+	out = standsStill(c)
 	over := false
 	for _, m := range c.Marks {
 		if m.Value.Name == history.QuietOver {

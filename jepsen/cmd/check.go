@@ -16,16 +16,22 @@ import (
 // errViolated: the history speaks against an invariant.
 var errViolated = errors.New("there are violations")
 
+// errCutOff: of what is missing nothing can be said.
+var errCutOff = errors.New("the history does not come to its end: it was cut off, or its run was killed or goes on")
+
 // judge reads the history of a run, prints the verdict, and leaves beside it what is for looking: verdict.txt,
 // history.edn and timeline.html, of the instance whose mode changed most. The sum is of what could be judged.
 func judge(dir string) (sum check.Sum, err error) {
 	file, err := os.Open(filepath.Join(dir, "history.jsonl"))
 	if err != nil {
-		return sum, err
+		return sum, fmt.Errorf("%s is not the folder of a run: %w", dir, err)
 	}
 	h, err := history.Read(file)
 	if err = errors.Join(err, file.Close()); err != nil {
-		return sum, err
+		return sum, fmt.Errorf("%s: %w", dir, err)
+	}
+	if !h.Whole {
+		return sum, fmt.Errorf("%s: %w", dir, errCutOff)
 	}
 	c, err := check.New(h)
 	if err != nil {

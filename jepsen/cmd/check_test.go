@@ -6,6 +6,7 @@ import (
 	"bytes"
 	"compress/gzip"
 	"errors"
+	"fmt"
 	"io"
 	"os"
 	"path/filepath"
@@ -29,11 +30,39 @@ func left(t *testing.T, old, replaced string) string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	dir := t.TempDir()
-	if err := os.WriteFile(filepath.Join(dir, "history.jsonl"), bytes.Replace(text, []byte(old), []byte(replaced), 1), 0o600); err != nil {
+	text = fmt.Appendf(text, "{\"at\":99,\"end\":{\"rows\":%d}}\n", bytes.Count(text, []byte("\n"))) // it is older than the row
+	return write(t, bytes.Replace(text, []byte(old), []byte(replaced), 1))
+}
+
+// write makes a folder with a history.
+func write(t *testing.T, text []byte) (dir string) {
+	t.Helper()
+	dir = t.TempDir()
+	if err := os.WriteFile(filepath.Join(dir, "history.jsonl"), text, 0o600); err != nil {
 		t.Fatal(err)
 	}
 	return dir
+}
+
+// A history that was cut off, wherever that is, must not pass for one in which little happened.
+func TestAHistoryThatWasCutOffIsNotJudged(t *testing.T) {
+	t.Parallel()
+	text, err := os.ReadFile(filepath.Join(left(t, "", ""), "history.jsonl"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	lines := bytes.SplitAfter(text, []byte("\n"))
+	for name, cut := range map[string][]byte{
+		"amid a line": text[:len(text)/2], "between lines": bytes.Join(lines[:len(lines)/2], nil), "its end alone": text[:len(text)-2],
+		"a line amid it": bytes.Join(append(lines[:100:100], lines[101:]...), nil),
+	} {
+		if _, err := judge(write(t, cut)); err == nil || errors.Is(err, errViolated) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	if _, err := judge(t.TempDir()); err == nil || !strings.Contains(err.Error(), "not the folder of a run") {
+		t.Errorf("an empty folder: %v", err)
+	}
 }
 
 // TestRunsAreJudgedTogether: one bad run makes the whole bad, so that make fails.

@@ -21,8 +21,9 @@ type ednOp struct {
 	value   string
 }
 
-// WriteEDN writes the operations and faults as Jepsen does: one map a line, :invoke, then :ok, :fail or :info. An
-// operation without an answer has an :info at the end, and every client is a process.
+// WriteEDN writes the operations and faults as Jepsen does: one map a line, :invoke, then :ok, :fail or :info. Every
+// client is a process, until an operation of it is unknown: that process has crashed then, and the client goes on as the
+// next one. An operation that nothing was said of has its :info at the end.
 func (h *History) WriteEDN(out io.Writer) error {
 	lines := h.ednLines()
 	w := bufio.NewWriter(out)
@@ -39,27 +40,28 @@ func (h *History) WriteEDN(out io.Writer) error {
 
 func (h *History) ednLines() (lines []ednOp) {
 	processes := map[string]string{}
-	last := time.Duration(0)
+	next, last := 0, time.Duration(0)
 	for _, o := range h.Operations {
-		if processes[o.Client] == "" {
-			processes[o.Client] = strconv.Itoa(len(processes))
-		}
-		last = max(last, o.Call)
-		if o.Return != Never {
-			last = max(last, o.Return)
-		}
+		last = max(last, o.Call, o.Told)
 	}
 	for _, o := range h.Operations {
-		process := processes[o.Client]
+		process, known := processes[o.Client]
+		if !known {
+			process, next = strconv.Itoa(next), next+1
+			processes[o.Client] = process
+		}
 		lines = append(lines, ednOp{o.Call, process, ":invoke", string(o.What), edn(o.Args)})
+		end := ednOp{o.Return, process, "", string(o.What), edn(o.Answer)}
 		switch o.Result {
 		case OK:
-			lines = append(lines, ednOp{o.Return, process, ":ok", string(o.What), edn(o.Answer)})
+			end.kind = ":ok"
 		case Fail:
-			lines = append(lines, ednOp{o.Return, process, ":fail", string(o.What), edn(o.Answer)})
+			end.kind = ":fail"
 		case Unknown:
-			lines = append(lines, ednOp{last, process, ":info", string(o.What), edn(o.Answer)})
+			end.kind, end.at = ":info", cmp.Or(o.Told, last)
+			delete(processes, o.Client)
 		}
+		lines = append(lines, end)
 	}
 	for _, f := range h.Faults {
 		lines = append(lines, ednOp{f.At, ":nemesis", ":info", f.Value.Kind, edn(f.Value)})

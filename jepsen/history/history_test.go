@@ -51,6 +51,9 @@ func TestUnknownIsNeverDropped(t *testing.T) {
 	l := NewLog(&out, ticking())
 	l.Call(Call{ID: "c1-1", Client: "c1", What: Send})
 	l.Return(Return{ID: "c1-1", Result: Unknown, Answer: Answer{Error: "the connection broke"}})
+	l.Call(Call{ID: "c1-2", Client: "c1", What: Send})
+	l.Return(Return{ID: "c1-2", Result: OK, Answer: Answer{Seq: 1}})
+	l.Call(Call{ID: "c1-3", Client: "c1", What: Send})
 	h, err := Read(&out)
 	if err != nil {
 		t.Fatal(err)
@@ -63,10 +66,38 @@ func TestUnknownIsNeverDropped(t *testing.T) {
 		t.Fatal(err)
 	}
 	want := `{:index 0, :time 1, :type :invoke, :process 0, :f :send, :value {}}
-{:index 1, :time 1, :type :info, :process 0, :f :send, :value {:error "the connection broke"}}
+{:index 1, :time 2, :type :info, :process 0, :f :send, :value {:error "the connection broke"}}
+{:index 2, :time 3, :type :invoke, :process 1, :f :send, :value {}}
+{:index 3, :time 4, :type :ok, :process 1, :f :send, :value {:seq 1}}
+{:index 4, :time 5, :type :invoke, :process 1, :f :send, :value {}}
+{:index 5, :time 5, :type :info, :process 1, :f :send, :value {}}
 `
 	if edn.String() != want {
 		t.Errorf("history.edn is\n%s", edn.String())
+	}
+}
+
+func TestAHistoryTellsWhetherItIsWhole(t *testing.T) {
+	t.Parallel()
+	var out bytes.Buffer
+	l := NewLog(&out, ticking())
+	for range 3 {
+		l.Mark(Mark{Name: FaultsOver})
+	}
+	if h, err := Read(strings.NewReader(out.String())); err != nil || h.Whole {
+		t.Errorf("while its run goes on: %v", err)
+	}
+	l.End()
+	if h, err := Read(strings.NewReader(out.String())); err != nil || !h.Whole || len(h.Marks) != 3 {
+		t.Errorf("at its end: %v", err)
+	}
+	_, missing, _ := strings.Cut(out.String(), "\n")
+	if _, err := Read(strings.NewReader(missing)); err == nil {
+		t.Error("a history without its first row is taken")
+	}
+	l.Mark(Mark{Name: FaultsOver})
+	if _, err := Read(&out); err == nil {
+		t.Error("a history that goes on behind its end is taken")
 	}
 }
 

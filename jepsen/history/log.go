@@ -15,9 +15,10 @@ type Log struct {
 	now func() time.Duration
 
 	// mu is held for a row at a time; it guards all below.
-	mu  sync.Mutex
-	out io.Writer
-	err error
+	mu   sync.Mutex
+	out  io.Writer
+	rows int
+	err  error
 }
 
 // NewLog makes a log. now is the world's time; out takes each row with one Write.
@@ -37,9 +38,17 @@ func (l *Log) write(r Row) {
 	if err == nil {
 		_, err = l.out.Write(append(line, '\n'))
 	}
+	l.rows++
 	if err != nil && l.err == nil {
 		l.err = fmt.Errorf("history: %w", err)
 	}
+}
+
+// End notes that the history is whole: nothing comes after it.
+func (l *Log) End() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.write(Row{At: l.now(), End: &End{Rows: l.rows}})
 }
 
 // Err is the first trouble with the writer: a history with holes must not be judged.

@@ -23,6 +23,8 @@ type History struct {
 	Faults     []At[FaultEvent]
 	Audits     map[string][]At[Audit]
 	Marks      []At[Mark]
+	// Whole: its last row says so. One without it was cut off, or its run goes on.
+	Whole bool
 }
 
 // Read reads a history. An operation without an answer is Unknown, and returns Never.
@@ -34,7 +36,17 @@ func Read(in io.Reader) (*History, error) {
 func Gather(rows func(take func(Row) error) error) (*History, error) {
 	h := &History{Audits: map[string][]At[Audit]{}}
 	open := map[string]int{} // where an operation stands in Operations
-	if err := rows(func(r Row) error { return h.take(r, open) }); err != nil {
+	taken := 0
+	if err := rows(func(r Row) error {
+		if h.Whole {
+			return fmt.Errorf("history: row %d comes after the end", taken+1)
+		}
+		if r.End != nil && r.End.Rows != taken {
+			return fmt.Errorf("history: %d rows, and %d were written: some are missing", taken, r.End.Rows)
+		}
+		taken++
+		return h.take(r, open)
+	}); err != nil {
 		return nil, err
 	}
 	slices.SortStableFunc(h.Operations, func(a, b Operation) int { return cmp.Compare(a.Call, b.Call) })
@@ -64,7 +76,7 @@ func (h *History) take(r Row, open map[string]int) error {
 			return fmt.Errorf("history: the operation %s was answered, and never called", r.Return.ID)
 		}
 		o := &h.Operations[at]
-		o.Result, o.Answer = r.Return.Result, r.Return.Answer
+		o.Result, o.Answer, o.Told = r.Return.Result, r.Return.Answer, r.At
 		if o.Result != Unknown {
 			o.Return = r.At
 		}
@@ -76,6 +88,8 @@ func (h *History) take(r Row, open map[string]int) error {
 		h.Audits[r.Audit.Node] = append(h.Audits[r.Audit.Node], At[Audit]{r.At, *r.Audit})
 	case r.Mark != nil:
 		h.Marks = append(h.Marks, At[Mark]{r.At, *r.Mark})
+	case r.End != nil:
+		h.Whole = true
 	}
 	return nil
 }

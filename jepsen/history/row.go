@@ -99,6 +99,8 @@ type Operation struct {
 	Call   time.Duration
 	// Return is Never if Result is Unknown.
 	Return time.Duration
+	// Told is when the client was told of the result, also of Unknown; 0: it was told nothing.
+	Told   time.Duration
 	Result Result
 	Answer Answer
 }
@@ -227,6 +229,12 @@ type Row struct {
 	Fault  *FaultEvent  `json:"fault,omitempty"`
 	Audit  *Audit       `json:"audit,omitempty"`
 	Mark   *Mark        `json:"mark,omitempty"`
+	End    *End         `json:"end,omitempty"`
+}
+
+// End is the last row of a history that is whole: it tells how many came before it.
+type End struct {
+	Rows int `json:"rows"`
 }
 
 // Call is the beginning of an operation.

@@ -43,7 +43,11 @@ func (w *World) Close() error {
 	}
 	errs = append(errs, os.RemoveAll(filepath.Join(w.cfg.Dir, "nodes")))
 	if w.log != nil {
-		errs = append(errs, w.collect(), w.log.Err())
+		err := w.collect()
+		if err == nil {
+			w.log.End()
+		}
+		errs = append(errs, err, w.log.Err())
 	}
 	for _, f := range []*os.File{w.file, w.clients} {
 		if f != nil {

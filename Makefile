@@ -20,6 +20,9 @@ CASES    ?= .
 PKG      ?= ./...
 BENCH    ?=
 SCALE    ?=
+PEERS    ?= nats,nats-default,etcd
+REF      ?= main
+COUNT    ?= 6
 JEPSEN   ?=
 SCENARIO ?= everything
 HOURS    ?= 1
@@ -37,15 +40,19 @@ ROTATE   ?= 0
 PACKAGES := protoc-gen-go:google.golang.org/protobuf/cmd/protoc-gen-go \
             protoc-gen-connect-go:connectrpc.com/connect/cmd/protoc-gen-connect-go \
             buf:github.com/bufbuild/buf/cmd/buf \
-            staticcheck:honnef.co/go/tools/cmd/staticcheck
+            staticcheck:honnef.co/go/tools/cmd/staticcheck \
+            benchstat:golang.org/x/perf/cmd/benchstat \
+            nats-server:github.com/nats-io/nats-server/v2 \
+            etcd:go.etcd.io/etcd/server/v3
 
 .PHONY: help
 help: ## Explain every target (the default)
 	@echo 'make TARGET, where TARGET is one of:'
 	@echo
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 	@echo
 	@echo 'Variables: PKG=./fsm/... (test, race), ACCEPT=DIR SUITE=core|exact|all CASES=REGEX (accept), BENCH="-only send -repeat 1" (bench),'
+	@echo '           PEERS=nats,etcd,rabbitmq,restate BENCH="-senders 64" (bench-peers), REF=main COUNT=6 (bench-compare),'
 	@echo '           SCENARIO="owners lost" JEPSEN="-seed 7" (jepsen), HOURS=8 JEPSEN="-only calm,drains" (jepsen-long),'
 	@echo '           FROM=417 SEEDS=1 WITHIN=6m TWICE=5 (sim), MUTANTS="log-.*|ids-.*" SAMPLE=3 ROTATE=7 WORLD=proc (mutants),'
 	@echo '           FUZZ=fsm:FuzzEntry FUZZTIME=1h (fuzz).'
@@ -63,11 +70,14 @@ race: ## Run every test under the race detector (needs a C compiler)
 	@command -v "$$(go env CC)" >/dev/null || { echo 'make race: the race detector needs a C compiler, and there is no '"$$(go env CC)" >&2; exit 1; }
 	CGO_ENABLED=1 go test -race -timeout 20m $(PKG)
 
+.PHONY: bench-test
+bench-test: ## Build the benchmark, a module of its own, and run its tests; no peer's server is fetched
+	cd bench && go build -o "$(CURDIR)/bin/bench" . && go test -timeout 5m ./...
+
 .PHONY: lint
 lint: $(TOOLS)/staticcheck ## Check the form: gofmt, go vet, staticcheck
 	@bad=$$(git ls-files -z '*.go' | xargs -0 gofmt -l); [ -z "$$bad" ] || { echo "not gofmt-ed:" >&2; echo "$$bad" >&2; exit 1; }
-	go vet ./...
-	$(TOOLS)/staticcheck ./...
+	@for d in . bench; do (cd $$d && go vet ./... && $(TOOLS)/staticcheck ./...) || exit; done
 
 .PHONY: generate
 generate: $(TOOLS)/buf $(TOOLS)/protoc-gen-go $(TOOLS)/protoc-gen-connect-go ## Generate the Go code of api/ from its protobuf files
@@ -81,7 +91,7 @@ verify: $(TOOLS)/buf $(TOOLS)/protoc-gen-go $(TOOLS)/protoc-gen-connect-go ## Fa
 	  cmp -s "$$f" "$$tmp/$$f" || { echo "stale: api/$${f#./} (run make generate and commit)" >&2; stale=1; }; \
 	done; [ -z "$$stale" ]
 	go mod verify
-	@for d in . internal/tools/*/; do (cd $$d && go mod tidy -diff >/dev/null) || { echo "untidy: $$d/go.mod or go.sum (run go mod tidy there and commit)" >&2; exit 1; }; done
+	@for d in . bench internal/tools/*/; do (cd $$d && go mod tidy -diff >/dev/null) || { echo "untidy: $$d/go.mod or go.sum (run go mod tidy there and commit)" >&2; exit 1; }; done
 
 .PHONY: accept
 accept: ## Run the black-box acceptance suite in ACCEPT=DIR against the built binary
@@ -89,14 +99,27 @@ accept: ## Run the black-box acceptance suite in ACCEPT=DIR against the built bi
 	@$(MAKE) --no-print-directory build
 	cd "$(ACCEPT)" && go run . -bin "$(CURDIR)/bin/sluice" -suite $(SUITE) -run '$(CASES)'
 
+# The benchmark is a module of its own, so that what it compares with stays out of the product's dependencies.
+BENCHES = cd bench && go build -ldflags '-X main.version=$(VERSION)' -o "$(CURDIR)/bin/bench" .
+
 .PHONY: bench
 bench: build ## Measure three local nodes against bare raft, and print the tables (BENCH= passes flags)
-	go build -o bin/bench ./bench
+	$(BENCHES)
 	bin/bench -bin bin/sluice $(BENCH)
 
 .PHONY: scale
 scale: ## Model many raft groups on a hundred nodes, and print the tables (SCALE="-only balance -seed 2")
 	cd bench && go run ./scale $(SCALE)
+
+.PHONY: bench-peers
+bench-peers: build $(TOOLS)/nats-server $(TOOLS)/etcd ## Measure Sluice beside NATS and etcd, by turns, against the goals (PEERS=… adds rabbitmq, restate; BENCH= passes flags)
+	$(BENCHES)
+	bin/bench peers -bin bin/sluice -tools $(TOOLS) -peers '$(PEERS)' $(BENCH)
+
+.PHONY: bench-failover
+bench-failover: build $(TOOLS)/etcd ## Kill the leader of Sluice and of etcd, by turns, under load, and find the longest time without a success
+	$(BENCHES)
+	bin/bench failover -bin bin/sluice -tools $(TOOLS) $(BENCH)
 
 # A build whose clock jepsen can put forward and back. Go knows whether there is anything to do.
 .PHONY: bin/sluice-skewed
@@ -154,7 +177,7 @@ examples: ## Run the other examples, one after the other: a saga, an SQL inbox, 
 	@for name in $(EXAMPLES); do echo; echo "go run ./examples/$$name"; go run ./examples/$$name || exit; done
 
 .PHONY: check
-check: lint verify test race ## Run everything that must pass before a change is proposed
+check: lint verify test bench-test race ## Run everything that must pass before a change is proposed
 
 .PHONY: clean
 clean: ## Remove what was built

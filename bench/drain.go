@@ -8,7 +8,6 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"math"
 	"strconv"
 	"strings"
 	"sync/atomic"
@@ -16,6 +15,7 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
+	"sluice/bench/process"
 	"sluice/client"
 )
 
@@ -54,14 +54,14 @@ func parseBacklogs(text string) (out []backlog, err error) {
 
 // drains fills and drains each backlog on three nodes, and prints what a message took.
 func (s *settings) drains(ctx context.Context) (err error) {
-	n, err := s.startSluice(ctx)
+	n, err := s.sluice().Launch(ctx, s.dir)
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, n.stop()) }()
+	defer func() { err = errors.Join(err, n.Stop()) }()
 	fmt.Print("\n| drained: instances x messages | seconds | per second | time a message | CPU of the nodes a message | foreign CPU |\n| --- | ---: | ---: | ---: | ---: | ---: |\n")
 	for _, b := range s.backlogs {
-		got, err := s.drain(ctx, n, b)
+		got, err := s.drain(ctx, n.Processes(), b)
 		if err != nil {
 			return fmt.Errorf("drain %v: %w", b, err)
 		}
@@ -79,8 +79,8 @@ type drained struct {
 }
 
 // drain holds a backlog, lets it go, and waits until a worker has settled all of it, each message once and in order.
-func (s *settings) drain(ctx context.Context, n *nodes, b backlog) (got drained, err error) {
-	c, err := client.New(client.Config{Addresses: n.from(0), Logger: quiet})
+func (s *settings) drain(ctx context.Context, n *process.Cluster, b backlog) (got drained, err error) {
+	c, err := client.New(client.Config{Addresses: []string{n.From(0)}, Logger: quiet})
 	if err != nil {
 		return got, err
 	}
@@ -96,7 +96,7 @@ func (s *settings) drain(ctx context.Context, n *nodes, b backlog) (got drained,
 		return got, err
 	}
 	defer func() { err = errors.Join(err, stop()) }()
-	before, err := n.usage()
+	before, err := n.Usage()
 	if err != nil {
 		return got, err
 	}
@@ -110,12 +110,12 @@ func (s *settings) drain(ctx context.Context, n *nodes, b backlog) (got drained,
 		return got, fmt.Errorf("%d messages were settled: %w", d.settled.Load(), context.Cause(ctx))
 	}
 	got = drained{messages: b.instances * b.each, took: time.Since(began)}
-	after, err := n.usage()
+	after, err := n.Usage()
 	if err != nil {
 		return got, err
 	}
-	got.cpu = (after.nodes - before.nodes) / time.Duration(got.messages)
-	got.foreign = max(0, (after.machine-before.machine-(after.nodes-before.nodes)-(after.own-before.own)).Seconds()/got.took.Seconds())
+	got.cpu = (after.Nodes - before.Nodes) / time.Duration(got.messages)
+	got.foreign = after.Foreign(before)
 	return got, d.trouble()
 }
 
@@ -160,7 +160,7 @@ func (d *drainage) send(ctx context.Context, first, end int) error {
 	if _, err := rand.Read(data); err != nil {
 		return err
 	}
-	binary.BigEndian.PutUint32(data, math.MaxUint32) // no sender's
+	binary.BigEndian.PutUint64(data, 0) // no job's
 	batch := make([]client.Message, 0, end-first)
 	for n := first; n < end; n++ {
 		batch = append(batch, client.Message{Application: d.application, Instance: d.id(n % d.backlog.instances).Key, Type: "measured", Data: data})

@@ -15,6 +15,8 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
+	"sluice/bench/process"
+	"sluice/bench/report"
 	"sluice/client"
 )
 
@@ -42,12 +44,12 @@ func (s *settings) figures(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, n.stop()) }()
-	start, err := n.ready(ctx)
+	defer func() { err = errors.Join(err, n.Stop()) }()
+	start, err := n.Ready(ctx, ready(n))
 	if err != nil {
 		return err
 	}
-	row("`sluice dev`, start to ready", round(start).String())
+	row("`sluice dev`, start to ready", report.Round(start).String())
 	if err := s.memory(ctx, n, row, "memory of an idle node"); err != nil {
 		return err
 	}
@@ -63,36 +65,37 @@ func (s *settings) figures(ctx context.Context) (err error) {
 		name   string
 		signal syscall.Signal
 	}{{"after a stop in good order", syscall.SIGTERM}, {"after kill -9", syscall.SIGKILL}} {
-		if n, err = s.again(ctx, n, end.signal, func(took time.Duration) { row("restart to ready with them, "+end.name, round(took).String()) }); err != nil {
+		if n, err = s.again(ctx, n, end.signal, func(took time.Duration) { row("restart to ready with them, "+end.name, report.Round(took).String()) }); err != nil {
 			return err
 		}
 	}
 	return s.memory(ctx, n, row, "memory with them after the restart")
 }
 
-func (s *settings) startDev() (*node, error) {
-	ports, err := freePorts(1)
+func (s *settings) startDev() (*process.Node, error) {
+	ports, err := process.FreePorts(1)
 	if err != nil {
 		return nil, err
 	}
 	return s.launchDev(ports[0])
 }
 
-func (s *settings) launchDev(address string) (*node, error) {
-	return launch(address, filepath.Join(s.dir, "dev.log"), nil, s.bin, "dev", "--listen", address, "--data-dir", filepath.Join(s.dir, "dev"))
+func (s *settings) launchDev(address string) (*process.Node, error) {
+	return process.Launch(process.Program{
+		Name: "dev", Address: address, Log: filepath.Join(s.dir, "dev.log"), Path: s.bin, Args: []string{"dev", "--listen", address, "--data-dir", filepath.Join(s.dir, "dev")},
+	})
 }
 
 // again ends the node by a signal, starts it on the same data and tells how long it took to be ready.
-func (s *settings) again(ctx context.Context, n *node, signal syscall.Signal, tell func(time.Duration)) (*node, error) {
-	if err := n.cmd.Process.Signal(signal); err != nil {
+func (s *settings) again(ctx context.Context, n *process.Node, signal syscall.Signal, tell func(time.Duration)) (*process.Node, error) {
+	if err := n.End(signal); err != nil {
 		return n, err
 	}
-	<-n.gone
-	next, err := s.launchDev(n.address)
+	next, err := s.launchDev(n.Address)
 	if err != nil {
 		return n, err
 	}
-	took, err := next.ready(ctx)
+	took, err := next.Ready(ctx, ready(next))
 	if err == nil {
 		tell(took)
 	}
@@ -100,18 +103,18 @@ func (s *settings) again(ctx context.Context, n *node, signal syscall.Signal, te
 }
 
 // memory reads what a node holds once it has come to rest.
-func (s *settings) memory(ctx context.Context, n *node, row func(what, value string), what string) error {
+func (s *settings) memory(ctx context.Context, n *process.Node, row func(what, value string), what string) error {
 	if err := pause(ctx, settleTime); err != nil {
 		return err
 	}
-	held, err := rss(n.cmd.Process.Pid)
+	held, err := process.Memory(n.Pid)
 	row(what, megabytes(held))
 	return err
 }
 
 // fill puts every instance into recovery and sends until so many messages are deferred.
-func (s *settings) fill(ctx context.Context, n *node) error {
-	c, err := client.New(client.Config{Addresses: []string{n.address}, Logger: quiet})
+func (s *settings) fill(ctx context.Context, n *process.Node) error {
+	c, err := client.New(client.Config{Addresses: []string{n.Address}, Logger: quiet})
 	if err != nil {
 		return err
 	}

@@ -9,6 +9,8 @@ import (
 	"sync/atomic"
 	"time"
 
+	"sluice/bench/load"
+	"sluice/bench/report"
 	"sluice/client"
 )
 
@@ -22,26 +24,28 @@ const settling = 30 * time.Second
 // isolation measures whole jobs at some instances alone, then with a backlog held at an instance of the same
 // application, then while that backlog is drained.
 func (s *settings) isolation(ctx context.Context) (err error) {
-	n, err := s.startSluice(ctx)
+	others := *s
+	others.instances, others.declaration = 100, unbounded
+	n, err := others.sluice().Launch(ctx, s.dir)
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, n.stop()) }()
-	c, err := client.New(client.Config{Addresses: n.from(0), Logger: quiet})
+	defer func() { err = errors.Join(err, n.Stop()) }()
+	c, err := client.New(client.Config{Addresses: []string{n.Processes().From(0)}, Logger: quiet})
 	if err != nil {
 		return err
 	}
 	defer c.Close()
 	// The load's instances are named 0, 1, …: the backlog lies at the one that follows.
-	others := *s
-	others.instances, others.declaration = 100, unbounded
 	b := backlog{1, s.deferred}
 	d := &drainage{s: s, client: c, application: fmt.Sprintf("job-%d", isolationSenders), backlog: b, first: others.instances, next: make([]atomic.Uint64, 1), done: make(chan struct{})}
 	fmt.Printf("\n| jobs at 100 instances, %d senders, while one other instance | per second | p50 | p99 | p99.9 | foreign CPU |\n| --- | ---: | ---: | ---: | ---: | ---: |\n", isolationSenders)
 	measure := func(what string) error {
-		got, err := others.measureLoad(ctx, n, "job", isolationSenders)
+		plan := others.plan(isolationSenders)
+		res, err := load.Measure(ctx, n, d.application, plan)
 		if err == nil {
-			fmt.Printf("| %s | %.0f | %v | %v | %v | %.2f |\n", what, got.rate, round(got.p50), round(got.p99), round(got.p999), got.foreign)
+			got := report.NewSample(what, report.Closed, 1, plan, res)
+			fmt.Printf("| %s | %.0f | %v | %v | %v | %.2f |\n", what, got.Rate, report.Round(got.P50), report.Round(got.P99), report.Round(got.P999), got.Foreign)
 		}
 		return err
 	}

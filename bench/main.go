@@ -1,7 +1,8 @@
 //go:build linux
 
 // Command bench measures what Sluice does on this machine: three local processes with durable writes, beside bare
-// hashicorp/raft on the same three processes, and the figures of a single node. It prints tables in Markdown.
+// hashicorp/raft on the same three processes, and the figures of a single node. "bench peers" measures it beside other
+// systems, "bench failover" what the death of a leader costs, "bench plot" and "bench flame" draw what was found.
 package main
 
 import (
@@ -9,6 +10,7 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	"maps"
 	"os"
 	"os/signal"
 	"path/filepath"
@@ -19,7 +21,10 @@ import (
 	"syscall"
 	"time"
 
-	"sluice/bench/bare"
+	"sluice/bench/load"
+	"sluice/bench/peer"
+	"sluice/bench/process"
+	"sluice/bench/report"
 	"sluice/client"
 )
 
@@ -40,6 +45,9 @@ type settings struct {
 // parts are what can be measured.
 var parts = []string{"send", "job", "bare", "figures", "drain", "isolation", "recovery"}
 
+// version is the revision that is measured; the Makefile sets it.
+var version = "unknown"
+
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
@@ -53,15 +61,32 @@ func run(ctx context.Context) error {
 	if os.Getenv(bareNode) != "" {
 		return bareMain(ctx)
 	}
-	s, err := parse(os.Args[1:])
+	args := os.Args[1:]
+	if len(args) > 0 {
+		if command, ok := commands[args[0]]; ok {
+			return command(ctx, args[1:])
+		}
+		if !strings.HasPrefix(args[0], "-") {
+			return fmt.Errorf("%q is no command: they are %s; without one Sluice is measured alone", args[0], strings.Join(slices.Sorted(maps.Keys(commands)), ", "))
+		}
+	}
+	return alone(ctx, args)
+}
+
+// commands are what the first argument may be.
+var commands = map[string]func(ctx context.Context, args []string) error{"peers": comparePeers, "failover": compareFailover, "plot": plotResults, "flame": drawFlame}
+
+// alone measures Sluice beside bare raft.
+func alone(ctx context.Context, args []string) error {
+	s, err := parse(args)
 	if err != nil {
 		return err
 	}
-	private, done, err := enterNamespace(ctx)
+	private, done, err := process.EnterNamespace(ctx)
 	if done || err != nil {
 		return err
 	}
-	if err := s.prepare(); err != nil {
+	if s.bin, s.dir, err = prepare(s.bin, s.dir); err != nil {
 		return err
 	}
 	return errors.Join(s.measure(ctx, private), os.RemoveAll(s.dir))
@@ -96,40 +121,51 @@ func parse(args []string) (*settings, error) {
 			return nil, fmt.Errorf("-only %q: the parts are %s", part, strings.Join(parts, ", "))
 		}
 	}
-	for _, text := range strings.Split(*senders, ",") {
-		n, err := strconv.Atoi(text)
-		if err != nil || n < 1 {
-			return nil, fmt.Errorf("-senders %q: want numbers above zero", *senders)
-		}
-		s.senders = append(s.senders, n)
+	if s.senders, err = parseNumbers("-senders", *senders); err != nil {
+		return nil, err
 	}
-	if s.repeat < 1 || s.seconds <= 0 || s.instances < 1 || s.payload < slotBytes || s.deferred < 1 || s.held < 1 {
-		return nil, fmt.Errorf("-repeat, -seconds, -instances, -deferred and -held must be above zero, -payload at least %d", slotBytes)
+	if s.repeat < 1 || s.seconds <= 0 || s.instances < 1 || s.payload < load.TokenBytes || s.deferred < 1 || s.held < 1 {
+		return nil, fmt.Errorf("-repeat, -seconds, -instances, -deferred and -held must be above zero, -payload at least %d", load.TokenBytes)
 	}
 	return s, nil
 }
 
-// prepare makes the data folder and sees to it that it lies on a disk.
-func (s *settings) prepare() (err error) {
-	if s.bin, err = filepath.Abs(s.bin); err != nil {
-		return err
+// parseNumbers reads numbers above zero, separated by commas.
+func parseNumbers(flag, text string) (all []int, err error) {
+	for _, one := range strings.Split(text, ",") {
+		n, err := strconv.Atoi(one)
+		if err != nil || n < 1 {
+			return nil, fmt.Errorf("%s %q: want numbers above zero, separated by commas", flag, text)
+		}
+		all = append(all, n)
 	}
-	if _, err := os.Stat(s.bin); err != nil {
-		return fmt.Errorf("there is no binary to measure: %w", err)
+	return all, nil
+}
+
+// prepare makes a data folder and sees to it that it lies on a disk.
+func prepare(binary, under string) (bin, dir string, err error) {
+	if bin, err = filepath.Abs(binary); err != nil {
+		return "", "", err
 	}
-	if s.dir == "" {
-		s.dir = filepath.Dir(s.bin)
+	if _, err := os.Stat(bin); err != nil {
+		return "", "", fmt.Errorf("there is no binary to measure: %w", err)
+	}
+	if under == "" {
+		under = filepath.Dir(bin)
+	}
+	if under, err = filepath.Abs(under); err != nil {
+		return "", "", err
 	}
 	var fs syscall.Statfs_t
-	if err := syscall.Statfs(s.dir, &fs); err != nil {
-		return err
+	if err := syscall.Statfs(under, &fs); err != nil {
+		return "", "", err
 	}
 	const tmpfs = 0x01021994
 	if fs.Type == tmpfs {
-		return fmt.Errorf("%s lies in memory: name a folder on a disk with -dir", s.dir)
+		return "", "", fmt.Errorf("%s lies in memory: name a folder on a disk with -dir", under)
 	}
-	s.dir, err = os.MkdirTemp(s.dir, "bench-data-")
-	return err
+	dir, err = os.MkdirTemp(under, "bench-data-")
+	return bin, dir, err
 }
 
 func (s *settings) wants(part string) bool { return slices.Contains(s.only, part) }
@@ -137,24 +173,27 @@ func (s *settings) wants(part string) bool { return slices.Contains(s.only, part
 // measure measures in turns, so that what else the machine does falls on all alike.
 func (s *settings) measure(ctx context.Context, private bool) error {
 	fmt.Printf("%s, %d CPUs, %s; private network namespace: %v; %d-byte messages, %d instances, %v a measurement, median of %d\n\n",
-		cpuModel(), runtime.NumCPU(), runtime.Version(), private, s.payload, s.instances, s.seconds, s.repeat)
-	var samples []sample
+		process.CPUModel(), runtime.NumCPU(), runtime.Version(), private, s.payload, s.instances, s.seconds, s.repeat)
+	var samples []report.Sample
 	for repetition := range s.repeat {
 		for _, of := range []struct {
-			parts []string
-			start func(context.Context) (*nodes, error)
-		}{{[]string{"send", "job"}, s.startSluice}, {[]string{"bare"}, s.startBare}} {
+			parts   []string
+			measure func(context.Context, int) ([]report.Sample, error)
+		}{{[]string{"send", "job"}, s.measureSluice}, {[]string{"bare"}, s.measureBare}} {
 			if !slices.ContainsFunc(of.parts, s.wants) {
 				continue
 			}
-			got, err := s.measureNodes(ctx, of.start, of.parts)
+			got, err := of.measure(ctx, repetition+1)
 			if err != nil {
 				return fmt.Errorf("repetition %d: %w", repetition+1, err)
 			}
 			samples = append(samples, got...)
 		}
 	}
-	printSamples(samples)
+	report.PrintSamples(os.Stdout, samples)
+	fmt.Println()
+	report.PrintAgainst(os.Stdout, samples, names["bare"])
+	fmt.Println()
 	for _, part := range []struct {
 		name    string
 		measure func(context.Context) error
@@ -169,38 +208,58 @@ func (s *settings) measure(ctx context.Context, private bool) error {
 	return nil
 }
 
-// measureNodes starts three nodes, measures each wanted part with each number of senders, and stops them.
-func (s *settings) measureNodes(ctx context.Context, start func(context.Context) (*nodes, error), of []string) (got []sample, err error) {
-	n, err := start(ctx)
+// names say in the table what was measured.
+var names = map[string]string{"send": "send", "job": "whole job", "bare": "bare raft"}
+
+// sluice is the server under measurement.
+func (s *settings) sluice() peer.Sluice {
+	return peer.Sluice{Binary: s.bin, Declaration: s.declaration}
+}
+
+// measureSluice starts three nodes, measures each wanted part with each number of senders, and stops them.
+func (s *settings) measureSluice(ctx context.Context, repetition int) (got []report.Sample, err error) {
+	c, err := s.sluice().Launch(ctx, s.dir)
 	if err != nil {
 		return nil, err
 	}
-	defer func() { err = errors.Join(err, n.stop()) }()
-	for _, part := range of {
-		for _, senders := range s.senders {
-			if !s.wants(part) {
-				continue
-			}
-			one, err := s.measureLoad(ctx, n, part, senders)
-			if err != nil {
-				return nil, fmt.Errorf("%s with %d senders: %w", part, senders, err)
-			}
-			fmt.Fprintln(os.Stderr, one)
-			got = append(got, one)
-		}
+	defer func() { err = errors.Join(err, c.Stop()) }()
+	got, err = s.measurePart(repetition, "send", func(senders int) (load.Result, error) { return s.measureSends(ctx, c.Processes(), c, senders) })
+	if err != nil {
+		return nil, err
 	}
-	return got, nil
+	jobs, err := s.measurePart(repetition, "job", func(senders int) (load.Result, error) {
+		return load.Measure(ctx, c, fmt.Sprintf("job-%d", senders), s.plan(senders))
+	})
+	return append(got, jobs...), err
 }
 
-// bareNode is set, to "ID DIR LOGSTORE ID=ADDRESS…", in the processes that are nodes of bare raft.
-const bareNode = "SLUICE_BENCH_BARE_NODE"
-
-func bareMain(ctx context.Context) error {
-	fields := strings.Split(os.Getenv(bareNode), "\n")
-	cfg := bare.Config{ID: fields[0], Dir: fields[1], LogStore: fields[2], Peers: map[string]string{}}
-	for _, peer := range fields[3:] {
-		id, address, _ := strings.Cut(peer, "=")
-		cfg.Peers[id] = address
+// measureBare does the same with three nodes of bare raft.
+func (s *settings) measureBare(ctx context.Context, repetition int) (got []report.Sample, err error) {
+	c, err := s.startBare(ctx)
+	if err != nil {
+		return nil, err
 	}
-	return bare.Run(ctx, cfg)
+	defer func() { err = errors.Join(err, c.Stop()) }()
+	return s.measurePart(repetition, "bare", func(senders int) (load.Result, error) { return s.measureSends(ctx, c, nil, senders) })
+}
+
+func (s *settings) plan(senders int) load.Plan {
+	return load.Plan{Senders: senders, Instances: s.instances, Payload: s.payload, Warm: s.warm, Length: s.seconds}
+}
+
+// measurePart measures a part, if it is wanted, with each number of senders.
+func (s *settings) measurePart(repetition int, part string, measure func(senders int) (load.Result, error)) (got []report.Sample, err error) {
+	if !s.wants(part) {
+		return nil, nil
+	}
+	for _, senders := range s.senders {
+		res, err := measure(senders)
+		if err != nil {
+			return nil, fmt.Errorf("%s with %d senders: %w", part, senders, err)
+		}
+		one := report.NewSample(names[part], report.Closed, repetition, s.plan(senders), res)
+		fmt.Fprintln(os.Stderr, one)
+		got = append(got, one)
+	}
+	return got, nil
 }

@@ -43,6 +43,8 @@ const importLaw = `
 	only cluster/..., internal/obs, bench/bare imports github.com/hashicorp/go-hclog/...
 	# The file system beneath a node is its store's.
 	only queue/..., internal/disk imports github.com/cockroachdb/pebble/...
+	# The systems that Sluice is compared with, and what draws the comparison, are the benchmark's.
+	only bench/... imports github.com/nats-io/..., go.etcd.io/etcd/..., github.com/rabbitmq/..., github.com/restatedev/..., gonum.org/...
 	only cmd/..., examples/... imports github.com/spf13/cobra/..., github.com/knadh/koanf/...
 `
 
@@ -191,6 +193,8 @@ func TestImportLawCanFail(t *testing.T) {
 		"client/a.go", "package client\n\nimport \"sluice/server\"\n", // upward
 		"server/a.go", "package server\n\nimport \"github.com/hashicorp/raft\"\n", // only cluster
 		"server/a_test.go", "package server\n\nimport \"github.com/hashicorp/raft\"\n", // tests, too
+		"client/b.go", "package client\n\nimport \"github.com/nats-io/nats.go/jetstream\"\n", // only the benchmark
+		"bench/peer/a.go", "package peer\n\nimport (\n\t\"github.com/nats-io/nats.go/jetstream\"\n\t\"sluice/client\"\n)\n",
 		"jepsen/model/a.go", "package model\n\nimport \"sluice/fsm\"\n", // never
 		"helpers/a.go", "package helpers\n", // no floor
 		"cluster/gossip/a.go", "package gossip\n\nimport \"github.com/hashicorp/memberlist\"\n", // allowed
@@ -199,5 +203,5 @@ func TestImportLawCanFail(t *testing.T) {
 		"client/a_test.go", "package client_test\n\nimport \"sluice/client/sluicetest\"\n",
 		"queue/b.go", "package queue\n\nimport \"sluice/api/log/v1\"\n",
 	), importLaw),
-		"queue/a.go:3", "fsm/a.go:3", "client/a.go:3", "server/a.go:3", "server/a_test.go:3", "jepsen/model/a.go:3", "helpers/a.go:1")
+		"queue/a.go:3", "fsm/a.go:3", "client/a.go:3", "server/a.go:3", "server/a_test.go:3", "client/b.go:3", "jepsen/model/a.go:3", "helpers/a.go:1")
 }

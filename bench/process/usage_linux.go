@@ -1,4 +1,4 @@
-package main
+package process
 
 import (
 	"bytes"
@@ -9,36 +9,50 @@ import (
 	"time"
 )
 
-// usage is what processes and the machine have used up to a moment.
-type usage struct {
-	at      time.Time
-	nodes   time.Duration // CPU time of the nodes
-	own     time.Duration // CPU time of this process
-	machine time.Duration // CPU time of everybody
-	written uint64        // bytes that the nodes caused to be written to disk
+// Usage is what processes and the machine have used up to a moment.
+type Usage struct {
+	// At is the moment.
+	At time.Time
+	// Nodes, Own and Machine are CPU time: of the nodes, of this process, of everybody.
+	Nodes, Own, Machine time.Duration
+	// Written is how many bytes the nodes caused to be written to disk.
+	Written uint64
+}
+
+// Since is what was used between two moments; At is the later one.
+func (u Usage) Since(before Usage) Usage {
+	return Usage{At: u.At, Nodes: u.Nodes - before.Nodes, Own: u.Own - before.Own, Machine: u.Machine - before.Machine, Written: u.Written - before.Written}
+}
+
+// Foreign is the share of the machine that neither the nodes nor this process used between two moments, 1 being one
+// processor.
+func (u Usage) Foreign(before Usage) float64 {
+	used := u.Since(before)
+	return max(0, (used.Machine-used.Nodes-used.Own).Seconds()/u.At.Sub(before.At).Seconds())
 }
 
 // clockTick is the unit of /proc; Linux shows user space hundredths of a second on every architecture.
 const clockTick = 10 * time.Millisecond
 
-func (n *nodes) usage() (u usage, err error) {
-	u.at = time.Now()
-	for _, one := range n.all {
-		cpu, err := processCPU(one.cmd.Process.Pid)
+// Usage reads what the cluster, this process and the machine have used so far.
+func (c *Cluster) Usage() (u Usage, err error) {
+	u.At = time.Now()
+	for _, one := range c.All {
+		cpu, err := processCPU(one.Pid)
 		if err != nil {
 			return u, err
 		}
-		written, err := field(fmt.Sprintf("/proc/%d/io", one.cmd.Process.Pid), "write_bytes:")
+		written, err := field(fmt.Sprintf("/proc/%d/io", one.Pid), "write_bytes:")
 		if err != nil {
 			return u, err
 		}
-		u.nodes += cpu
-		u.written += written
+		u.Nodes += cpu
+		u.Written += written
 	}
-	if u.own, err = processCPU(os.Getpid()); err != nil {
+	if u.Own, err = processCPU(os.Getpid()); err != nil {
 		return u, err
 	}
-	u.machine, err = machineCPU()
+	u.Machine, err = machineCPU()
 	return u, err
 }
 
@@ -89,13 +103,14 @@ func field(file, name string) (uint64, error) {
 	return 0, fmt.Errorf("%s has no %s", file, name)
 }
 
-// rss is the memory that a process holds, in bytes.
-func rss(pid int) (uint64, error) {
+// Memory is the memory that a process holds, in bytes.
+func Memory(pid int) (uint64, error) {
 	kilobytes, err := field(fmt.Sprintf("/proc/%d/status", pid), "VmRSS:")
 	return kilobytes << 10, err
 }
 
-func cpuModel() string {
+// CPUModel names the processor.
+func CPUModel() string {
 	text, err := os.ReadFile("/proc/cpuinfo")
 	if err != nil {
 		return "unknown CPU"

@@ -1,4 +1,4 @@
-package main
+package process
 
 import (
 	"context"
@@ -11,9 +11,9 @@ import (
 // inNamespace is set in the process that was started in a network namespace of its own.
 const inNamespace = "SLUICE_BENCH_NAMESPACE"
 
-// enterNamespace runs this program again in a private network namespace, where nobody else's traffic and no other
+// EnterNamespace runs this program again in a private network namespace, where nobody else's traffic and no other
 // ports are, if the machine lets it. done: the other process has done everything.
-func enterNamespace(ctx context.Context) (private, done bool, err error) {
+func EnterNamespace(ctx context.Context) (private, done bool, err error) {
 	if os.Getenv(inNamespace) != "" {
 		return true, false, exec.Command("ip", "link", "set", "lo", "up").Run()
 	}

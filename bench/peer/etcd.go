@@ -1,0 +1,288 @@
+//go:build linux
+
+package peer
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	clientv3 "go.etcd.io/etcd/client/v3"
+	"go.uber.org/zap"
+	"golang.org/x/sync/errgroup"
+
+	"sluice/bench/load"
+	"sluice/bench/process"
+)
+
+// Etcd does the job with etcd: a message is a key below its instance, made by a transaction that wants it not to be
+// there; the worker to which the instance belongs watches, and deletes in transactions.
+//
+// The revision at which a key was made is the order, and a watch delivers in this order. What the peer does not
+// promise: a worker that died is not replaced, and who watches must list first what is left over.
+type Etcd struct {
+	// Binary is etcd.
+	Binary string
+}
+
+const (
+	// etcdSendersPerClient is how many senders share a connection to each node: what etcd's own benchmark recommends is ten
+	// clients to a connection; for all peers alike it is as many as for Sluice.
+	etcdSendersPerClient = sendersPerClient
+	// etcdBatch is how many deletions go in one transaction, the server's standard maximum.
+	etcdBatch = 128
+	// etcdCommits is how many of these transactions a worker has under way.
+	etcdCommits = 4
+	// etcdQueue is how many delivered messages a worker holds at most before it stops to watch.
+	etcdQueue = 1 << 16
+	// etcdQuota is the largest that etcd recommends.
+	etcdQuota = 8 << 30
+)
+
+// Name is "etcd".
+func (Etcd) Name() string { return "etcd" }
+
+// Start starts three members of a new cluster.
+func (p Etcd) Start(ctx context.Context, dir string) (load.Cluster, error) {
+	ports, err := process.FreePorts(6)
+	if err != nil {
+		return nil, err
+	}
+	c := &etcdCluster{programs: make(map[*process.Node]process.Program)}
+	if c.processes.Dir, err = os.MkdirTemp(dir, "etcd-"); err != nil {
+		return nil, err
+	}
+	var members []string
+	for i := range 3 {
+		members = append(members, fmt.Sprintf("n%d=http://%s", i+1, ports[3+i]))
+	}
+	for i := range 3 {
+		name, client, peer := fmt.Sprintf("n%d", i+1), "http://"+ports[i], "http://"+ports[3+i]
+		program := process.Program{
+			Name: name, Address: ports[i], Log: filepath.Join(c.processes.Dir, name+".log"), Path: p.Binary,
+			Args: []string{
+				"--name", name, "--data-dir", filepath.Join(c.processes.Dir, name), "--log-level", "warn",
+				"--listen-client-urls", client, "--advertise-client-urls", client, "--listen-peer-urls", peer, "--initial-advertise-peer-urls", peer,
+				"--initial-cluster", strings.Join(members, ","), "--initial-cluster-state", "new", "--initial-cluster-token", filepath.Base(c.processes.Dir),
+				"--quota-backend-bytes", strconv.Itoa(etcdQuota),
+			},
+		}
+		n, err := process.Launch(program)
+		if err != nil {
+			return nil, errors.Join(err, c.Stop())
+		}
+		c.programs[n] = program
+		c.processes.All = append(c.processes.All, n)
+	}
+	return c, c.processes.Up(ctx, etcdServes)
+}
+
+func etcdServes(n *process.Node) func(context.Context) error {
+	return process.Answers("http://" + n.Address + "/health")
+}
+
+// etcdCluster is three members.
+type etcdCluster struct {
+	processes process.Cluster
+	programs  map[*process.Node]process.Program
+}
+
+func (c *etcdCluster) Processes() *process.Cluster { return &c.processes }
+
+func (c *etcdCluster) Stop() error { return c.processes.Stop() }
+
+// Restart starts a member that has ended on its data.
+func (c *etcdCluster) Restart(ctx context.Context, node *process.Node) error {
+	return relaunch(ctx, &c.processes, c.programs, node, etcdServes)
+}
+
+// status asks the members in turn: one that was killed does not answer.
+func (c *etcdCluster) status(ctx context.Context) (status *clientv3.StatusResponse, err error) {
+	one, err := c.client()
+	if err != nil {
+		return nil, err
+	}
+	defer one.Close()
+	for _, address := range c.processes.Addresses() {
+		once, cancel := context.WithTimeout(ctx, time.Second)
+		status, err = one.Status(once, "http://"+address)
+		cancel()
+		if err == nil && status.Leader != 0 {
+			return status, nil
+		}
+	}
+	return nil, errors.Join(errors.New("no member of etcd knows a leader"), err)
+}
+
+func (c *etcdCluster) client() (*clientv3.Client, error) {
+	return clientv3.New(clientv3.Config{Endpoints: c.processes.Addresses(), Logger: zap.NewNop()})
+}
+
+// Elections is raft's term.
+func (c *etcdCluster) Elections(ctx context.Context) (uint64, bool, error) {
+	status, err := c.status(ctx)
+	if err != nil {
+		return 0, false, err
+	}
+	return status.RaftTerm, true, nil
+}
+
+// Leader is the member that leads.
+func (c *etcdCluster) Leader(ctx context.Context) (*process.Node, error) {
+	status, err := c.status(ctx)
+	if err != nil {
+		return nil, err
+	}
+	one, err := c.client()
+	if err != nil {
+		return nil, err
+	}
+	defer one.Close()
+	members, err := one.MemberList(ctx)
+	if err != nil {
+		return nil, err
+	}
+	for _, member := range members.Members {
+		if member.ID == status.Leader {
+			return named(&c.processes, member.Name)
+		}
+	}
+	return nil, fmt.Errorf("the leader %x is no member", status.Leader)
+}
+
+// Open connects the senders and starts two watchers.
+func (c *etcdCluster) Open(ctx context.Context, job load.Job) (load.Line, error) {
+	l := &etcdLine{job: job, queues: make([]chan etcdMessage, load.Workers)}
+	running, end := context.WithCancel(ctx)
+	l.end = end
+	l.group, running = errgroup.WithContext(running)
+	for range (job.Senders+etcdSendersPerClient-1)/etcdSendersPerClient + load.Workers {
+		one, err := c.client()
+		if err != nil {
+			return nil, errors.Join(err, l.Close())
+		}
+		l.clients = append(l.clients, one)
+	}
+	for i := range load.Workers {
+		l.queues[i] = make(chan etcdMessage, etcdQueue)
+		one := l.clients[len(l.clients)-1-i]
+		watch := one.Watch(running, fmt.Sprintf("%s/%d/", job.Name, i), clientv3.WithPrefix(), clientv3.WithFilterDelete(), clientv3.WithCreatedNotify())
+		if first, ok := <-watch; !ok || first.Err() != nil {
+			return nil, errors.Join(errors.New("etcd does not let us watch"), first.Err(), l.Close())
+		}
+		l.group.Go(func() error { return l.watch(running, watch, l.queues[i]) })
+		for range etcdCommits {
+			l.group.Go(func() error { return l.settle(running, one, l.queues[i]) })
+		}
+	}
+	return l, nil
+}
+
+// etcdLine is keys below a prefix, with their senders' clients and two watchers.
+type etcdLine struct {
+	job     load.Job
+	clients []*clientv3.Client // those of the senders, then those of the workers
+	queues  []chan etcdMessage
+	group   *errgroup.Group
+	end     context.CancelFunc
+	unique  atomic.Uint64
+}
+
+// etcdMessage is what a watch delivered.
+type etcdMessage struct {
+	key  string
+	data []byte
+}
+
+// Send puts a message by a transaction that wants its key not to be there: so a message that is sent again is not
+// doubled.
+func (l *etcdLine) Send(ctx context.Context, sender, instance int, data []byte) error {
+	key := fmt.Sprintf("%s/%d/%d/%d", l.job.Name, instance%load.Workers, instance, l.unique.Add(1))
+	answer, err := l.clients[sender/etcdSendersPerClient].Txn(ctx).
+		If(clientv3.Compare(clientv3.CreateRevision(key), "=", 0)).
+		Then(clientv3.OpPut(key, string(data))).Commit()
+	if err == nil && !answer.Succeeded {
+		err = fmt.Errorf("the key %s was there", key)
+	}
+	return err
+}
+
+// watch passes on what is delivered, in its order.
+func (l *etcdLine) watch(ctx context.Context, watch clientv3.WatchChan, queue chan<- etcdMessage) error {
+	for some := range watch {
+		if err := some.Err(); err != nil {
+			return err
+		}
+		for _, event := range some.Events {
+			select {
+			case queue <- etcdMessage{string(event.Kv.Key), event.Kv.Value}:
+			case <-ctx.Done():
+				return ctx.Err()
+			}
+		}
+	}
+	return ctx.Err()
+}
+
+// settle deletes what was delivered, as many at once as there are, in a transaction. Each message must still have been
+// there.
+func (l *etcdLine) settle(ctx context.Context, one *clientv3.Client, queue <-chan etcdMessage) error {
+	for {
+		batch, err := gather(ctx, queue, etcdBatch)
+		if err != nil {
+			return err
+		}
+		deletions := make([]clientv3.Op, len(batch))
+		for i, m := range batch {
+			deletions[i] = clientv3.OpDelete(m.key)
+		}
+		answer, err := one.Txn(ctx).Then(deletions...).Commit()
+		if err != nil {
+			return err
+		}
+		for i, m := range batch {
+			if answer.Responses[i].GetResponseDeleteRange().Deleted != 1 {
+				return fmt.Errorf("the message %s was not there any more", m.key)
+			}
+			l.job.Settled(m.data)
+		}
+	}
+}
+
+// gather waits for one, and takes what else is there, up to a number.
+func gather[T any](ctx context.Context, queue <-chan T, most int) (batch []T, err error) {
+	select {
+	case one := <-queue:
+		batch = append(batch, one)
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+	for len(batch) < most {
+		select {
+		case one := <-queue:
+			batch = append(batch, one)
+		default:
+			return batch, nil
+		}
+	}
+	return batch, nil
+}
+
+// Close ends the watchers and the clients.
+func (l *etcdLine) Close() error {
+	l.end()
+	err := l.group.Wait()
+	for _, one := range l.clients {
+		_ = one.Close() // what its calls met was told by them
+	}
+	if errors.Is(err, context.Canceled) {
+		return nil
+	}
+	return err
+}

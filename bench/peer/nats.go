@@ -1,0 +1,273 @@
+//go:build linux
+
+package peer
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+
+	"sluice/bench/load"
+	"sluice/bench/process"
+)
+
+// NATS is NATS JetStream: a stream of three replicas in files, with one durable consumer for each worker.
+//
+// Messages have a subject per instance, and each instance belongs to one consumer, so that its messages are delivered
+// in the order of the stream. What the peer does not promise: a message that was not acknowledged in time comes again
+// behind those that follow it, and nothing stops the delivery of an instance's other messages meanwhile.
+type NATS struct {
+	// Binary is nats-server.
+	Binary string
+	// Always has every write synced before it is acknowledged (sync_interval: always). Otherwise the server syncs every
+	// two minutes, its default: what was acknowledged may be lost with the machine.
+	Always bool
+}
+
+const (
+	// natsFetch is how many messages a consumer's client asks for ahead.
+	natsFetch = 4096
+	// natsConnections carry the senders' publishes, each with many under way: one to each node.
+	natsConnections = 3
+	// natsStored bounds what a node's store takes.
+	natsStored = "64GB"
+)
+
+// Name is "nats" or "nats-default".
+func (p NATS) Name() string {
+	if p.Always {
+		return "nats"
+	}
+	return "nats-default"
+}
+
+// Start starts three servers that know each other.
+func (p NATS) Start(ctx context.Context, dir string) (load.Cluster, error) {
+	ports, err := process.FreePorts(9)
+	if err != nil {
+		return nil, err
+	}
+	c := &natsCluster{monitors: make(map[*process.Node]string)}
+	if c.processes.Dir, err = os.MkdirTemp(dir, p.Name()+"-"); err != nil {
+		return nil, err
+	}
+	for i := range 3 {
+		name := fmt.Sprintf("n%d", i+1)
+		file := filepath.Join(c.processes.Dir, name+".conf")
+		if err := os.WriteFile(file, []byte(p.configure(name, filepath.Join(c.processes.Dir, name), ports[i], ports[3+i], ports[6+i], ports[6:])), 0o600); err != nil {
+			return nil, errors.Join(err, c.Stop())
+		}
+		n, err := process.Launch(process.Program{Name: name, Address: ports[i], Log: filepath.Join(c.processes.Dir, name+".log"), Path: p.Binary, Args: []string{"-c", file}})
+		if err != nil {
+			return nil, errors.Join(err, c.Stop())
+		}
+		c.processes.All = append(c.processes.All, n)
+		c.monitors[n] = "http://" + ports[3+i]
+	}
+	return c, c.processes.Up(ctx, func(n *process.Node) func(context.Context) error { return process.Answers(c.monitors[n] + "/healthz") })
+}
+
+func (p NATS) configure(name, dir, listen, monitor, route string, routes []string) string {
+	sync := ""
+	if p.Always {
+		sync = "sync_interval: always"
+	}
+	return fmt.Sprintf("server_name: %s\nlisten: %q\nhttp: %q\njetstream { store_dir: %q, max_file_store: %s\n%s }\ncluster { name: bench, listen: %q, routes: [nats://%s] }\n",
+		name, listen, monitor, dir, natsStored, sync, route, strings.Join(routes, ", nats://"))
+}
+
+// natsCluster is three servers.
+type natsCluster struct {
+	processes process.Cluster
+	monitors  map[*process.Node]string
+}
+
+func (c *natsCluster) Processes() *process.Cluster { return &c.processes }
+
+func (c *natsCluster) Stop() error { return c.processes.Stop() }
+
+// Elections sums the terms of all raft groups of the first server: one for the cluster, one for each stream and
+// consumer. Groups that were made meanwhile would count, so lines are closed without removing theirs, and what Open
+// makes is counted before senders begin.
+func (c *natsCluster) Elections(ctx context.Context) (uint64, bool, error) {
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, c.monitors[c.processes.All[0]]+"/raftz", nil)
+	if err != nil {
+		return 0, false, err
+	}
+	answer, err := http.DefaultClient.Do(request)
+	if err != nil {
+		return 0, false, err
+	}
+	defer answer.Body.Close()
+	var accounts map[string]map[string]struct {
+		Term uint64 `json:"term"`
+	}
+	if answer.StatusCode != http.StatusOK || json.NewDecoder(answer.Body).Decode(&accounts) != nil {
+		return 0, false, nil
+	}
+	sum := uint64(0)
+	for _, groups := range accounts {
+		for _, group := range groups {
+			sum += group.Term
+		}
+	}
+	return sum, len(accounts) > 0, nil
+}
+
+// Leader is not one node: every stream and every consumer has its own.
+func (c *natsCluster) Leader(context.Context) (*process.Node, error) {
+	return nil, errors.New("each stream of NATS has a leader of its own")
+}
+
+// Open makes a stream and its consumers, and waits until all have leaders.
+func (c *natsCluster) Open(ctx context.Context, job load.Job) (load.Line, error) {
+	l := &natsLine{job: job}
+	l.failed.Store(new(error))
+	for i := range natsConnections + load.Workers {
+		connection, err := nats.Connect("nats://"+c.processes.From(i), nats.DontRandomize(), nats.RetryOnFailedConnect(false), nats.ErrorHandler(l.trouble))
+		if err != nil {
+			return nil, errors.Join(err, l.Close())
+		}
+		l.connections = append(l.connections, connection)
+		stream, err := jetstream.New(connection, jetstream.WithPublishAsyncMaxPending(1<<20))
+		if err != nil {
+			return nil, errors.Join(err, l.Close())
+		}
+		l.streams = append(l.streams, stream)
+	}
+	if err := l.declare(ctx); err != nil {
+		return nil, errors.Join(err, l.Close())
+	}
+	return l, nil
+}
+
+// natsLine is a stream with two consumers.
+type natsLine struct {
+	job         load.Job
+	connections []*nats.Conn          // those of the senders, then those of the workers
+	streams     []jetstream.JetStream // one on each connection
+	consuming   []jetstream.ConsumeContext
+	failed      atomic.Pointer[error]
+}
+
+// natsSettle is one worker's acknowledgements under way: its messages by the number in the reply's subject.
+type natsSettle struct {
+	line       *natsLine
+	connection *nats.Conn
+	inbox      string
+	next       atomic.Uint64
+	waiting    sync.Map // number → []byte
+}
+
+func (l *natsLine) declare(ctx context.Context) error {
+	stream, err := l.streams[0].CreateStream(ctx, jetstream.StreamConfig{
+		Name: l.job.Name, Subjects: []string{l.job.Name + ".>"}, Storage: jetstream.FileStorage, Replicas: 3, Retention: natsRetention,
+	})
+	if err != nil {
+		return err
+	}
+	for i := range load.Workers {
+		name := fmt.Sprintf("worker-%d", i)
+		_, err := stream.CreateConsumer(ctx, jetstream.ConsumerConfig{
+			Durable: name, AckPolicy: jetstream.AckExplicitPolicy, AckWait: time.Minute, MaxAckPending: -1, FilterSubject: fmt.Sprintf("%s.%d.>", l.job.Name, i),
+		})
+		if err != nil {
+			return err
+		}
+		if err := l.consume(ctx, natsConnections+i, name); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// natsRetention has a message go once it is settled, as a queue does.
+const natsRetention = jetstream.WorkQueuePolicy
+
+// consume has a worker take messages.
+func (l *natsLine) consume(ctx context.Context, i int, name string) error {
+	consumer, err := l.streams[i].Consumer(ctx, l.job.Name, name)
+	if err != nil {
+		return err
+	}
+	s := &natsSettle{line: l, connection: l.connections[i], inbox: nats.NewInbox() + "."}
+	if _, err := s.connection.Subscribe(s.inbox+"*", s.settled); err != nil {
+		return err
+	}
+	consuming, err := consumer.Consume(s.handle, jetstream.PullMaxMessages(natsFetch), jetstream.ConsumeErrHandler(func(_ jetstream.ConsumeContext, err error) { l.trouble(nil, nil, err) }))
+	if err != nil {
+		return err
+	}
+	l.consuming = append(l.consuming, consuming)
+	return nil
+}
+
+// Send publishes asynchronously, many under way on a connection, and waits for its own acknowledgement.
+func (l *natsLine) Send(ctx context.Context, sender, instance int, data []byte) error {
+	subject := fmt.Sprintf("%s.%d.%d", l.job.Name, instance%load.Workers, instance)
+	future, err := l.streams[sender%natsConnections].PublishAsync(subject, data)
+	if err != nil {
+		return err
+	}
+	select {
+	case <-future.Ok():
+		return nil
+	case err := <-future.Err():
+		return err
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+}
+
+// handle acknowledges, and asks for the server's word that the acknowledgement is stored: what DoubleAck does, without
+// a goroutine for each message.
+func (s *natsSettle) handle(m jetstream.Msg) {
+	number := s.next.Add(1)
+	reply := fmt.Sprintf("%s%d", s.inbox, number)
+	s.waiting.Store(reply, m.Data())
+	if err := s.connection.PublishRequest(m.Reply(), reply, natsAck); err != nil {
+		s.line.trouble(nil, nil, err)
+	}
+}
+
+var natsAck = []byte("+ACK")
+
+// settled takes the server's word.
+func (s *natsSettle) settled(m *nats.Msg) {
+	if len(m.Data) > 0 || m.Header.Get("Status") != "" {
+		s.line.trouble(nil, nil, fmt.Errorf("an acknowledgement was answered %q %q", m.Header.Get("Status"), m.Data))
+		return
+	}
+	if data, ok := s.waiting.LoadAndDelete(m.Subject); ok {
+		s.line.job.Settled(data.([]byte))
+	}
+}
+
+// trouble keeps the first error of the background.
+func (l *natsLine) trouble(_ *nats.Conn, _ *nats.Subscription, err error) {
+	if first := l.failed.Load(); *first == nil {
+		l.failed.CompareAndSwap(first, &err)
+	}
+}
+
+// Close ends the consumers and the connections; the stream stays, as no raft group should go while others are counted.
+func (l *natsLine) Close() error {
+	for _, consuming := range l.consuming {
+		consuming.Stop()
+	}
+	for _, connection := range l.connections {
+		connection.Close()
+	}
+	return *l.failed.Load()
+}

@@ -1,0 +1,54 @@
+//go:build linux
+
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"math"
+	"net/http"
+	"os"
+
+	"golang.org/x/sync/errgroup"
+
+	"sluice/bench/load"
+	"sluice/bench/process"
+)
+
+// profile takes CPU profiles of all nodes from the end of the warm-up on, for as long as the measurement lasts, into
+// PREFIX-NODE.pprof. The returned function waits for them.
+func profile(ctx context.Context, nodes *process.Cluster, prefix string, plan load.Plan) (wait func() error) {
+	group, ctx := errgroup.WithContext(ctx)
+	for _, node := range nodes.All {
+		group.Go(func() error {
+			if err := pause(ctx, plan.Warm); err != nil {
+				return err
+			}
+			url := fmt.Sprintf("http://%s/debug/pprof/profile?seconds=%.0f", node.Address, math.Ceil(plan.Length.Seconds()))
+			return download(ctx, url, prefix+"-"+node.Name+".pprof")
+		})
+	}
+	return group.Wait
+}
+
+// download saves a page.
+func download(ctx context.Context, url, name string) (err error) {
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
+	if err != nil {
+		return err
+	}
+	answer, err := http.DefaultClient.Do(request)
+	if err != nil {
+		return err
+	}
+	defer answer.Body.Close()
+	if answer.StatusCode != http.StatusOK {
+		return fmt.Errorf("%s answers %s", url, answer.Status)
+	}
+	data, err := io.ReadAll(answer.Body)
+	if err != nil {
+		return err
+	}
+	return os.WriteFile(name, data, 0o666)
+}

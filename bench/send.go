@@ -1,0 +1,100 @@
+//go:build linux
+
+package main
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"strconv"
+	"time"
+
+	"sluice/bench/load"
+	"sluice/bench/process"
+	"sluice/client"
+)
+
+// sendersPerClient is how many senders share a client and its connections.
+const sendersPerClient = 64
+
+// quiet drops what clients have to say; what fails is returned.
+var quiet = slog.New(slog.DiscardHandler)
+
+// sends is a cluster under senders alone: what was receipted is done.
+type sends struct {
+	load.Cluster // of Sluice; nil: bare raft
+	processes    *process.Cluster
+}
+
+// measureSends measures senders alone, on nodes of Sluice or, without a cluster of it, of bare raft.
+func (s *settings) measureSends(ctx context.Context, processes *process.Cluster, of load.Cluster, senders int) (load.Result, error) {
+	name := fmt.Sprintf("send-%d", senders)
+	if of != nil {
+		c, err := client.New(client.Config{Addresses: []string{processes.From(0)}, Logger: quiet})
+		if err != nil {
+			return load.Result{}, err
+		}
+		defer c.Close()
+		declaration := s.declaration
+		declaration.Name = name
+		if _, err := c.Applications().Apply(ctx, declaration); err != nil {
+			return load.Result{}, err
+		}
+	}
+	return load.Measure(ctx, &sends{of, processes}, name, s.plan(senders))
+}
+
+func (s *sends) Processes() *process.Cluster { return s.processes }
+
+func (s *sends) Elections(ctx context.Context) (uint64, bool, error) {
+	if s.Cluster == nil {
+		return 0, false, nil
+	}
+	return s.Cluster.Elections(ctx)
+}
+
+// Open connects the senders; there are no workers.
+func (s *sends) Open(_ context.Context, job load.Job) (load.Line, error) {
+	l := &sendLine{job: job}
+	for i := range (job.Senders + sendersPerClient - 1) / sendersPerClient {
+		c, err := client.New(client.Config{Addresses: []string{s.processes.From(i)}, Logger: quiet})
+		if err != nil {
+			_ = l.Close()
+			return nil, err
+		}
+		l.clients = append(l.clients, c)
+	}
+	return l, nil
+}
+
+type sendLine struct {
+	job     load.Job
+	clients []*client.Client
+}
+
+// Send counts the message as settled once it is receipted.
+func (l *sendLine) Send(ctx context.Context, sender, instance int, data []byte) error {
+	_, err := l.clients[sender/sendersPerClient].Send(ctx, client.Message{Application: l.job.Name, Instance: strconv.Itoa(instance), Type: "measured", Data: data})
+	if err == nil {
+		l.job.Settled(data)
+	}
+	return err
+}
+
+func (l *sendLine) Close() error {
+	for _, c := range l.clients {
+		c.Close()
+	}
+	return nil
+}
+
+func pause(ctx context.Context, d time.Duration) error {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return nil
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+}

@@ -35,8 +35,8 @@ type comparison struct {
 	run                            report.Run
 }
 
-// peerNames are the systems that -peers may name, Sluice apart; the first three need nothing but Go.
-var peerNames = []string{"nats", "nats-default", "etcd", "rabbitmq", "restate"}
+// peerNames are the systems that -peers may name, Sluice apart; all but the last two are built from Go modules.
+var peerNames = []string{"nats", "nats-default", "nats-queue", "etcd", "rabbitmq", "restate"}
 
 func parseComparison(args []string) (*comparison, error) {
 	c := &comparison{}

@@ -21,9 +21,9 @@ func Named(name, tools string) (load.Peer, error) {
 		return file, nil
 	}
 	switch name {
-	case "nats", "nats-default":
+	case "nats", "nats-default", "nats-queue":
 		binary, err := built("nats-server")
-		return NATS{Binary: binary, Always: name == "nats"}, err
+		return NATS{Binary: binary, Always: name != "nats-default", Queue: name == "nats-queue"}, err
 	case "etcd":
 		binary, err := built("etcd")
 		return Etcd{Binary: binary}, err

@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"math"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -33,6 +34,9 @@ type NATS struct {
 	// Always has every write synced before it is acknowledged (sync_interval: always). Otherwise the server syncs every
 	// two minutes, its default: what was acknowledged may be lost with the machine.
 	Always bool
+	// Queue has a message removed as it is acknowledged (work queue retention), which costs the server more. Otherwise
+	// messages stay in the stream, and what every consumer has acknowledged is purged now and then.
+	Queue bool
 }
 
 const (
@@ -42,14 +46,19 @@ const (
 	natsConnections = 3
 	// natsStored bounds what a node's store takes.
 	natsStored = "64GB"
+	// natsPurge is how often acknowledged messages are purged.
+	natsPurge = time.Second
 )
 
-// Name is "nats" or "nats-default".
+// Name is "nats", "nats-default" or "nats-queue".
 func (p NATS) Name() string {
-	if p.Always {
-		return "nats"
+	switch {
+	case !p.Always:
+		return "nats-default"
+	case p.Queue:
+		return "nats-queue"
 	}
-	return "nats-default"
+	return "nats"
 }
 
 // Start starts three servers that know each other.
@@ -58,7 +67,7 @@ func (p NATS) Start(ctx context.Context, dir string) (load.Cluster, error) {
 	if err != nil {
 		return nil, err
 	}
-	c := &natsCluster{monitors: make(map[*process.Node]string)}
+	c := &natsCluster{peer: p, monitors: make(map[*process.Node]string)}
 	if c.processes.Dir, err = os.MkdirTemp(dir, p.Name()+"-"); err != nil {
 		return nil, err
 	}
@@ -89,6 +98,7 @@ func (p NATS) configure(name, dir, listen, monitor, route string, routes []strin
 
 // natsCluster is three servers.
 type natsCluster struct {
+	peer      NATS
 	processes process.Cluster
 	monitors  map[*process.Node]string
 }
@@ -132,7 +142,7 @@ func (c *natsCluster) Leader(context.Context) (*process.Node, error) {
 
 // Open makes a stream and its consumers, and waits until all have leaders.
 func (c *natsCluster) Open(ctx context.Context, job load.Job) (load.Line, error) {
-	l := &natsLine{job: job}
+	l := &natsLine{job: job, peer: c.peer}
 	l.failed.Store(new(error))
 	for i := range natsConnections + load.Workers {
 		connection, err := nats.Connect("nats://"+c.processes.From(i), nats.DontRandomize(), nats.RetryOnFailedConnect(false), nats.ErrorHandler(l.trouble))
@@ -155,9 +165,13 @@ func (c *natsCluster) Open(ctx context.Context, job load.Job) (load.Line, error)
 // natsLine is a stream with two consumers.
 type natsLine struct {
 	job         load.Job
+	peer        NATS
 	connections []*nats.Conn          // those of the senders, then those of the workers
 	streams     []jetstream.JetStream // one on each connection
 	consuming   []jetstream.ConsumeContext
+	consumers   []jetstream.Consumer
+	purging     sync.WaitGroup
+	end         context.CancelFunc
 	failed      atomic.Pointer[error]
 }
 
@@ -171,8 +185,12 @@ type natsSettle struct {
 }
 
 func (l *natsLine) declare(ctx context.Context) error {
+	retention := jetstream.LimitsPolicy
+	if l.peer.Queue {
+		retention = jetstream.WorkQueuePolicy
+	}
 	stream, err := l.streams[0].CreateStream(ctx, jetstream.StreamConfig{
-		Name: l.job.Name, Subjects: []string{l.job.Name + ".>"}, Storage: jetstream.FileStorage, Replicas: 3, Retention: natsRetention,
+		Name: l.job.Name, Subjects: []string{l.job.Name + ".>"}, Storage: jetstream.FileStorage, Replicas: 3, Retention: retention,
 	})
 	if err != nil {
 		return err
@@ -189,11 +207,41 @@ func (l *natsLine) declare(ctx context.Context) error {
 			return err
 		}
 	}
+	if !l.peer.Queue {
+		running, end := context.WithCancel(ctx)
+		l.end = end
+		l.purging.Go(func() { l.purge(running, stream) })
+	}
 	return nil
 }
 
-// natsRetention has a message go once it is settled, as a queue does.
-const natsRetention = jetstream.WorkQueuePolicy
+// purge removes, again and again, what all consumers have acknowledged.
+func (l *natsLine) purge(ctx context.Context, stream jetstream.Stream) {
+	tick := time.NewTicker(natsPurge)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+		floor := uint64(math.MaxUint64)
+		for _, consumer := range l.consumers {
+			info, err := consumer.Info(ctx)
+			if err != nil {
+				floor = 0
+				break
+			}
+			floor = min(floor, info.AckFloor.Stream)
+		}
+		if floor == 0 {
+			continue // the next tick may know
+		}
+		if err := stream.Purge(ctx, jetstream.WithPurgeSequence(floor+1)); err != nil && ctx.Err() == nil {
+			l.trouble(nil, nil, err)
+		}
+	}
+}
 
 // consume has a worker take messages.
 func (l *natsLine) consume(ctx context.Context, i int, name string) error {
@@ -209,7 +257,7 @@ func (l *natsLine) consume(ctx context.Context, i int, name string) error {
 	if err != nil {
 		return err
 	}
-	l.consuming = append(l.consuming, consuming)
+	l.consuming, l.consumers = append(l.consuming, consuming), append(l.consumers, consumer)
 	return nil
 }
 
@@ -263,6 +311,10 @@ func (l *natsLine) trouble(_ *nats.Conn, _ *nats.Subscription, err error) {
 
 // Close ends the consumers and the connections; the stream stays, as no raft group should go while others are counted.
 func (l *natsLine) Close() error {
+	if l.end != nil {
+		l.end()
+		l.purging.Wait()
+	}
 	for _, consuming := range l.consuming {
 		consuming.Stop()
 	}

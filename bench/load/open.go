@@ -87,6 +87,9 @@ func (l *open) run(ctx context.Context, nodes *process.Cluster) (res Result, err
 		begun, err = l.begin(ctx, &sends, begun, l.schedule.end)
 		res.After, failed = nodes.Usage()
 	}
+	if err != nil {
+		cancel() // what is under way need not end
+	}
 	lost := time.AfterFunc(process.ReadyWithin, cancel)
 	defer lost.Stop()
 	for range cap(l.room) { // whoever has all the room is alone
@@ -127,8 +130,8 @@ func (l *open) begin(ctx context.Context, sends *sync.WaitGroup, from, end int) 
 			case <-ctx.Done():
 				return n, context.Cause(ctx)
 			}
-			mine := slices.Clone(data)
-			sends.Go(func() { l.send(ctx, n, mine) })
+			job, mine := n, slices.Clone(data)
+			sends.Go(func() { l.send(ctx, job, mine) })
 		}
 	}
 	return end, nil

@@ -121,6 +121,10 @@ bench-failover: build $(TOOLS)/etcd ## Kill the leader of Sluice and of etcd, by
 	$(BENCHES)
 	bin/bench failover -bin bin/sluice -tools $(TOOLS) $(BENCH)
 
+.PHONY: bench-compare
+bench-compare: $(TOOLS)/benchstat ## Compare the micro-benchmarks of the hot path at REF=main with those of the working tree, by turns, COUNT=6 times
+	bench/compare.sh '$(REF)' '$(COUNT)' $(TOOLS)/benchstat
+
 # A build whose clock jepsen can put forward and back. Go knows whether there is anything to do.
 .PHONY: bin/sluice-skewed
 bin/sluice-skewed:

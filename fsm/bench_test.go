@@ -89,3 +89,24 @@ func wholeJob(b *testing.B, store queue.Store) {
 	}
 	b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(n), "ns/job")
 }
+
+// BenchmarkDecodeEntry is what every replica does first with an entry of 256 sends of 256 bytes.
+func BenchmarkDecodeEntry(b *testing.B) {
+	const batch = 256
+	entry := &logv1.Entry{TimeMs: 1}
+	for n := range batch {
+		m := &sluicev1.Message{Application: "app", Instance: fmt.Sprint("instance-", n), Id: fmt.Sprint("message-", n), Type: "step", Data: make([]byte, 256)}
+		entry.Commands = append(entry.Commands, &logv1.Command{Kind: &logv1.Command_Send{Send: &logv1.Send{Messages: []*sluicev1.Message{m}}}})
+	}
+	data, err := proto.Marshal(entry)
+	if err != nil {
+		b.Fatal(err)
+	}
+	b.ReportAllocs()
+	b.SetBytes(int64(len(data)))
+	for b.Loop() {
+		if e, err := decodeEntry(data); err != nil || len(e.Commands) != batch {
+			b.Fatal(err)
+		}
+	}
+}

@@ -32,13 +32,15 @@ type Etcd struct {
 }
 
 const (
-	// etcdSendersPerClient is how many senders share a connection to each node: what etcd's own benchmark recommends is ten
-	// clients to a connection; for all peers alike it is as many as for Sluice.
-	etcdSendersPerClient = sendersPerClient
-	// etcdBatch is how many deletions go in one transaction, the server's standard maximum.
+	// etcdClients is how many clients the senders share. Each gathers what is sent while its transactions are under way.
+	etcdClients = 3
+	// etcdBatch is how many messages go in one transaction, the server's standard maximum.
 	etcdBatch = 128
-	// etcdCommits is how many of these transactions a worker has under way.
+	// etcdCommits is how many transactions a client has under way.
 	etcdCommits = 4
+	// etcdWithin bounds a transaction of senders, etcdFailover where leaders are killed: what was with a dead one is
+	// given up soon, and its senders try again.
+	etcdWithin, etcdFailover = 30 * time.Second, time.Second
 	// etcdQueue is how many delivered messages a worker holds at most before it stops to watch.
 	etcdQueue = 1 << 16
 	// etcdQuota is the largest that etcd recommends.
@@ -158,16 +160,22 @@ func (c *etcdCluster) Leader(ctx context.Context) (*process.Node, error) {
 
 // Open connects the senders and starts two watchers.
 func (c *etcdCluster) Open(ctx context.Context, job load.Job) (load.Line, error) {
-	l := &etcdLine{job: job, queues: make([]chan etcdMessage, load.Workers)}
+	l := &etcdLine{job: job, queues: make([]chan etcdMessage, load.Workers), sends: make([]chan *etcdSend, etcdClients)}
 	running, end := context.WithCancel(ctx)
 	l.end = end
 	l.group, running = errgroup.WithContext(running)
-	for range (job.Senders+etcdSendersPerClient-1)/etcdSendersPerClient + load.Workers {
+	for range etcdClients + load.Workers {
 		one, err := c.client()
 		if err != nil {
 			return nil, errors.Join(err, l.Close())
 		}
 		l.clients = append(l.clients, one)
+	}
+	for i := range l.sends {
+		l.sends[i] = make(chan *etcdSend)
+		for range etcdCommits {
+			l.group.Go(func() error { return l.put(running, l.clients[i], l.sends[i]) })
+		}
 	}
 	for i := range load.Workers {
 		l.queues[i] = make(chan etcdMessage, etcdQueue)
@@ -189,6 +197,7 @@ type etcdLine struct {
 	job     load.Job
 	clients []*clientv3.Client // those of the senders, then those of the workers
 	queues  []chan etcdMessage
+	sends   []chan *etcdSend // by client
 	group   *errgroup.Group
 	end     context.CancelFunc
 	unique  atomic.Uint64
@@ -200,17 +209,55 @@ type etcdMessage struct {
 	data []byte
 }
 
-// Send puts a message by a transaction that wants its key not to be there: so a message that is sent again is not
-// doubled.
+// etcdSend is one message under way.
+type etcdSend struct {
+	etcdMessage
+	done chan error
+}
+
+// Send hands the message to a client, and waits until it is stored.
 func (l *etcdLine) Send(ctx context.Context, sender, instance int, data []byte) error {
 	key := fmt.Sprintf("%s/%d/%d/%d", l.job.Name, instance%load.Workers, instance, l.unique.Add(1))
-	answer, err := l.clients[sender/etcdSendersPerClient].Txn(ctx).
-		If(clientv3.Compare(clientv3.CreateRevision(key), "=", 0)).
-		Then(clientv3.OpPut(key, string(data))).Commit()
-	if err == nil && !answer.Succeeded {
-		err = fmt.Errorf("the key %s was there", key)
+	s := &etcdSend{etcdMessage{key, data}, make(chan error, 1)}
+	select {
+	case l.sends[sender%etcdClients] <- s:
+	case <-ctx.Done():
+		return context.Cause(ctx)
 	}
-	return err
+	select {
+	case err := <-s.done:
+		return err
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+}
+
+// put stores messages, as many at once as there are, by a transaction that wants none of their keys to be there: so one
+// that is sent again is not doubled. What fails is its senders' matter.
+func (l *etcdLine) put(ctx context.Context, one *clientv3.Client, sends <-chan *etcdSend) error {
+	patience := etcdWithin
+	if l.job.Failover {
+		patience = etcdFailover
+	}
+	for {
+		batch, err := gather(ctx, sends, etcdBatch)
+		if err != nil {
+			return err
+		}
+		absent, puts := make([]clientv3.Cmp, len(batch)), make([]clientv3.Op, len(batch))
+		for i, s := range batch {
+			absent[i], puts[i] = clientv3.Compare(clientv3.CreateRevision(s.key), "=", 0), clientv3.OpPut(s.key, string(s.data))
+		}
+		within, cancel := context.WithTimeout(ctx, patience)
+		answer, err := one.Txn(within).If(absent...).Then(puts...).Commit()
+		cancel()
+		if err == nil && !answer.Succeeded {
+			err = fmt.Errorf("one of %d keys was there", len(batch))
+		}
+		for _, s := range batch {
+			s.done <- err
+		}
+	}
 }
 
 // watch passes on what is delivered, in its order.

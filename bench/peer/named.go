@@ -3,8 +3,10 @@
 package peer
 
 import (
+	"errors"
 	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
 
 	"sluice/bench/load"
@@ -27,6 +29,19 @@ func Named(name, tools string) (load.Peer, error) {
 	case "etcd":
 		binary, err := built("etcd")
 		return Etcd{Binary: binary}, err
+	case "rabbitmq":
+		return RabbitMQ{Scripts: rabbitScripts}, errors.Join(installed(filepath.Join(rabbitScripts, "rabbitmq-server")), installed("epmd"))
 	}
 	return nil, fmt.Errorf("there is no peer %q", name)
+}
+
+// rabbitScripts is where Debian's package has the programs; those on the path want to be another user.
+const rabbitScripts = "/usr/lib/rabbitmq/bin"
+
+// installed says so if a program is not there.
+func installed(program string) error {
+	if _, err := exec.LookPath(program); err != nil {
+		return fmt.Errorf("it is not installed (apt-get install rabbitmq-server): %w", err)
+	}
+	return nil
 }

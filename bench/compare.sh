@@ -8,10 +8,10 @@ set -euo pipefail
 ref=$1 count=$2 benchstat=$3
 # The hot path: the log, the store of messages, the state machine and its decoding, the way through the server.
 benchmarks=(
-  'cluster/raftlog BenchmarkAppend/wal'
-  'queue BenchmarkAppendSettle'
-  'fsm BenchmarkWholeJob|BenchmarkDecodeEntry'
-  'server BenchmarkSend'
+  'cluster/raftlog ^BenchmarkAppend$/wal'
+  'queue ^BenchmarkAppendSettle$'
+  'fsm ^(BenchmarkWholeJob|BenchmarkDecodeEntry)$'
+  'server ^BenchmarkSend$'
 )
 
 case $count in '' | *[!0-9]*) echo "bench/compare.sh: COUNT is $count: want a number of runs" >&2; exit 2 ;; esac
@@ -41,7 +41,7 @@ run() { # side, root, package, benchmarks
   [ -x "$binary" ] || return 0
   # As go test would say it: benchstat tells packages apart by it.
   echo "pkg: sluice/$3" >>"$out/$1.txt"
-  (cd "$2/$3" && "$binary" -test.run '^$' -test.bench "^($4)" -test.benchtime "${BENCHTIME:-0.5s}") | grep '^Benchmark' >>"$out/$1.txt"
+  (cd "$2/$3" && "$binary" -test.run '^$' -test.bench "$4" -test.benchtime "${BENCHTIME:-0.5s}") | grep '^Benchmark' >>"$out/$1.txt"
 }
 for turn in $(seq "$count"); do
   echo "turn $turn of $count" >&2

@@ -237,7 +237,7 @@ func (l *rabbitLine) Send(ctx context.Context, sender, instance int, data []byte
 }
 
 func published(ctx context.Context, channel *amqp.Channel, queue string, data []byte) error {
-	confirmation, err := channel.PublishWithDeferredConfirmWithContext(ctx, "", queue, true, false, amqp.Publishing{DeliveryMode: amqp.Persistent, Body: data})
+	confirmation, err := channel.PublishWithDeferredConfirmWithContext(ctx, "", queue, false, false, amqp.Publishing{DeliveryMode: amqp.Persistent, Body: data})
 	if err != nil {
 		return err
 	}
@@ -289,7 +289,7 @@ func (w *rabbitWorker) work(ctx context.Context, deliveries <-chan amqp.Delivery
 		if len(messages) == 0 {
 			continue
 		}
-		marker, err := w.channel.PublishWithDeferredConfirmWithContext(ctx, "", w.queue, true, false, amqp.Publishing{DeliveryMode: amqp.Persistent})
+		marker, err := w.channel.PublishWithDeferredConfirmWithContext(ctx, "", w.queue, false, false, amqp.Publishing{DeliveryMode: amqp.Persistent})
 		if err != nil {
 			return err
 		}

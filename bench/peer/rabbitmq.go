@@ -42,9 +42,11 @@ const (
 	rabbitPrefetch = 2000
 	// rabbitBatch is how many messages one acknowledgement is for.
 	rabbitBatch = 512
-	// rabbitBatches are under way at most. A channel with 32 commands under way to a quorum queue holds back
-	// acknowledgements, but not publishes: the order of the marker and what it is for would be lost.
-	rabbitBatches = 8
+	// rabbitCommands is how many commands a channel may have under way to a quorum queue; 32 by default. Past it a channel
+	// holds back acknowledgements, but not publishes: the order of the marker and what it is for would be lost.
+	rabbitCommands = 512
+	// rabbitBatches are under way at most: three commands each, with the credit, are far from the limit.
+	rabbitBatches = 64
 	// rabbitClusterWithin bounds the forming of the cluster.
 	rabbitClusterWithin = "60"
 )
@@ -104,13 +106,13 @@ func (c *rabbitCluster) prepare(mapper string) error {
 	for i := range 3 {
 		conf += fmt.Sprintf("cluster_formation.classic_config.nodes.%d = n%d@localhost\n", i+1, i+1)
 	}
-	for name, text := range map[string]string{"rabbitmq.conf": conf, "enabled_plugins": "[].\n", ".erlang.cookie": "measured", "env.conf": ""} {
+	for name, text := range map[string]string{"rabbitmq.conf": conf, "advanced.config": fmt.Sprintf("[{rabbit, [{quorum_commands_soft_limit, %d}]}].\n", rabbitCommands), "enabled_plugins": "[].\n", ".erlang.cookie": "measured", "env.conf": ""} {
 		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o400); err != nil {
 			return err
 		}
 	}
 	c.env = []string{
-		"HOME=" + dir, "ERL_EPMD_PORT=" + mapper, "RABBITMQ_CONFIG_FILE=" + filepath.Join(dir, "rabbitmq"), "RABBITMQ_ENABLED_PLUGINS_FILE=" + filepath.Join(dir, "enabled_plugins"),
+		"HOME=" + dir, "ERL_EPMD_PORT=" + mapper, "RABBITMQ_CONFIG_FILE=" + filepath.Join(dir, "rabbitmq"), "RABBITMQ_ADVANCED_CONFIG_FILE=" + filepath.Join(dir, "advanced"), "RABBITMQ_ENABLED_PLUGINS_FILE=" + filepath.Join(dir, "enabled_plugins"),
 		"RABBITMQ_CONF_ENV_FILE=" + filepath.Join(dir, "env.conf"), "RABBITMQ_NODE_IP_ADDRESS=127.0.0.1", "RABBITMQ_LOGS=-", "RABBITMQ_USE_LONGNAME=false",
 		// The script becomes the node instead of waiting for it.
 		"RUNNING_UNDER_SYSTEMD=true",

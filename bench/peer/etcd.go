@@ -38,8 +38,8 @@ const (
 	etcdBatch = 128
 	// etcdCommits is how many transactions a client has under way.
 	etcdCommits = 4
-	// etcdWithin bounds a transaction of senders, etcdFailover where leaders are killed: what was with a dead one is
-	// given up soon, and its senders try again.
+	// etcdWithin bounds a transaction, etcdFailover where leaders are killed: what was with a dead one is given up soon,
+	// and tried again.
 	etcdWithin, etcdFailover = 30 * time.Second, time.Second
 	// etcdQueue is how many delivered messages a worker holds at most before it stops to watch.
 	etcdQueue = 1 << 16
@@ -235,10 +235,6 @@ func (l *etcdLine) Send(ctx context.Context, sender, instance int, data []byte) 
 // put stores messages, as many at once as there are, by a transaction that wants none of their keys to be there: so one
 // that is sent again is not doubled. What fails is its senders' matter.
 func (l *etcdLine) put(ctx context.Context, one *clientv3.Client, sends <-chan *etcdSend) error {
-	patience := etcdWithin
-	if l.job.Failover {
-		patience = etcdFailover
-	}
 	for {
 		batch, err := gather(ctx, sends, etcdBatch)
 		if err != nil {
@@ -248,7 +244,7 @@ func (l *etcdLine) put(ctx context.Context, one *clientv3.Client, sends <-chan *
 		for i, s := range batch {
 			absent[i], puts[i] = clientv3.Compare(clientv3.CreateRevision(s.key), "=", 0), clientv3.OpPut(s.key, string(s.data))
 		}
-		within, cancel := context.WithTimeout(ctx, patience)
+		within, cancel := context.WithTimeout(ctx, l.patience())
 		answer, err := one.Txn(within).If(absent...).Then(puts...).Commit()
 		cancel()
 		if err == nil && !answer.Succeeded {
@@ -289,17 +285,38 @@ func (l *etcdLine) settle(ctx context.Context, one *clientv3.Client, queue <-cha
 		for i, m := range batch {
 			deletions[i] = clientv3.OpDelete(m.key)
 		}
-		answer, err := one.Txn(ctx).Then(deletions...).Commit()
+		answer, again, err := l.delete(ctx, one, deletions)
 		if err != nil {
 			return err
 		}
 		for i, m := range batch {
-			if answer.Responses[i].GetResponseDeleteRange().Deleted != 1 {
+			if answer.Responses[i].GetResponseDeleteRange().Deleted != 1 && !again {
 				return fmt.Errorf("the message %s was not there any more", m.key)
 			}
 			l.job.Settled(m.data)
 		}
 	}
+}
+
+// delete commits deletions. Where leaders are killed it tries again until it is answered: then some may have gone before.
+func (l *etcdLine) delete(ctx context.Context, one *clientv3.Client, deletions []clientv3.Op) (answer *clientv3.TxnResponse, again bool, err error) {
+	for {
+		within, cancel := context.WithTimeout(ctx, l.patience())
+		answer, err = one.Txn(within).Then(deletions...).Commit()
+		cancel()
+		if err == nil || !l.job.Failover || ctx.Err() != nil {
+			return answer, again, err
+		}
+		again = true
+	}
+}
+
+// patience bounds a transaction.
+func (l *etcdLine) patience() time.Duration {
+	if l.job.Failover {
+		return etcdFailover
+	}
+	return etcdWithin
 }
 
 // gather waits for one, and takes what else is there, up to a number.

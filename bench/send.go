@@ -10,12 +10,11 @@ import (
 	"time"
 
 	"sluice/bench/load"
+	"sluice/bench/peer"
 	"sluice/bench/process"
 	"sluice/client"
 )
 
-// sendersPerClient is how many senders share a client and its connections.
-const sendersPerClient = 64
 
 // quiet drops what clients have to say; what fails is returned.
 var quiet = slog.New(slog.DiscardHandler)
@@ -56,7 +55,7 @@ func (s *sends) Elections(ctx context.Context) (uint64, bool, error) {
 // Open connects the senders; there are no workers.
 func (s *sends) Open(_ context.Context, job load.Job) (load.Line, error) {
 	l := &sendLine{job: job}
-	for i := range (job.Senders + sendersPerClient - 1) / sendersPerClient {
+	for i := range (job.Senders + peer.SendersPerClient - 1) / peer.SendersPerClient {
 		c, err := client.New(client.Config{Addresses: []string{s.processes.From(i)}, Logger: quiet})
 		if err != nil {
 			_ = l.Close()
@@ -74,7 +73,7 @@ type sendLine struct {
 
 // Send counts the message as settled once it is receipted.
 func (l *sendLine) Send(ctx context.Context, sender, instance int, data []byte) error {
-	_, err := l.clients[sender/sendersPerClient].Send(ctx, client.Message{Application: l.job.Name, Instance: strconv.Itoa(instance), Type: "measured", Data: data})
+	_, err := l.clients[sender/peer.SendersPerClient].Send(ctx, client.Message{Application: l.job.Name, Instance: strconv.Itoa(instance), Type: "measured", Data: data})
 	if err == nil {
 		l.job.Settled(data)
 	}

@@ -19,8 +19,8 @@ import (
 	"sluice/client"
 )
 
-// sendersPerClient is how many senders share a client and its connections.
-const sendersPerClient = 64
+// SendersPerClient is how many senders share a client and its connections.
+const SendersPerClient = 64
 
 // quiet drops what clients have to say; what fails is returned.
 var quiet = slog.New(slog.DiscardHandler)
@@ -130,7 +130,7 @@ func (c *SluiceCluster) Leader(ctx context.Context) (*process.Node, error) {
 // Open declares an application and starts two workers.
 func (c *SluiceCluster) Open(ctx context.Context, job load.Job) (load.Line, error) {
 	l := &sluiceLine{job: job, cluster: c}
-	for i := range (job.Senders + sendersPerClient - 1) / sendersPerClient {
+	for i := range (job.Senders + SendersPerClient - 1) / SendersPerClient {
 		if err := l.connect(&l.senders, i); err != nil {
 			return nil, errors.Join(err, l.Close())
 		}
@@ -191,7 +191,7 @@ func (l *sluiceLine) connect(to *[]*client.Client, i int) error {
 
 // Send sends one message and returns with its receipt.
 func (l *sluiceLine) Send(ctx context.Context, sender, instance int, data []byte) error {
-	_, err := l.senders[sender/sendersPerClient].Send(ctx, client.Message{Application: l.job.Name, Instance: strconv.Itoa(instance), Type: "measured", Data: data})
+	_, err := l.senders[sender/SendersPerClient].Send(ctx, client.Message{Application: l.job.Name, Instance: strconv.Itoa(instance), Type: "measured", Data: data})
 	return err
 }
 

@@ -15,7 +15,6 @@ import (
 	"sluice/client"
 )
 
-
 // quiet drops what clients have to say; what fails is returned.
 var quiet = slog.New(slog.DiscardHandler)
 

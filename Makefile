@@ -112,9 +112,16 @@ scale: ## Model many raft groups on a hundred nodes, and print the tables (SCALE
 	cd bench && go run ./scale $(SCALE)
 
 .PHONY: bench-peers
-bench-peers: build $(TOOLS)/nats-server $(TOOLS)/etcd ## Measure Sluice beside NATS and etcd, by turns, against the goals (PEERS=… adds rabbitmq, restate; BENCH= passes flags)
+bench-peers: build $(TOOLS)/nats-server $(TOOLS)/etcd $(if $(findstring restate,$(PEERS)),restate) ## Measure Sluice beside NATS and etcd, by turns, against the goals (PEERS=… adds rabbitmq, restate; BENCH= passes flags)
 	$(BENCHES)
 	bin/bench peers -bin bin/sluice -tools $(TOOLS) -peers '$(PEERS)' $(BENCH)
+
+# Restate comes from npm. Where it cannot be had, the benchmark says so and skips it.
+RESTATE := 1.7.12
+.PHONY: restate
+restate:
+	@[ -x $(TOOLS)/restate-server ] || { npm install --silent --no-audit --no-fund --ignore-scripts --prefix bin/restate @restatedev/restate-server@$(RESTATE) && \
+	  cp bin/restate/node_modules/@restatedev/restate-server-linux-*/bin/restate-server $(TOOLS)/; } || echo 'make: restate-server cannot be installed from npm' >&2
 
 .PHONY: bench-failover
 bench-failover: build $(TOOLS)/etcd ## Kill the leader of Sluice and of etcd, by turns, under load, and find the longest time without a success

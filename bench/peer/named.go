@@ -29,6 +29,9 @@ func Named(name, tools string) (load.Peer, error) {
 	case "etcd":
 		binary, err := built("etcd")
 		return Etcd{Binary: binary}, err
+	case "restate":
+		binary, err := built("restate-server")
+		return Restate{Binary: binary}, err
 	case "rabbitmq":
 		return RabbitMQ{Scripts: rabbitScripts}, errors.Join(installed(filepath.Join(rabbitScripts, "rabbitmq-server")), installed("epmd"))
 	}

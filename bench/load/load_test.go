@@ -24,8 +24,6 @@ type fake struct {
 	lose   int64 // the message of this number is lost
 	repeat int64 // the message of this number is settled twice
 	fail   int64 // the send of this number fails
-	stall  int64 // the message of this number takes long
-	took   time.Duration
 	closed atomic.Bool
 	work   sync.WaitGroup
 }
@@ -50,9 +48,6 @@ func (f *fake) Send(_ context.Context, _, _ int, data []byte) error {
 		return nil
 	}
 	f.work.Go(func() {
-		if n == f.stall {
-			<-time.After(f.took)
-		}
 		f.job.Settled(data)
 		if n == f.repeat {
 			f.job.Settled(data)

@@ -96,27 +96,72 @@ type Result struct {
 
 // Measure opens a line, drives it as the plan says, and closes it.
 func Measure(ctx context.Context, c Cluster, name string, plan Plan) (res Result, err error) {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
 	if plan.Payload < TokenBytes {
 		return res, fmt.Errorf("a payload of %d bytes: at least %d are needed", plan.Payload, TokenBytes)
 	}
-	before, known, err := c.Elections(ctx)
-	if err != nil {
-		return res, err
-	}
 	job := Job{Name: name, Senders: plan.Senders, Instances: plan.Instances}
+	watched := &electionWatch{Cluster: c, opened: make(chan struct{})}
+	before := watched.begin(ctx, plan.Warm/2)
 	if plan.Rate > 0 {
-		res, err = openLoop(ctx, c, job, plan)
+		res, err = openLoop(ctx, watched, job, plan)
 	} else {
-		res, err = closedLoop(ctx, c, job, plan)
+		res, err = closedLoop(ctx, watched, job, plan)
 	}
 	if err != nil {
 		return res, err
 	}
-	after, stillKnown, err := c.Elections(ctx)
-	if known && stillKnown {
-		res.Elections = new(after - before)
+	from := <-before
+	if from.err != nil {
+		return res, from.err
+	}
+	to, known, err := c.Elections(ctx)
+	if known && from.known {
+		res.Elections = new(to - from.count)
 	}
 	return res, err
+}
+
+// electionWatch counts elections from the warm-up of a line on: those by which what it declares first finds its leaders
+// are none of the load's.
+type electionWatch struct {
+	Cluster
+	opened chan struct{} // closed by Open
+}
+
+// elections are what a cluster told of them.
+type elections struct {
+	count uint64
+	known bool
+	err   error
+}
+
+// begin asks some time after the line was opened, beside the load, which must not wait for the answer.
+func (w *electionWatch) begin(ctx context.Context, after time.Duration) <-chan elections {
+	told := make(chan elections, 1)
+	go func() {
+		select {
+		case <-w.opened:
+		case <-ctx.Done():
+			return
+		}
+		var e elections
+		if e.err = pause(ctx, after); e.err == nil {
+			e.count, e.known, e.err = w.Elections(ctx)
+		}
+		told <- e
+	}()
+	return told
+}
+
+// Open opens a line, and lets the watch begin.
+func (w *electionWatch) Open(ctx context.Context, job Job) (Line, error) {
+	line, err := w.Cluster.Open(ctx, job)
+	if err == nil {
+		close(w.opened)
+	}
+	return line, err
 }
 
 // noise is the data of a message, without its token.

@@ -48,6 +48,9 @@ const (
 	natsStored = "64GB"
 	// natsPurge is how often acknowledged messages are purged.
 	natsPurge = time.Second
+	// natsPlace is how often a stream is tried to be placed, natsNoPeers what a server says that finds too few others.
+	natsPlace   = 100 * time.Millisecond
+	natsNoPeers = 10005
 )
 
 // Name is "nats", "nats-default" or "nats-queue".
@@ -107,32 +110,42 @@ func (c *natsCluster) Processes() *process.Cluster { return &c.processes }
 
 func (c *natsCluster) Stop() error { return c.processes.Stop() }
 
-// Elections sums the terms of all raft groups of the first server: one for the cluster, one for each stream and
-// consumer. Groups that were made meanwhile would count, so lines are closed without removing theirs, and what Open
-// makes is counted before senders begin.
-func (c *natsCluster) Elections(ctx context.Context) (uint64, bool, error) {
-	request, err := http.NewRequestWithContext(ctx, http.MethodGet, c.monitors[c.processes.All[0]]+"/raftz", nil)
+// Elections sums the terms of all raft groups of the first server: that of the cluster, in the system's account, and in
+// the users' one for each stream and each consumer. Lines are closed without removing theirs.
+func (c *natsCluster) Elections(ctx context.Context) (sum uint64, known bool, err error) {
+	for _, account := range []string{"", "?acc=$G"} {
+		terms, err := natsTerms(ctx, c.monitors[c.processes.All[0]]+"/raftz"+account)
+		if err != nil {
+			return 0, false, err
+		}
+		for _, groups := range terms {
+			for _, group := range groups {
+				sum, known = sum+group.Term, true
+			}
+		}
+	}
+	return sum, known, nil
+}
+
+// natsGroups are the raft groups by account and name.
+type natsGroups map[string]map[string]struct {
+	Term uint64 `json:"term"`
+}
+
+func natsTerms(ctx context.Context, url string) (groups natsGroups, err error) {
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
 	if err != nil {
-		return 0, false, err
+		return nil, err
 	}
 	answer, err := http.DefaultClient.Do(request)
 	if err != nil {
-		return 0, false, err
+		return nil, err
 	}
 	defer answer.Body.Close()
-	var accounts map[string]map[string]struct {
-		Term uint64 `json:"term"`
+	if answer.StatusCode != http.StatusOK {
+		return nil, fmt.Errorf("%s answers %s", url, answer.Status)
 	}
-	if answer.StatusCode != http.StatusOK || json.NewDecoder(answer.Body).Decode(&accounts) != nil {
-		return 0, false, nil
-	}
-	sum := uint64(0)
-	for _, groups := range accounts {
-		for _, group := range groups {
-			sum += group.Term
-		}
-	}
-	return sum, len(accounts) > 0, nil
+	return groups, json.NewDecoder(answer.Body).Decode(&groups)
 }
 
 // Leader is not one node: every stream and every consumer has its own.
@@ -189,7 +202,7 @@ func (l *natsLine) declare(ctx context.Context) error {
 	if l.peer.Queue {
 		retention = jetstream.WorkQueuePolicy
 	}
-	stream, err := l.streams[0].CreateStream(ctx, jetstream.StreamConfig{
+	stream, err := placed(ctx, l.streams[0], jetstream.StreamConfig{
 		Name: l.job.Name, Subjects: []string{l.job.Name + ".>"}, Storage: jetstream.FileStorage, Replicas: 3, Retention: retention,
 	})
 	if err != nil {
@@ -213,6 +226,26 @@ func (l *natsLine) declare(ctx context.Context) error {
 		l.purging.Go(func() { l.purge(running, stream) })
 	}
 	return nil
+}
+
+// placed makes a stream. Servers that call themselves healthy may not know yet that all the others are.
+func placed(ctx context.Context, on jetstream.JetStream, cfg jetstream.StreamConfig) (jetstream.Stream, error) {
+	ctx, cancel := context.WithTimeout(ctx, process.ReadyWithin)
+	defer cancel()
+	tick := time.NewTicker(natsPlace)
+	defer tick.Stop()
+	for {
+		stream, err := on.CreateStream(ctx, cfg)
+		var refused *jetstream.APIError
+		if !errors.As(err, &refused) || refused.ErrorCode != natsNoPeers {
+			return stream, err
+		}
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return nil, err
+		}
+	}
 }
 
 // purge removes, again and again, what all consumers have acknowledged.

@@ -39,8 +39,8 @@ const (
 	// etcdCommits is how many transactions a client has under way.
 	etcdCommits = 4
 	// etcdWithin bounds a transaction, etcdFailover where leaders are killed: what was with a dead one is given up soon,
-	// and tried again.
-	etcdWithin, etcdFailover = 30 * time.Second, time.Second
+	// and tried again. Were it long, the time without a leader would be rounded up to it.
+	etcdWithin, etcdFailover = 30 * time.Second, 200 * time.Millisecond
 	// etcdQueue is how many delivered messages a worker holds at most before it stops to watch.
 	etcdQueue = 1 << 16
 	// etcdQuota is the largest that etcd recommends.

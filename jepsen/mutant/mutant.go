@@ -33,7 +33,7 @@ type Try struct {
 // The standards of a Try: a seed may miss what a fault must hit at the right moment.
 const (
 	mostSim  = 40
-	mostProc = 3
+	mostProc = 6
 )
 
 // Mutant is one way to break Sluice.

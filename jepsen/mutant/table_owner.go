@@ -23,7 +23,7 @@ func ownerTable() []*Mutant {
 		{
 			Name: "completion-under-any-epoch", Breaks: "a recovery is completed under an epoch that has passed",
 			Edits:  []Edit{{"fsm/complete.go", "	if r.Epoch != 0 && r.Epoch != i.rec.Epoch {\n		return staleEpoch(i, r.Epoch)\n	}\n", ""}},
-			Caught: []string{"I7"}, Sim: under(30, world.WorkerCut), Proc: calm(15),
+			Caught: []string{"I7"}, Sim: under(30, world.WorkerCut), Proc: under(20, world.WorkerCut),
 		},
 		{
 			Name: "assigned-twice", Breaks: "the leader plans each instance for two sessions, and the state takes both",

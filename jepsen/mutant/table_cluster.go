@@ -62,7 +62,7 @@ func (t *raftTransport) assent(id raft.ServerID, target raft.ServerAddress, args
 	}
 	if err := trial.store.Close(); err != nil {
 `}},
-			Caught: []string{"I12"}, Sim: under(30, world.DiskLoss, world.Partition), Proc: under(20, world.DiskLoss),
+			Caught: []string{"I12"}, Sim: under(30, world.DiskLoss, world.Partition), Proc: under(30, world.DiskLoss, world.Lag),
 		},
 		{
 			Name: "leases-cut-short", Breaks: "a new leader takes all leases for over",

@@ -62,7 +62,7 @@ func gateTable() []*Mutant {
 		{
 			Name: "one-recovery-at-a-time", Breaks: "nothing is delivered to the instances of an application while another of them is in recovery",
 			Edits:  []Edit{{"fsm/offer.go", "	if i.rec.Owner == \"\" || i.rec.Terminated {\n", "	if i.rec.Owner == \"\" || i.rec.Terminated || i.app.counts.recovery > 1 || i.rec.Mode != recoveryMode && i.app.counts.recovery > 0 {\n"}},
-			Caught: []string{"I5"}, Sim: calm(60), Proc: calm(40),
+			Caught: []string{"I5", "liveness"}, Sim: calm(60), Proc: calm(40),
 		},
 		{
 			Name: "gate-judges-by-neighbours", Breaks: "the gate defers while any instance of the application is in recovery",

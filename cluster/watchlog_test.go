@@ -1,7 +1,10 @@
 package cluster
 
 import (
+	"bytes"
 	"errors"
+	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -13,35 +16,99 @@ import (
 // A leader that got no answer sends entries once more, also those right behind a snapshot. A follower that refused them
 // would be sent the snapshot again, and throw away what it had acknowledged.
 func TestEntriesBehindASnapshotAreTakenTwice(t *testing.T) {
+	late, lead, entries, s := behindASnapshot(t, nil)
+	again := &raft.AppendEntriesRequest{
+		RPCHeader: header(lead), Term: lead.raft().CurrentTerm(), PrevLogEntry: s.Index, PrevLogTerm: s.Term, Entries: entries,
+	}
+	resp := &raft.AppendEntriesResponse{}
+	if err := lead.carrier.AppendEntries(raft.ServerID(late.cfg.NodeID), to(t, lead, late), again, resp); err != nil || !resp.Success {
+		t.Fatalf("%d entries behind snapshot %d, sent twice: %+v %v", len(entries), s.Index, resp, err)
+	}
+}
+
+// A snapshot of what a node has is not taken again: raft would throw away what the node acknowledged behind it.
+func TestASnapshotOfWhatIsThereIsNotTaken(t *testing.T) {
+	late, lead, entries, s := behindASnapshot(t, nil)
+	content := make([]byte, 1<<20)
+	again := &raft.InstallSnapshotRequest{
+		RPCHeader: header(lead), SnapshotVersion: 1, Term: lead.raft().CurrentTerm(), LastLogIndex: s.Index, LastLogTerm: s.Term,
+		Configuration: raft.EncodeConfiguration(s.Configuration), ConfigurationIndex: s.ConfigurationIndex, Size: int64(len(content)),
+	}
+	for range 2 { // the stream goes on behind it
+		resp := &raft.InstallSnapshotResponse{}
+		if err := lead.carrier.InstallSnapshot(raft.ServerID(late.cfg.NodeID), to(t, lead, late), again, resp, bytes.NewReader(content)); err != nil || !resp.Success {
+			t.Fatalf("snapshot %d, sent again: %+v %v", s.Index, resp, err)
+		}
+	}
+	for _, e := range entries {
+		if err := late.raftLog.GetLog(e.Index, &raft.Log{}); err != nil {
+			t.Fatalf("entry %d behind snapshot %d is gone: %v", e.Index, s.Index, err)
+		}
+	}
+}
+
+// A node whose disk is full tells its leader of an error, not that the entries do not fit: it would be sent a snapshot.
+func TestAFullDiskIsNoMismatch(t *testing.T) {
+	var full atomic.Value
+	late, lead, entries, s := behindASnapshot(t, func(c *Config) {
+		id := c.NodeID
+		c.FreeSpace = func(string) (free, total uint64, err error) {
+			if full.Load() == id {
+				return 0, 1 << 30, nil
+			}
+			return 1 << 30, 1 << 30, nil
+		}
+	})
+	full.Store(late.cfg.NodeID)
+	again := &raft.AppendEntriesRequest{
+		RPCHeader: header(lead), Term: lead.raft().CurrentTerm(), PrevLogEntry: s.Index, PrevLogTerm: s.Term, Entries: entries,
+	}
+	var err error
+	for deadline := time.Now().Add(patience); err == nil && time.Now().Before(deadline); {
+		err = lead.carrier.AppendEntries(raft.ServerID(late.cfg.NodeID), to(t, lead, late), again, &raft.AppendEntriesResponse{})
+	}
+	if err == nil || !strings.Contains(err.Error(), "takes no more entries") {
+		t.Fatalf("entries for a node whose disk is full: %v", err)
+	}
+}
+
+// behindASnapshot gives a follower that was sent a snapshot and entries behind it, and its leader.
+func behindASnapshot(t *testing.T, change func(*Config)) (late, lead *member, entries []*raft.Log, s *raft.SnapshotMeta) {
+	t.Helper()
 	w := newWorld(t, func(c *Config) {
 		c.TrailingLogs, c.SnapshotThreshold, c.SnapshotInterval = 10, 20, 20*time.Millisecond
 		c.OpenLog, c.RaftLog = nil, raftlog.Bolt // raft-wal still reads what was cut off its head
+		if change != nil {
+			change(c)
+		}
 	})
 	id, lead := w.catchesUp()
-	late := w.nodes[id]
+	late = w.nodes[id]
 	first, err1 := late.raftLog.FirstIndex()
 	last, err2 := late.raftLog.LastIndex()
 	snapshots, err3 := late.snaps.List()
 	if err := errors.Join(err1, err2, err3); err != nil || len(snapshots) == 0 || snapshots[0].Index != first-1 {
 		t.Fatalf("the log from %d to %d, snapshots %v: %v", first, last, snapshots, err)
 	}
-	again := &raft.AppendEntriesRequest{
-		RPCHeader: raft.RPCHeader{ProtocolVersion: raft.ProtocolVersionMax, ID: []byte(lead.cfg.NodeID), Addr: []byte(lead.port.addr)},
-		Term:      lead.raft().CurrentTerm(), PrevLogEntry: snapshots[0].Index, PrevLogTerm: snapshots[0].Term,
-	}
 	for index := first; index <= last; index++ {
 		l := &raft.Log{}
 		if err := late.raftLog.GetLog(index, l); err != nil {
 			t.Fatal(err)
 		}
-		again.Entries = append(again.Entries, l)
+		entries = append(entries, l)
 	}
-	to, err := lead.ServerAddr(raft.ServerID(id))
+	return late, lead, entries, snapshots[0]
+}
+
+func header(m *member) raft.RPCHeader {
+	return raft.RPCHeader{ProtocolVersion: raft.ProtocolVersionMax, ID: []byte(m.cfg.NodeID), Addr: []byte(m.port.addr)}
+}
+
+func to(t *testing.T, from, to *member) raft.ServerAddress {
+	t.Helper()
+	addr, err := from.ServerAddr(raft.ServerID(to.cfg.NodeID))
 	if err != nil {
 		t.Fatal(err)
 	}
-	resp := &raft.AppendEntriesResponse{}
-	if err := lead.carrier.AppendEntries(raft.ServerID(id), to, again, resp); err != nil || !resp.Success {
-		t.Fatalf("entries %d to %d behind snapshot %d, sent twice: %+v %v", first, last, snapshots[0].Index, resp, err)
-	}
+	return addr
 }

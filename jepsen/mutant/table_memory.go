@@ -31,7 +31,7 @@ func memoryTable() []*Mutant {
 		{
 			Name: "settlement-repeat-refused", Breaks: "a settlement that is sent again is not recognised",
 			Edits:  []Edit{{"fsm/settle.go", "string(past.SettleDigest) == string(w.digest) &&", "len(past.SettleDigest) == 0 &&"}},
-			Caught: []string{"I10"}, Sim: under(20, world.Kill, world.Transfer), Proc: under(20, world.Kill, world.Transfer),
+			Caught: []string{"I10"}, Sim: shaped("all", under(30, world.FrameCut, world.Loss)), Proc: under(20, world.Kill, world.Transfer),
 		},
 		{
 			Name: "completion-repeat-refused", Breaks: "a completion that is sent again is not recognised",

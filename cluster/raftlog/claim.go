@@ -48,7 +48,9 @@ func openClaim(files disk.FS, dir string, fresh bool) (*claim, error) {
 	if errors.Is(err, os.ErrNotExist) && fresh {
 		content = make([]byte, 2*claimSlot)
 		(&claim{turn: 1}).put(content)
-		err = disk.ReplaceFile(files, path, content)
+		if err = disk.ReplaceFile(files, path, content); err == nil {
+			content, err = disk.ReadFile(files, path) // what was written is the file's, which may change it
+		}
 	}
 	switch {
 	case errors.Is(err, os.ErrNotExist):

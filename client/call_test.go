@@ -358,6 +358,41 @@ func TestSenderGathers(t *testing.T) {
 	}
 }
 
+// A node that hangs holds up the message that it was sent, and not those that could go to others.
+func TestASlowRequestHoldsUpNobody(t *testing.T) {
+	t.Parallel()
+	f := newFake(t)
+	arrived, open := make(chan struct{}), make(chan struct{})
+	var hangs atomic.Bool
+	f.before = func(string) error {
+		if hangs.CompareAndSwap(false, true) {
+			close(arrived)
+			<-open
+		}
+		return nil
+	}
+	s, err := f.client().NewSender(SenderConfig{Requests: 1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	first := make(chan error, 1)
+	go func() { _, err := s.Send(t.Context(), message("first")); first <- err }()
+	<-arrived
+	if _, err := s.Send(t.Context(), message("second")); err != nil {
+		t.Errorf("behind a request that hangs: %v", err)
+	}
+	select {
+	case err := <-first:
+		t.Errorf("the first has ended: %v", err)
+	default:
+	}
+	close(open)
+	if err := <-first; err != nil {
+		t.Error(err)
+	}
+	s.Close()
+}
+
 func TestSenderLetsAMessageGoWhoseContextEnded(t *testing.T) {
 	t.Parallel()
 	f := newFake(t)

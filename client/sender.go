@@ -5,13 +5,15 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"time"
 )
 
 // SenderConfig says how a Sender gathers.
 type SenderConfig struct {
 	// MaxPending is how many messages may wait for a request; a further Send waits for room. Default 16,384.
 	MaxPending int
-	// Requests is how many requests may be under way at once. Default 4.
+	// Requests is how many requests may be under way at once. Default 4. One that has taken a second counts no more: a node
+	// that hangs holds up what it was sent, and nothing else.
 	Requests int
 }
 
@@ -125,7 +127,27 @@ func (s *Sender) run() {
 			}
 			continue
 		}
+		s.begin(batch)
+	}
+}
+
+// slowRequest is after how long a request is not waited for by what comes behind it.
+const slowRequest = time.Second
+
+// begin sends a batch, and returns once it is done or slow.
+func (s *Sender) begin(batch []*sending) {
+	done := make(chan struct{})
+	s.active.Add(1) // within the run that is active itself
+	go func() {
+		defer s.active.Done()
 		s.request(batch)
+		close(done)
+	}()
+	slow := time.NewTimer(slowRequest)
+	defer slow.Stop()
+	select {
+	case <-done:
+	case <-slow.C:
 	}
 }
 

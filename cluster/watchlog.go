@@ -40,7 +40,7 @@ func (w *watchedLog) StoreLog(l *raft.Log) error { return w.StoreLogs([]*raft.Lo
 func (w *watchedLog) GetLog(index uint64, l *raft.Log) error {
 	err := w.RaftLog.GetLog(index, l)
 	if errors.Is(err, raft.ErrLogNotFound) {
-		if term, ok := w.node.snapshotTerm(index); ok {
+		if term, ok := w.node.snapshotTerm(index); ok && w.node.follows() {
 			*l = raft.Log{Index: index, Term: term, Type: raft.LogNoop}
 			return nil
 		}
@@ -49,12 +49,15 @@ func (w *watchedLog) GetLog(index uint64, l *raft.Log) error {
 	return w.park(w.note("read", err))
 }
 
-// snapshotTerm is the term of the last entry of a snapshot that this node holds. Only a follower is told: a leader would
-// send the entry.
+// follows tells that raft runs and has a leader, or looks for one. A leader is not told what a snapshot ends with: it would
+// send the entry, of which nothing but the term is known.
+func (n *Node) follows() bool {
+	r := n.raft()
+	return r != nil && r.State() == raft.Follower
+}
+
+// snapshotTerm is the term of the last entry of a snapshot that this node holds.
 func (n *Node) snapshotTerm(index uint64) (term uint64, ok bool) {
-	if r := n.raft(); r == nil || r.State() != raft.Follower {
-		return 0, false
-	}
 	snapshots, err := n.snaps.List()
 	if err != nil {
 		return 0, false

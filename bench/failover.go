@@ -127,10 +127,10 @@ func (f *failover) kill(ctx context.Context, m mortal, number int) (gap time.Dur
 	for i := range f.senders {
 		senders.Go(func() error { return f.send(sending, line, i, watch) })
 	}
-	err = pause(sending, f.plan.Warm)
+	err = load.Pause(sending, f.plan.Warm)
 	watch.reset(time.Now())
 	if err == nil {
-		err = errors.Join(leader.End(syscall.SIGKILL), pause(sending, failoverWithin))
+		err = errors.Join(leader.End(syscall.SIGKILL), load.Pause(sending, failoverWithin))
 	}
 	gap = watch.end(time.Now())
 	stop()
@@ -153,7 +153,7 @@ func (f *failover) send(ctx context.Context, line load.Line, sender int, watch *
 			watch.success(time.Now())
 			continue
 		}
-		if pause(ctx, retryAfter) != nil {
+		if load.Pause(ctx, retryAfter) != nil {
 			return nil
 		}
 	}

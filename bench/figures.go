@@ -15,6 +15,7 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
+	"sluice/bench/load"
 	"sluice/bench/process"
 	"sluice/bench/report"
 	"sluice/client"
@@ -104,7 +105,7 @@ func (s *settings) again(ctx context.Context, n *process.Node, signal syscall.Si
 
 // memory reads what a node holds once it has come to rest.
 func (s *settings) memory(ctx context.Context, n *process.Node, row func(what, value string), what string) error {
-	if err := pause(ctx, settleTime); err != nil {
+	if err := load.Pause(ctx, settleTime); err != nil {
 		return err
 	}
 	held, err := process.Memory(n.Pid)

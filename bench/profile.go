@@ -22,7 +22,7 @@ func profile(ctx context.Context, nodes *process.Cluster, prefix string, plan lo
 	group, ctx := errgroup.WithContext(ctx)
 	for _, node := range nodes.All {
 		group.Go(func() error {
-			if err := pause(ctx, plan.Warm); err != nil {
+			if err := load.Pause(ctx, plan.Warm); err != nil {
 				return err
 			}
 			url := fmt.Sprintf("http://%s/debug/pprof/profile?seconds=%.0f", node.Address, math.Ceil(plan.Length.Seconds()))

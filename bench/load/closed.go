@@ -55,10 +55,10 @@ func (l *closed) run(ctx context.Context, nodes *process.Cluster) (res Result, e
 	for i := range l.slots {
 		senders.Go(func() error { return l.send(sending, i) })
 	}
-	err = pause(sending, l.plan.Warm)
+	err = Pause(sending, l.plan.Warm)
 	before, failed := nodes.Usage()
 	l.counting.Store(true)
-	err = errors.Join(err, failed, pause(sending, l.plan.Length))
+	err = errors.Join(err, failed, Pause(sending, l.plan.Length))
 	l.counting.Store(false)
 	after, failed := nodes.Usage()
 	l.ending.Store(true)

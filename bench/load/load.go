@@ -147,7 +147,7 @@ func (w *electionWatch) begin(ctx context.Context, after time.Duration) <-chan e
 			return
 		}
 		var e elections
-		if e.err = pause(ctx, after); e.err == nil {
+		if e.err = Pause(ctx, after); e.err == nil {
 			e.count, e.known, e.err = w.Elections(ctx)
 		}
 		told <- e
@@ -190,7 +190,8 @@ func (n *counts) whole() error {
 	return nil
 }
 
-func pause(ctx context.Context, d time.Duration) error {
+// Pause waits, or answers why ctx ended.
+func Pause(ctx context.Context, d time.Duration) error {
 	timer := time.NewTimer(d)
 	defer timer.Stop()
 	select {

@@ -119,7 +119,7 @@ func (l *open) begin(ctx context.Context, sends *sync.WaitGroup, from, end int) 
 		return from, err
 	}
 	for n := from; n < end; {
-		if err := pause(ctx, time.Until(l.schedule.at(n))); err != nil {
+		if err := Pause(ctx, time.Until(l.schedule.at(n))); err != nil {
 			return n, err
 		}
 		for due := min(end, l.schedule.due(time.Now())); n < due; n++ {

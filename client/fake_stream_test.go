@@ -19,6 +19,10 @@ func (f *fake) Work(ctx context.Context, stream *connect.BidiStream[sluicev1.Wor
 	if err != nil {
 		return err
 	}
+	if f.leaderless {
+		f.change(func() { f.calls[sluicev1connect.WorkerServiceWorkProcedure]++ })
+		return fail(reason.NoLeader)
+	}
 	session := hello.GetSessionId()
 	if err := f.known(session); err != nil {
 		return err

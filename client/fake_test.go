@@ -43,10 +43,12 @@ type fake struct {
 	replies   [][]byte
 	outgoing  []*sluicev1.Message
 	noStreams bool
-	breakers  []context.CancelCauseFunc // of the streams that stand
-	keepAlive func() error
-	closedIDs []string
-	lastPoll  map[string]*sluicev1.PollResponse // by session and request id
+	// leaderless: it is out of touch with its cluster. A stream stands there, and ends without having brought anything.
+	leaderless bool
+	breakers   []context.CancelCauseFunc // of the streams that stand
+	keepAlive  func() error
+	closedIDs  []string
+	lastPoll   map[string]*sluicev1.PollResponse // by session and request id
 }
 
 type fakeInstance struct {
@@ -290,7 +292,11 @@ type fakeCluster struct {
 }
 
 func (c fakeCluster) Status(context.Context, *connect.Request[sluicev1.StatusRequest]) (*connect.Response[sluicev1.StatusResponse], error) {
-	return connect.NewResponse(&sluicev1.StatusResponse{Cluster: "fake", LeaderAddress: c.f.url[len("http://"):]}), nil
+	status := &sluicev1.StatusResponse{Cluster: "fake"}
+	if !c.f.leaderless {
+		status.LeaderAddress = c.f.url[len("http://"):]
+	}
+	return connect.NewResponse(status), nil
 }
 
 func (f *fake) OpenSession(_ context.Context, req *connect.Request[sluicev1.OpenSessionRequest]) (*connect.Response[sluicev1.OpenSessionResponse], error) {

@@ -93,32 +93,35 @@ func (s *tenure) stream(ctx context.Context) (alive bool, failure *Error) {
 	if connect.IsWireError(received) || written == nil {
 		written = received
 	}
-	alive = alive || time.Since(begun) > s.ttl/3
 	e := attemptError(context.Background(), written, n.address)
-	if alive {
+	if alive { // a node that let the call stand and brought nothing may have no leader
 		s.client.nodes.note(n, false, time.Now())
 	} else {
 		s.client.nodes.judge(n, e, time.Now())
 	}
-	return alive, e
+	return alive || time.Since(begun) > s.ttl/3, e
 }
 
-// leaderOrAny is the leader's node, as the next node in turn knows it, or that next node: a worker at the leader
-// saves a hop with everything that it does.
+// leaderOrAny is the leader's node, as the next node in turn knows it, or the next node that knows a leader, or else the
+// next node: a worker at the leader saves a hop with everything that it does, and one at a node that is out of touch with
+// its cluster waits in vain.
 func (c *Client) leaderOrAny(ctx context.Context) *node {
-	n := c.nodes.pick(time.Now())
 	if len(c.nodes.all) == 1 {
+		return c.nodes.all[0]
+	}
+	for range c.nodes.all {
+		n := c.nodes.pick(time.Now())
+		status, err := attempt[sluicev1.StatusRequest, sluicev1.StatusResponse](ctx, c, n,
+			sluicev1connect.ClusterServiceStatusProcedure, &sluicev1.StatusRequest{}, time.Second)
+		if err != nil || status.GetLeaderAddress() == "" {
+			continue
+		}
+		if leader := c.nodes.find(status.GetLeaderAddress(), time.Now()); leader != nil {
+			return leader
+		}
 		return n
 	}
-	status, err := attempt[sluicev1.StatusRequest, sluicev1.StatusResponse](ctx, c, n,
-		sluicev1connect.ClusterServiceStatusProcedure, &sluicev1.StatusRequest{}, time.Second)
-	if err != nil {
-		return c.nodes.pick(time.Now())
-	}
-	if leader := c.nodes.find(status.GetLeaderAddress(), time.Now()); leader != nil {
-		return leader
-	}
-	return n
+	return c.nodes.pick(time.Now())
 }
 
 // receive takes what comes in until the stream ends.

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"hash/crc32"
 	"io"
 	"io/fs"
 	"path/filepath"
@@ -13,7 +14,7 @@ import (
 )
 
 // identityFormat is the version of node.json.
-const identityFormat = 1
+const identityFormat = 2
 
 // Identity is what a data folder says of its node, in node.json.
 type Identity struct {
@@ -29,6 +30,19 @@ type Identity struct {
 	// RestoredIndex is the last entry of the newest state that was taken over from a leader: the log need not hold
 	// what comes before it.
 	RestoredIndex uint64 `json:"restored_index,omitempty"`
+	// Checksum is the CRC-32C of all of the above as JSON: a node that is wrong about its cluster would run, and be
+	// refused by everyone, for ever.
+	Checksum uint32 `json:"checksum"`
+}
+
+var castagnoli = crc32.MakeTable(crc32.Castagnoli)
+
+// sealed is the identity with its checksum.
+func (i Identity) sealed() (Identity, error) {
+	i.Checksum = 0
+	content, err := json.Marshal(i)
+	i.Checksum = crc32.Checksum(content, castagnoli)
+	return i, err
 }
 
 // folder is a locked data folder and the identity in it.
@@ -113,9 +127,14 @@ func (f *folder) take(nodeID, cluster string) error {
 	if err := json.Unmarshal(data, &i); err != nil {
 		return fmt.Errorf("cluster: %s cannot be read (%w): restore it, or give the node an empty folder and a new node id", path, err)
 	}
+	sealed, err := i.sealed()
 	switch {
+	case err != nil:
+		return fmt.Errorf("cluster: identity: %w", err)
 	case i.Format != identityFormat:
 		return fmt.Errorf("cluster: %s has format %d, this version reads %d", path, i.Format, identityFormat)
+	case i != sealed:
+		return fmt.Errorf("cluster: %s is damaged (its checksum is %d, its content's is %d): restore it, or give the node an empty folder and a new node id", path, i.Checksum, sealed.Checksum)
 	case i.NodeID != nodeID:
 		return fmt.Errorf("cluster: the data folder %s belongs to node %q, asked was node %q", f.dir, i.NodeID, nodeID)
 	case i.Cluster != cluster:
@@ -139,6 +158,10 @@ func (f *folder) update(change func(*Identity) error) error {
 	next := f.identity
 	if err := change(&next); err != nil {
 		return err
+	}
+	next, err := next.sealed()
+	if err != nil {
+		return fmt.Errorf("cluster: identity: %w", err)
 	}
 	if next == f.identity {
 		return nil

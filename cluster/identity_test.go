@@ -2,6 +2,7 @@ package cluster
 
 import (
 	"bytes"
+	"errors"
 	"os"
 	"path/filepath"
 	"strings"
@@ -55,6 +56,44 @@ func TestUnreadableFoldersAreRefused(t *testing.T) {
 	}
 	if _, err := openFolder(disk.System(), dir, "a", "one"); err == nil || !strings.Contains(err.Error(), "no node.json") {
 		t.Errorf("data without node.json: %v", err)
+	}
+}
+
+// A flipped bit may leave JSON that says something else, or nothing, of the cluster: the node would be refused by its
+// peers, who know better, and wait for ever.
+func TestDamagedIdentityIsRefused(t *testing.T) {
+	dir := t.TempDir()
+	f, err := openFolder(disk.System(), dir, "a", "one")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := errors.Join(f.belong("6d0f1f0e-2a3b"), f.restored(7), f.close()); err != nil {
+		t.Fatal(err)
+	}
+	path := filepath.Join(dir, "node.json")
+	whole, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	was := f.current()
+	for at := range whole {
+		for bit := range 8 {
+			damaged := bytes.Clone(whole)
+			damaged[at] ^= 1 << bit
+			if err := os.WriteFile(path, damaged, 0o600); err != nil {
+				t.Fatal(err)
+			}
+			f, err := openFolder(disk.System(), dir, "a", "one")
+			if err != nil {
+				continue
+			}
+			if f.current() != was { // the same in other letters is no damage
+				t.Errorf("bit %d of byte %d flipped, %q, was taken for %+v", bit, at, damaged, f.current())
+			}
+			if err := f.close(); err != nil {
+				t.Fatal(err)
+			}
+		}
 	}
 }
 

@@ -41,9 +41,15 @@ func openFiles(dir string, cfg Config) (*Store, error) {
 	if err != nil {
 		return nil, err
 	}
-	claim, err := openClaim(cfg.Files, dir, len(meta.kept.State.Segments) == 0)
+	made := len(meta.kept.State.Segments) > 0
+	claim, err := openClaim(cfg.Files, dir, !made)
 	if err != nil {
 		return nil, err
+	}
+	stable, err := openStable(meta.path, made,
+		func() ([]byte, error) { return meta.GetStable(stableKey) }, func(record []byte) error { return meta.SetStable(stableKey, record) })
+	if err != nil {
+		return nil, errors.Join(err, claim.Close())
 	}
 	files := &segmentFiles{cfg.Files}
 	log, err := wal.Open(path, wal.WithLogger(obs.Hclog(cfg.Logger, "raft-wal")), wal.WithMetaStore(&mendedMeta{meta, files}),
@@ -54,7 +60,7 @@ func openFiles(dir string, cfg Config) (*Store, error) {
 	if err := claim.meet(dir, log); err != nil {
 		return nil, errors.Join(err, log.Close(), claim.Close())
 	}
-	return &Store{checked: check(log, claim, dir, cfg), StableStore: log, closers: []io.Closer{log, claim}}, nil
+	return &Store{checked: check(log, claim, dir, cfg), StableStore: stable, closers: []io.Closer{log, claim}}, nil
 }
 
 // segmentFiles is what raft-wal asks of a file system.

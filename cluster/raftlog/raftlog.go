@@ -119,22 +119,37 @@ func Open(dir string, cfg Config) (*Store, error) {
 	if err != nil {
 		return nil, err
 	}
-	stable, err := openBolt(filepath.Join(dir, stableFile))
+	bolt, err := openBolt(filepath.Join(dir, stableFile))
 	if err != nil {
 		return nil, errors.Join(openError(filepath.Join(dir, stableFile), err), claim.Close())
 	}
 	log, err := openLog(dir, cfg)
 	if err != nil {
-		return nil, errors.Join(openError(logPath(dir, cfg.Backend), err), stable.Close(), claim.Close())
+		return nil, errors.Join(openError(logPath(dir, cfg.Backend), err), bolt.Close(), claim.Close())
 	}
-	err = claim.meet(dir, log)
+	stable, err := boltStable(filepath.Join(dir, stableFile), marked, bolt)
+	if err == nil {
+		err = claim.meet(dir, log)
+	}
 	if err == nil && !marked {
 		err = mark(dir, cfg.Backend)
 	}
 	if err != nil {
-		return nil, errors.Join(err, log.Close(), stable.Close(), claim.Close())
+		return nil, errors.Join(err, log.Close(), bolt.Close(), claim.Close())
 	}
-	return &Store{checked: check(log, claim, dir, cfg), StableStore: stable, closers: []io.Closer{log, stable, claim}}, nil
+	return &Store{checked: check(log, claim, dir, cfg), StableStore: stable, closers: []io.Closer{log, bolt, claim}}, nil
+}
+
+// boltStable keeps the stable values in a bolt file.
+func boltStable(path string, made bool, bolt *raftboltdb.BoltStore) (*stable, error) {
+	get := func() ([]byte, error) {
+		record, err := bolt.Get(stableKey)
+		if errors.Is(err, raftboltdb.ErrKeyNotFound) {
+			return nil, nil
+		}
+		return record, err
+	}
+	return openStable(path, made, get, func(record []byte) error { return bolt.Set(stableKey, record) })
 }
 
 // openError names the file or folder and tells damage from trouble that passes. The libraries' words for damage

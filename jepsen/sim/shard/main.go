@@ -119,6 +119,12 @@ func (s *settings) play(ctx context.Context, over <-chan struct{}) error {
 	return ctx.Err()
 }
 
+// How much of what a failure says is printed: complaints, and bytes of each.
+const (
+	complaintsTold = 5
+	complaintMost  = 600
+)
+
 // outcome is what a process said of its seed.
 type outcome struct {
 	ok bool
@@ -130,8 +136,10 @@ type outcome struct {
 }
 
 var (
-	line    = regexp.MustCompile(`(?m)^SEED .* virtual=([0-9.]+) .* sum=([0-9a-f]+) .* failed=(true|false)$`)
-	sumLine = regexp.MustCompile(`(?m)^SUM (.*)$`)
+	line = regexp.MustCompile(`(?m)^SEED .* virtual=([0-9.]+) .* sum=([0-9a-f]+) .* failed=(true|false)$`)
+	// complaint is a line of the test that says what is wrong.
+	complaint = regexp.MustCompile(`(?m)^ +seed_test\.go:.*$`)
+	sumLine   = regexp.MustCompile(`(?m)^SUM (.*)$`)
 )
 
 // one plays a seed, some of them twice.
@@ -176,6 +184,13 @@ func (f *fleet) tell(seed uint64, o outcome) {
 		fmt.Fprintln(os.Stderr, "shard:", err)
 	}
 	fmt.Printf("FAILED seed %d; its output, trace, history and verdict are in %s\n       again: make sim FROM=%d SEEDS=1\n", seed, filepath.Join(f.left, fmt.Sprintf("seed-%d-*", seed)), seed)
+	why := complaint.FindAll(o.output, complaintsTold)
+	if why == nil { // it ended in another way: the last of what it said
+		why = [][]byte{o.output[max(0, len(o.output)-complaintMost):]}
+	}
+	for _, line := range why {
+		fmt.Printf("       %.*s\n", complaintMost, line)
+	}
 }
 
 // sum prints how far the run has come.

@@ -47,10 +47,11 @@ type world struct {
 // member is one node of a world, running or not.
 type member struct {
 	*Node
-	port *port
-	end  context.CancelFunc
-	done chan struct{}
-	err  error
+	world *world // nil: it is alone
+	port  *port
+	end   context.CancelFunc
+	done  chan struct{}
+	err   error
 }
 
 func newWorld(t *testing.T, change func(*Config)) *world {
@@ -70,7 +71,7 @@ func testLogger() *slog.Logger {
 func (w *world) start(id string, expect int) *member {
 	w.t.Helper()
 	dir := filepath.Join(w.dir, id)
-	m := &member{port: w.listen(id), done: make(chan struct{})}
+	m := &member{world: w, port: w.listen(id), done: make(chan struct{})}
 	n, err := New(w.config(id, dir, expect, m.port))
 	if err != nil {
 		w.t.Fatalf("start %s: %v", id, err)

@@ -25,7 +25,22 @@ func (w *watchedLog) StoreLogs(logs []*raft.Log) error {
 	if w.node.disk.critical() {
 		return errDiskFull
 	}
+	if err := w.followsSnapshot(logs[0].Index); err != nil {
+		return err
+	}
 	return w.note("write", w.RaftLog.StoreLogs(logs))
+}
+
+// followsSnapshot refuses to begin a log anywhere but right behind the newest snapshot. Entries from before it may still be
+// on their way when a snapshot is taken over: after them the log could not go on.
+func (w *watchedLog) followsSnapshot(first uint64) error {
+	if last, err := w.LastIndex(); err != nil || last > 0 {
+		return err
+	}
+	if index, _, ok := w.node.newestSnapshot(); ok && first != index+1 {
+		return fmt.Errorf("cluster: entry %d does not follow on snapshot %d", first, index)
+	}
+	return nil
 }
 
 // StoreLog appends one entry.
@@ -33,14 +48,14 @@ func (w *watchedLog) StoreLog(l *raft.Log) error { return w.StoreLogs([]*raft.Lo
 
 // GetLog reads an entry; one that is not as it was written ends the node.
 //
-// Of an entry that is in a snapshot alone a follower is told the term. Raft compares that with what a leader says comes
+// Of the last entry of its newest snapshot a follower is told the term though the log begins behind it. Raft compares that with what a leader says comes
 // before its entries, and knows it only while nothing lies behind the snapshot: entries sent once more from there on,
 // because an answer was lost, it would refuse. The leader would then send the snapshot again and again, and each time the
 // follower would throw away entries that it had acknowledged (raft 1.7.3, appendEntries and installSnapshot).
 func (w *watchedLog) GetLog(index uint64, l *raft.Log) error {
 	err := w.RaftLog.GetLog(index, l)
 	if errors.Is(err, raft.ErrLogNotFound) {
-		if term, ok := w.node.snapshotTerm(index); ok && w.node.follows() {
+		if newest, term, ok := w.node.newestSnapshot(); ok && index == newest && w.node.follows() {
 			*l = raft.Log{Index: index, Term: term, Type: raft.LogNoop}
 			return nil
 		}
@@ -54,6 +69,15 @@ func (w *watchedLog) GetLog(index uint64, l *raft.Log) error {
 func (n *Node) follows() bool {
 	r := n.raft()
 	return r != nil && r.State() == raft.Follower
+}
+
+// newestSnapshot is the last entry of the newest snapshot that this node holds.
+func (n *Node) newestSnapshot() (index, term uint64, ok bool) {
+	snapshots, err := n.snaps.List()
+	if err != nil || len(snapshots) == 0 {
+		return 0, 0, false
+	}
+	return snapshots[0].Index, snapshots[0].Term, true
 }
 
 // snapshotTerm is the term of the last entry of a snapshot that this node holds.

@@ -3,6 +3,7 @@ package cluster
 import (
 	"bytes"
 	"errors"
+	"fmt"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -69,6 +70,36 @@ func TestAFullDiskIsNoMismatch(t *testing.T) {
 	}
 	if err == nil || !strings.Contains(err.Error(), "takes no more entries") {
 		t.Fatalf("entries for a node whose disk is full: %v", err)
+	}
+}
+
+// Entries that were sent before a snapshot may come in after it was taken over, and the node may still hold the snapshot
+// that they follow on. They once began the log anew, which could not go on with what follows on the newer snapshot.
+func TestALogBeginsBehindTheNewestSnapshot(t *testing.T) {
+	late, lead, _, _ := behindASnapshot(t, nil)
+	w := lead.world
+	for i := range 60 {
+		w.send(lead, "app", fmt.Sprint("i", i%7), fmt.Sprint("again", i))
+	}
+	var snapshots []*raft.SnapshotMeta
+	w.until("the follower has a snapshot of its own", late.Node, func() (two bool) {
+		snapshots, _ = late.snaps.List()
+		return len(snapshots) > 1 && snapshots[0].Index > snapshots[1].Index
+	})
+	newest, older := snapshots[0], snapshots[1]
+	log := &watchedLog{RaftLog: &memoryLog{InmemStore: raft.NewInmemStore()}, node: late.Node}
+	if err := log.GetLog(older.Index, &raft.Log{}); !errors.Is(err, raft.ErrLogNotFound) {
+		t.Errorf("entry %d, which ends an older snapshot: %v", older.Index, err)
+	}
+	if err := log.StoreLogs([]*raft.Log{{Index: older.Index + 1, Term: older.Term}}); err == nil {
+		t.Errorf("a log was begun with entry %d before snapshot %d", older.Index+1, newest.Index)
+	}
+	l := &raft.Log{}
+	if err := log.GetLog(newest.Index, l); err != nil || l.Term != newest.Term {
+		t.Errorf("entry %d, which ends the newest snapshot: term %d, %v", newest.Index, l.Term, err)
+	}
+	if err := log.StoreLogs([]*raft.Log{{Index: newest.Index + 1, Term: newest.Term}}); err != nil {
+		t.Errorf("entry %d behind snapshot %d: %v", newest.Index+1, newest.Index, err)
 	}
 }
 

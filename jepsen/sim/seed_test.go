@@ -2,6 +2,7 @@ package sim
 
 import (
 	"bufio"
+	"bytes"
 	"encoding/json"
 	"errors"
 	"flag"
@@ -88,8 +89,10 @@ func playSeed(t *testing.T, seed uint64) {
 	buffered := bufio.NewWriterSize(rows, 1<<20) // if all breaks off the trace tells the rest
 	p.Trace, p.History = trace, buffered
 	if *loud {
-		p.Trace = io.MultiWriter(trace, os.Stderr)
-		p.Logger = slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelInfo}))
+		// Written at the end: a write to a file in the midst of the run lets another goroutine go first.
+		var said bytes.Buffer
+		defer func() { _, _ = said.WriteTo(os.Stderr) }()
+		p.Logger = slog.New(slog.NewTextHandler(&said, &slog.HandlerOptions{Level: slog.LevelInfo}))
 	}
 	began := time.Now()
 	var out Outcome

@@ -39,6 +39,7 @@ SAMPLE   ?= 0
 ROTATE   ?= 0
 PACKAGES := protoc-gen-go:google.golang.org/protobuf/cmd/protoc-gen-go \
             protoc-gen-connect-go:connectrpc.com/connect/cmd/protoc-gen-connect-go \
+            protoc-gen-go-vtproto:github.com/planetscale/vtprotobuf/cmd/protoc-gen-go-vtproto \
             buf:github.com/bufbuild/buf/cmd/buf \
             staticcheck:honnef.co/go/tools/cmd/staticcheck \
             benchstat:golang.org/x/perf/cmd/benchstat \
@@ -79,12 +80,14 @@ lint: $(TOOLS)/staticcheck ## Check the form: gofmt, go vet, staticcheck
 	@bad=$$(git ls-files -z '*.go' | xargs -0 gofmt -l); [ -z "$$bad" ] || { echo "not gofmt-ed:" >&2; echo "$$bad" >&2; exit 1; }
 	@for d in . bench; do (cd $$d && go vet ./... && $(TOOLS)/staticcheck ./...) || exit; done
 
+GENERATORS := $(addprefix $(TOOLS)/,buf protoc-gen-go protoc-gen-connect-go protoc-gen-go-vtproto)
+
 .PHONY: generate
-generate: $(TOOLS)/buf $(TOOLS)/protoc-gen-go $(TOOLS)/protoc-gen-connect-go ## Generate the Go code of api/ from its protobuf files
+generate: $(GENERATORS) ## Generate the Go code of api/ from its protobuf files
 	cd api && PATH="$(TOOLS):$$PATH" buf generate
 
 .PHONY: verify
-verify: $(TOOLS)/buf $(TOOLS)/protoc-gen-go $(TOOLS)/protoc-gen-connect-go ## Fail if generated code is stale, a protobuf file is ill-formed or go.mod is untidy
+verify: $(GENERATORS) ## Fail if generated code is stale, a protobuf file is ill-formed or go.mod is untidy
 	@tmp=$$(mktemp -d) && trap 'rm -rf "$$tmp"' EXIT && export PATH="$(TOOLS):$$PATH" && cd api && \
 	buf lint && buf generate -o "$$tmp" && \
 	for f in $$(cd "$$tmp" && find . -name '*.go') $$(find . -name '*.pb.go' -o -name '*.connect.go'); do \

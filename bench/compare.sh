@@ -9,7 +9,7 @@ ref=$1 count=$2 benchstat=$3
 # The hot path: the log, the store of messages, the state machine and its decoding, the way through the server.
 benchmarks=(
   'cluster/raftlog ^BenchmarkAppend$/wal'
-  'queue ^BenchmarkAppendSettle$'
+  'queue ^(BenchmarkAppendSettle|BenchmarkPut)$'
   'fsm ^(BenchmarkWholeJob|BenchmarkDecodeEntry)$'
   'server ^BenchmarkSend$'
 )

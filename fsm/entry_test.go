@@ -37,6 +37,8 @@ func TestEntriesThatStopANode(t *testing.T) {
 	command := func(b []byte) []byte { // an entry with a good command, and this one
 		return append(bytes.Clone(good), protowire.AppendBytes(protowire.AppendTag(nil, 2, protowire.BytesType), b)...)
 	}
+	text := command(encode(t, sendCommand(message("i", "b", "what is not text"))))
+	noText := bytes.Replace(text, []byte("what is not text"), []byte("what is not te\xff\xfe"), 1)
 	for name, c := range map[string]struct {
 		data []byte
 		want error
@@ -47,6 +49,7 @@ func TestEntriesThatStopANode(t *testing.T) {
 		"a known command with more":         {command(append(encode(t, sendCommand()), strange...)), fsm.ErrUnknownCommand},
 		"half an entry":                     {good[:len(good)-1], fsm.ErrCorruptEntry},
 		"text that is not UTF-8":            {command(protowire.AppendString(protowire.AppendTag(nil, 1, protowire.BytesType), "\xff")), fsm.ErrCorruptEntry},
+		"a message that is not UTF-8":       {noText, fsm.ErrCorruptEntry},
 		"no entry at all":                   {[]byte("nonsense"), fsm.ErrCorruptEntry},
 		"a digest that is not the leader's": {encode(t, &logv1.Entry{Commands: []*logv1.Command{digestCommand(1, []byte("01234567"))}}), fsm.ErrDiverged},
 	} {

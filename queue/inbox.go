@@ -5,8 +5,6 @@ import (
 	"errors"
 	"fmt"
 
-	"google.golang.org/protobuf/proto"
-
 	logv1 "sluice/api/log/v1"
 	sluicev1 "sluice/api/sluice/v1"
 )
@@ -21,34 +19,6 @@ type Writer interface {
 	Delete(key []byte) error
 	SingleDelete(key []byte) error
 	DeleteRange(lower, upper []byte) error
-}
-
-// encoding is deterministic: replicas must write the same bytes.
-var encoding = proto.MarshalOptions{Deterministic: true}
-
-// Put writes a record under a key.
-func Put(w Writer, key []byte, m proto.Message) error {
-	v, err := encoding.Marshal(m)
-	if err != nil {
-		return fmt.Errorf("%w: encode %x: %v", ErrCorrupt, key, err)
-	}
-	return w.Set(key, v)
-}
-
-// Load reads the record under a key into m; ErrNotFound when there is none.
-func Load(r Reader, key []byte, m proto.Message) error {
-	v, err := r.Get(key)
-	if err != nil {
-		return err
-	}
-	return decode(key, v, m)
-}
-
-func decode(key, value []byte, m proto.Message) error {
-	if err := proto.Unmarshal(value, m); err != nil {
-		return fmt.Errorf("%w: key %x: %v", ErrCorrupt, key, err)
-	}
-	return nil
 }
 
 // Append puts a message into its lane, at the place of its sequence number, and remembers its id as unsettled. Nothing may

@@ -9,6 +9,7 @@ import (
 
 	"sluice/api/reason"
 	"sluice/cluster/raftlog"
+	"sluice/cluster/snapshot"
 	"sluice/queue"
 	"sluice/transport"
 )
@@ -60,7 +61,7 @@ func readRefusal(err error) error {
 // Damaged tells whether an error of a node, from New or Run, says that files in its data folder are not as they were
 // written. The node cannot go on with that folder.
 func Damaged(err error) bool {
-	return errors.Is(err, queue.ErrCorrupt) || errors.Is(err, raftlog.ErrCorrupt) || errors.Is(err, raftlog.ErrDamaged) || errors.Is(err, raftlog.ErrMissing) || errors.Is(err, ErrLost)
+	return errors.Is(err, queue.ErrCorrupt) || errors.Is(err, raftlog.ErrCorrupt) || errors.Is(err, raftlog.ErrDamaged) || errors.Is(err, raftlog.ErrMissing) || errors.Is(err, snapshot.ErrBroken) || errors.Is(err, ErrLost)
 }
 
 // alsoFailed adds what failed afterwards to why something failed, unless it is the same again: a store that has failed

@@ -18,6 +18,7 @@ import (
 	"sluice/cluster/raftlog"
 	"sluice/cluster/snapshot"
 	"sluice/fsm"
+	"sluice/queue"
 )
 
 const (
@@ -144,7 +145,7 @@ func (n *Node) open() (err error) {
 		return fmt.Errorf("cluster: open the raft log: %w", err)
 	}
 	n.raftLog = log
-	if n.snaps, err = snapshot.Open(filepath.Join(dir, "snapshots"), snapshot.Config{Files: n.cfg.Files, Logger: n.logger()}); err != nil {
+	if n.snaps, err = snapshot.Open(filepath.Join(dir, "snapshots"), n.snapshots()); err != nil {
 		return fmt.Errorf("cluster: open the snapshots: %w", err)
 	}
 	if err := n.whole(); err != nil {
@@ -199,6 +200,16 @@ func (n *Node) release() error {
 func (n *Node) Close() error {
 	close(n.stopped)
 	return n.giveUp()
+}
+
+// snapshots is how raft's snapshots are kept. A node that finds one of its own damaged must stop: it may have no other, and
+// a follower that needs one must not be given it.
+func (n *Node) snapshots() snapshot.Config {
+	return snapshot.Config{
+		Files: n.cfg.Files, Logger: n.logger(), Proves: queue.IsTable,
+		Check:    func(path string) error { return queue.CheckTable(n.cfg.Files, path) },
+		OnBroken: func(err error) { n.fatal(fmt.Errorf("cluster: read a snapshot of this node: %w", err)) },
+	}
 }
 
 // GossipAddress is where this node's gossip listens; empty: nowhere.

@@ -68,15 +68,27 @@ func archiveSize(files []file) int64 {
 	return n
 }
 
-// write streams a folder's files as an archive.
-func write(w io.Writer, fsys disk.FS, dir string, files []file) error {
+// proof looks at each file before it is written into an archive, and at its checksum after.
+type proof struct {
+	before func(path string) error
+	after  func(name string, sum uint32) error
+}
+
+// write streams a folder's files as an archive. It breaks off before the end if one of them is not as it should be.
+func write(w io.Writer, fsys disk.FS, dir string, files []file, p proof) error {
 	if _, err := io.WriteString(w, magic); err != nil {
 		return err
 	}
 	all := crc32.New(castagnoli)
 	for _, f := range files {
+		if err := p.before(filepath.Join(dir, f.name)); err != nil {
+			return err
+		}
 		sum, err := writeFile(w, fsys, dir, f)
 		if err != nil {
+			return err
+		}
+		if err := p.after(f.name, sum); err != nil {
 			return err
 		}
 		_, _ = all.Write(binary.BigEndian.AppendUint32(nil, sum)) // a hash takes everything
@@ -99,13 +111,21 @@ func writeFile(w io.Writer, fsys disk.FS, dir string, f file) (sum uint32, err e
 	if _, err := w.Write(binary.BigEndian.AppendUint64(head, uint64(f.size))); err != nil {
 		return 0, err
 	}
+	if sum, err = checksum(w, in, f, path); err != nil {
+		return 0, err
+	}
+	_, err = w.Write(binary.BigEndian.AppendUint32(nil, sum))
+	return sum, err
+}
+
+// checksum copies a file's content and gives the checksum of its name and content.
+func checksum(w io.Writer, in io.Reader, f file, path string) (uint32, error) {
 	hash := crc32.New(castagnoli)
 	_, _ = hash.Write([]byte(f.name))
 	if n, err := io.Copy(io.MultiWriter(w, hash), io.LimitReader(in, f.size)); err != nil || n != f.size {
 		return 0, errors.Join(err, fmt.Errorf("snapshot: %s has %d bytes, not %d", path, n, f.size))
 	}
-	_, err = w.Write(binary.BigEndian.AppendUint32(nil, hash.Sum32()))
-	return hash.Sum32(), err
+	return hash.Sum32(), nil
 }
 
 // Extract reads an archive into the folder dir, which must not exist, and verifies all of it: an error leaves no

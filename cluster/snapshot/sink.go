@@ -85,6 +85,9 @@ func (s *Sink) complete() error {
 		return err
 	}
 	s.meta.Size = archiveSize(files)
+	if s.meta.Sums, err = s.sums(dir, files); err != nil {
+		return err
+	}
 	if err := errors.Join(disk.SyncFolder(fsys, dir), s.meta.write(fsys, s.tmp), disk.SyncFolder(fsys, s.tmp)); err != nil {
 		return err
 	}
@@ -92,6 +95,28 @@ func (s *Sink) complete() error {
 		return err
 	}
 	return disk.SyncFolder(fsys, s.store.dir)
+}
+
+// sums are the checksums of the files that do not prove themselves. Those that do are not read for it: they are nearly all
+// of a snapshot.
+func (s *Sink) sums(dir string, files []file) (map[string]uint32, error) {
+	sums := map[string]uint32{}
+	for _, f := range files {
+		path := filepath.Join(dir, f.name)
+		if s.store.cfg.Proves(f.name) {
+			continue
+		}
+		in, err := s.store.cfg.Files.Open(path)
+		if err != nil {
+			return nil, err
+		}
+		sum, err := checksum(io.Discard, in, f, path)
+		if err := errors.Join(err, in.Close()); err != nil {
+			return nil, err
+		}
+		sums[f.name] = sum
+	}
+	return sums, nil
 }
 
 // Cancel gives the snapshot up.

@@ -37,6 +37,13 @@ type Config struct {
 	MaxBytes int64
 	// Files is the file system; default the operating system's.
 	Files disk.FS
+	// Proves tells by its name whether a file proves by itself that it is as it was written, as Check sees by reading it. Of
+	// the others a checksum is kept with the snapshot. Default: no file does.
+	Proves func(name string) bool
+	Check  func(path string) error
+	// OnBroken is told that a snapshot is not as it was written, when somebody who wanted to read it finds it so. It must
+	// not block. Default: nobody is told.
+	OnBroken func(error)
 	// Logger takes what is odd; default slog.Default.
 	Logger *slog.Logger
 }
@@ -49,6 +56,12 @@ func (c Config) withDefaults() Config {
 	}
 	if c.Logger == nil {
 		c.Logger = slog.Default()
+	}
+	if c.Proves == nil {
+		c.Proves = func(string) bool { return false }
+	}
+	if c.OnBroken == nil {
+		c.OnBroken = func(error) {}
 	}
 	return c
 }
@@ -65,6 +78,8 @@ type Store struct {
 // meta is what a snapshot says of itself.
 type meta struct {
 	raft.SnapshotMeta
+	// Sums are the checksums, as in an archive, of the files that do not prove themselves.
+	Sums map[string]uint32
 }
 
 // sealed is the form of meta on disk.
@@ -107,7 +122,7 @@ func (s *Store) Create(version raft.SnapshotVersion, index, term uint64, configu
 	if err := disk.MakeFolder(s.cfg.Files, tmp, 0o700); err != nil {
 		return nil, fmt.Errorf("snapshot: %w", err)
 	}
-	return &Sink{store: s, tmp: tmp, meta: meta{raft.SnapshotMeta{
+	return &Sink{store: s, tmp: tmp, meta: meta{SnapshotMeta: raft.SnapshotMeta{
 		Version: version, ID: id, Index: index, Term: term, Configuration: configuration, ConfigurationIndex: configurationIndex,
 	}}}, nil
 }
@@ -186,21 +201,49 @@ func (m *meta) write(fsys disk.FS, dir string) error {
 	return disk.WriteFile(fsys, filepath.Join(dir, metaFile), b)
 }
 
-// Open streams a snapshot as an archive. The snapshot is kept until the stream is closed.
+// Open streams a snapshot as an archive. The snapshot is kept until the stream is closed. Every file is seen to be as it was
+// written before the archive ends: what was damaged on this disk is never taken over by another node.
 func (s *Store) Open(id string) (*raft.SnapshotMeta, io.ReadCloser, error) {
 	s.use(id, 1)
 	m, files, err := s.read(id)
 	if err != nil {
 		s.use(id, -1)
+		s.cfg.OnBroken(err)
 		return nil, nil, err
 	}
 	out, in := io.Pipe()
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
-		_ = in.CloseWithError(write(in, s.cfg.Files, filepath.Join(s.dir, id, filesDir), files)) // the reader gets the error
+		err := write(in, s.cfg.Files, filepath.Join(s.dir, id, filesDir), files, s.proof(m))
+		if errors.Is(err, ErrBroken) {
+			s.cfg.OnBroken(err)
+		}
+		_ = in.CloseWithError(err) // the reader gets the error
 	}()
 	return &m.SnapshotMeta, &stream{PipeReader: out, done: done, release: func() { s.use(id, -1) }}, nil
+}
+
+// proof checks the files of a snapshot as they are read: those that prove themselves by that, the others by the checksum
+// that is kept of them.
+func (s *Store) proof(m *meta) proof {
+	return proof{
+		before: func(path string) error {
+			if !s.cfg.Proves(filepath.Base(path)) {
+				return nil
+			}
+			if err := s.cfg.Check(path); err != nil {
+				return fmt.Errorf("%w: %w", ErrBroken, err)
+			}
+			return nil
+		},
+		after: func(name string, sum uint32) error {
+			if want, ok := m.Sums[name]; ok && want != sum {
+				return fmt.Errorf("%w: the checksum of %s does not fit", ErrBroken, filepath.Join(s.dir, m.ID, filesDir, name))
+			}
+			return nil
+		},
+	}
 }
 
 // stream is an archive being read.

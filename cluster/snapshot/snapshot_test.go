@@ -253,3 +253,49 @@ func TestLimits(t *testing.T) {
 		t.Fatal("version 0 was taken")
 	}
 }
+
+// What was damaged on the disk of the one that sends is never a whole archive: a node that took it over would have nothing
+// but a damaged state. Files that prove themselves are checked by that, the others by checksums kept with the snapshot.
+func TestADamagedSnapshotIsNotRead(t *testing.T) {
+	for _, damaged := range []string{"000003.sst", "MANIFEST"} {
+		var told error
+		wrong := errors.New("it differs")
+		s := store(t, Config{
+			Proves: func(name string) bool { return filepath.Ext(name) == ".sst" },
+			Check: func(path string) error {
+				if filepath.Base(path) == damaged {
+					return wrong
+				}
+				return nil
+			},
+			OnBroken: func(err error) { told = err },
+		})
+		dir, _ := folder(t)
+		if err := os.WriteFile(filepath.Join(dir, "MANIFEST"), []byte("as it was"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		sink := create(t, s, 7)
+		if err := errors.Join(sink.Adopt(dir), sink.Close()); err != nil {
+			t.Fatal(err)
+		}
+		if damaged == "MANIFEST" {
+			if err := os.WriteFile(filepath.Join(s.dir, sink.ID(), filesDir, "MANIFEST"), []byte("as it wes"), 0o600); err != nil {
+				t.Fatal(err)
+			}
+		}
+		_, r, err := s.Open(sink.ID())
+		if err != nil {
+			t.Fatal(err)
+		}
+		into := filepath.Join(t.TempDir(), "into")
+		if err := Extract(disk.System(), r, into); !errors.Is(err, ErrBroken) {
+			t.Errorf("%s is damaged: the archive gave %v", damaged, err)
+		}
+		if err := r.Close(); err != nil {
+			t.Fatal(err)
+		}
+		if !errors.Is(told, ErrBroken) {
+			t.Errorf("%s is damaged: nobody was told, but %v", damaged, told)
+		}
+	}
+}

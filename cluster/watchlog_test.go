@@ -82,9 +82,11 @@ func TestALogBeginsBehindTheNewestSnapshot(t *testing.T) {
 		w.send(lead, "app", fmt.Sprint("i", i%7), fmt.Sprint("again", i))
 	}
 	var snapshots []*raft.SnapshotMeta
-	w.until("the follower has a snapshot of its own", late.Node, func() (two bool) {
+	w.until("the follower has a snapshot of its own, and takes none any more", late.Node, func() (two bool) {
 		snapshots, _ = late.snaps.List()
-		return len(snapshots) > 1 && snapshots[0].Index > snapshots[1].Index
+		applied := late.raft().AppliedIndex()
+		return len(snapshots) > 1 && snapshots[0].Index > snapshots[1].Index &&
+			applied == lead.raft().LastIndex() && applied-snapshots[0].Index < late.cfg.SnapshotThreshold
 	})
 	newest, older := snapshots[0], snapshots[1]
 	log := &watchedLog{RaftLog: &memoryLog{InmemStore: raft.NewInmemStore()}, node: late.Node}

@@ -1,11 +1,8 @@
 package cluster
 
 import (
-	"sync"
 	"time"
 
-	gometrics "github.com/hashicorp/go-metrics"
-	gometricsprom "github.com/hashicorp/go-metrics/prometheus"
 	"github.com/prometheus/client_golang/prometheus"
 
 	"sluice/api/reason"
@@ -195,21 +192,3 @@ func flag(set bool) float64 {
 	}
 	return 0
 }
-
-// librarySink is where raft, its log stores and gossip put their metrics. These libraries know one sink a process, so
-// the nodes of one process share it.
-var librarySink = sync.OnceValue(func() *gometricsprom.PrometheusSink {
-	options := gometricsprom.DefaultPrometheusOpts
-	options.Expiration = 0
-	options.Registerer = prometheus.NewRegistry()
-	sink, err := gometricsprom.NewPrometheusSinkFrom(options)
-	if err != nil {
-		return nil
-	}
-	cfg := gometrics.DefaultConfig("")
-	cfg.EnableHostname, cfg.EnableRuntimeMetrics = false, false
-	if _, err := gometrics.NewGlobal(cfg, sink); err != nil {
-		return nil
-	}
-	return sink
-})

@@ -38,6 +38,8 @@ type Node struct {
 	folder  *folder
 	group   *group
 	raftLog RaftLog
+	// appends is how long it took to write entries to it.
+	appends tempo
 	snaps   raft.SnapshotStore
 	gossip  Gossip
 	// gossipAddr is read once: memberlist changes its own node without a lock that readers could take.

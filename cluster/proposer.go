@@ -24,8 +24,12 @@ type proposer struct {
 	// queue holds what waits; queuedBytes counts it.
 	queue       chan *proposal
 	queuedBytes atomic.Int64
-	// slots bounds the entries in flight, calls the batches under way to the leader.
+	// slots holds a token for each entry in flight, calls for each batch under way to the leader. landed is rung when an entry
+	// is no longer in flight.
 	slots, calls chan struct{}
+	landed       bell
+	// commits is how long entries took from their start to their outcome.
+	commits tempo
 	// awaiting holds the entries in flight, in order.
 	awaiting chan *flight
 
@@ -54,7 +58,7 @@ func newProposer(n *Node) *proposer {
 	return &proposer{
 		node: n, queue: make(chan *proposal, n.cfg.QueueLength),
 		slots: make(chan struct{}, n.cfg.EntriesInFlight), calls: make(chan struct{}, n.cfg.ForwardCalls),
-		awaiting: make(chan *flight, n.cfg.EntriesInFlight),
+		awaiting: make(chan *flight, n.cfg.EntriesInFlight), landed: newBell(),
 	}
 }
 
@@ -123,11 +127,22 @@ func (p *proposer) gather(first *proposal) *batch {
 	return b
 }
 
-// toRaft waits for a slot, fills an entry and hands it to raft.
+// start waits until another entry may be under way; false: ctx has ended.
+func (p *proposer) start(ctx context.Context) bool {
+	for len(p.slots) >= p.atOnce() {
+		select {
+		case <-p.landed:
+		case <-ctx.Done():
+			return false
+		}
+	}
+	p.slots <- struct{}{} // nobody else puts anything there
+	return true
+}
+
+// toRaft waits until another entry may be under way, fills it and hands it to raft.
 func (p *proposer) toRaft(ctx context.Context, first *proposal) {
-	select {
-	case p.slots <- struct{}{}:
-	case <-ctx.Done():
+	if !p.start(ctx) {
 		first.finish(nil, stopping())
 		return
 	}
@@ -207,7 +222,9 @@ func (p *proposer) await() {
 	for f := range p.awaiting {
 		outcomes, err := p.outcome(f)
 		p.node.metrics.committed(f.started)
+		p.commits.note(time.Since(f.started))
 		<-p.slots
+		p.landed.ring()
 		if err != nil {
 			f.fail(err)
 			continue

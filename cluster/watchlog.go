@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"runtime"
+	"time"
 
 	"github.com/hashicorp/raft"
 	"golang.org/x/sys/unix"
@@ -28,7 +29,10 @@ func (w *watchedLog) StoreLogs(logs []*raft.Log) error {
 	if err := w.followsSnapshot(logs[0].Index); err != nil {
 		return err
 	}
-	return w.note("write", w.RaftLog.StoreLogs(logs))
+	began := time.Now()
+	err := w.RaftLog.StoreLogs(logs)
+	w.node.appends.note(time.Since(began))
+	return w.note("write", err)
 }
 
 // followsSnapshot refuses to begin a log anywhere but right behind the newest snapshot. Entries from before it may still be

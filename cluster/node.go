@@ -209,9 +209,18 @@ func (n *Node) Close() error {
 func (n *Node) snapshots() snapshot.Config {
 	return snapshot.Config{
 		Files: n.cfg.Files, Logger: n.logger(), Proves: queue.IsTable,
-		Check:    func(path string) error { return queue.CheckTable(n.cfg.Files, path) },
+		Check:    n.checkTable,
 		OnBroken: func(err error) { n.fatal(fmt.Errorf("cluster: read a snapshot of this node: %w", err)) },
 	}
+}
+
+// checkTable tells damage from trouble that passes.
+func (n *Node) checkTable(path string) error {
+	err := queue.CheckTable(n.cfg.Files, path)
+	if errors.Is(err, queue.ErrCorrupt) {
+		return fmt.Errorf("%w: %w", snapshot.ErrBroken, err)
+	}
+	return err
 }
 
 // GossipAddress is where this node's gossip listens; empty: nowhere.

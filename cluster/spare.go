@@ -43,8 +43,12 @@ func (t *raftTransport) spares(rpc raft.RPC) bool {
 	return false
 }
 
-// has tells whether an entry is in this node's log, or the last one of a snapshot of it.
+// has tells whether an entry that a snapshot ends with is in this node's log, or is the last one of a snapshot of it, or comes
+// before: all that is in snapshots is committed.
 func (n *Node) has(index, term uint64) bool {
+	if newest, _, ok := n.newestSnapshot(); ok && index < newest {
+		return true
+	}
 	var l raft.Log
 	if err := n.raftLog.GetLog(index, &l); err == nil {
 		return l.Term == term

@@ -100,6 +100,9 @@ func TestALogBeginsBehindTheNewestSnapshot(t *testing.T) {
 	if err := log.GetLog(newest.Index, l); err != nil || l.Term != newest.Term {
 		t.Errorf("entry %d, which ends the newest snapshot: term %d, %v", newest.Index, l.Term, err)
 	}
+	if !late.has(older.Index, older.Term) || !late.has(older.Index-1, older.Term) {
+		t.Errorf("a snapshot of %d, older than that of %d, would be taken: its entries would never follow on the newer", older.Index, newest.Index)
+	}
 	if err := log.StoreLogs([]*raft.Log{{Index: newest.Index + 1, Term: newest.Term}}); err != nil {
 		t.Errorf("entry %d behind snapshot %d: %v", newest.Index+1, newest.Index, err)
 	}

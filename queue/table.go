@@ -25,8 +25,8 @@ func CheckTable(fs vfs.FS, path string) (err error) {
 		return fmt.Errorf("queue: check %s: %w", path, errors.Join(corruption(err), file.Close()))
 	}
 	r, err := sstable.NewReader(context.Background(), readable, sstable.ReaderOptions{})
-	if err != nil { // it has closed the file
-		return fmt.Errorf("queue: check %s: %w", path, corruption(err))
+	if err != nil {
+		return fmt.Errorf("queue: check %s: %w", path, errors.Join(corruption(err), readable.Close()))
 	}
 	defer func() { err = errors.Join(err, r.Close()) }()
 	if err := r.ValidateBlockChecksums(); err != nil {

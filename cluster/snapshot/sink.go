@@ -67,7 +67,7 @@ func (s *Sink) Close() error {
 	if err := s.complete(); err != nil {
 		return errors.Join(fmt.Errorf("snapshot: %w", err), s.store.cfg.Files.RemoveAll(s.tmp))
 	}
-	return s.store.reap()
+	return s.store.reap(s.meta.ID)
 }
 
 func (s *Sink) complete() error {
@@ -103,7 +103,7 @@ func (s *Sink) sums(dir string, files []file) (map[string]uint32, error) {
 	sums := map[string]uint32{}
 	for _, f := range files {
 		path := filepath.Join(dir, f.name)
-		if s.store.cfg.Proves(f.name) {
+		if s.store.proves(f.name) {
 			continue
 		}
 		in, err := s.store.cfg.Files.Open(path)

@@ -37,8 +37,8 @@ type Config struct {
 	MaxBytes int64
 	// Files is the file system; default the operating system's.
 	Files disk.FS
-	// Proves tells by its name whether a file proves by itself that it is as it was written, as Check sees by reading it. Of
-	// the others a checksum is kept with the snapshot. Default: no file does.
+	// Proves tells by its name whether a file proves by itself that it is as it was written, as Check sees by reading it: its
+	// error is an ErrBroken if it is not. Of the others a checksum is kept with the snapshot. Default: no file does.
 	Proves func(name string) bool
 	Check  func(path string) error
 	// OnBroken is told that a snapshot is not as it was written, when somebody who wanted to read it finds it so. It must
@@ -56,9 +56,6 @@ func (c Config) withDefaults() Config {
 	}
 	if c.Logger == nil {
 		c.Logger = slog.Default()
-	}
-	if c.Proves == nil {
-		c.Proves = func(string) bool { return false }
 	}
 	if c.OnBroken == nil {
 		c.OnBroken = func(error) {}
@@ -92,8 +89,11 @@ type sealed struct {
 // completed and did not tell of is durable before it is listed.
 func Open(dir string, cfg Config) (*Store, error) {
 	s := &Store{dir: dir, cfg: cfg.withDefaults(), open: map[string]int{}}
-	if s.cfg.Retain < 1 {
+	switch {
+	case s.cfg.Retain < 1:
 		return nil, fmt.Errorf("snapshot: retain is %d; at least 1 is needed", s.cfg.Retain)
+	case s.cfg.Proves != nil && s.cfg.Check == nil:
+		return nil, errors.New("snapshot: files prove themselves, but there is no Check")
 	}
 	if err := disk.MakeFolders(s.cfg.Files, dir, 0o700); err != nil {
 		return nil, fmt.Errorf("snapshot: %w", err)
@@ -151,7 +151,8 @@ func (s *Store) List() ([]*raft.SnapshotMeta, error) {
 	return metas, nil
 }
 
-// read reads a snapshot's meta and the names of its files, and checks that they fit.
+// read reads a snapshot's meta and the names of its files, and checks that they fit. What cannot be read need not be broken: it
+// may have been reaped meanwhile.
 func (s *Store) read(id string) (*meta, []file, error) {
 	if id != filepath.Base(id) {
 		return nil, nil, fmt.Errorf("%w: %q names no snapshot", ErrBroken, id)
@@ -162,7 +163,7 @@ func (s *Store) read(id string) (*meta, []file, error) {
 	}
 	files, err := list(s.cfg.Files, filepath.Join(s.dir, id, filesDir))
 	if err != nil {
-		return nil, nil, fmt.Errorf("%w: %w", ErrBroken, err)
+		return nil, nil, fmt.Errorf("snapshot: %w", err)
 	}
 	if m.ID != id || archiveSize(files) != m.Size {
 		return nil, nil, fmt.Errorf("%w: the files of %s are not those that its %s tells of", ErrBroken, id, metaFile)
@@ -173,7 +174,7 @@ func (s *Store) read(id string) (*meta, []file, error) {
 func readMeta(fsys disk.FS, dir string) (*meta, error) {
 	b, err := disk.ReadFile(fsys, filepath.Join(dir, metaFile))
 	if err != nil {
-		return nil, fmt.Errorf("%w: %w", ErrBroken, err)
+		return nil, fmt.Errorf("snapshot: %w", err)
 	}
 	var on sealed
 	m := &meta{}
@@ -208,7 +209,7 @@ func (s *Store) Open(id string) (*raft.SnapshotMeta, io.ReadCloser, error) {
 	m, files, err := s.read(id)
 	if err != nil {
 		s.use(id, -1)
-		s.cfg.OnBroken(err)
+		s.tell(err)
 		return nil, nil, err
 	}
 	out, in := io.Pipe()
@@ -216,26 +217,30 @@ func (s *Store) Open(id string) (*raft.SnapshotMeta, io.ReadCloser, error) {
 	go func() {
 		defer close(done)
 		err := write(in, s.cfg.Files, filepath.Join(s.dir, id, filesDir), files, s.proof(m))
-		if errors.Is(err, ErrBroken) {
-			s.cfg.OnBroken(err)
-		}
+		s.tell(err)
 		_ = in.CloseWithError(err) // the reader gets the error
 	}()
 	return &m.SnapshotMeta, &stream{PipeReader: out, done: done, release: func() { s.use(id, -1) }}, nil
 }
+
+// tell passes on that a snapshot is broken.
+func (s *Store) tell(err error) {
+	if errors.Is(err, ErrBroken) {
+		s.cfg.OnBroken(err)
+	}
+}
+
+func (s *Store) proves(name string) bool { return s.cfg.Proves != nil && s.cfg.Proves(name) }
 
 // proof checks the files of a snapshot as they are read: those that prove themselves by that, the others by the checksum
 // that is kept of them.
 func (s *Store) proof(m *meta) proof {
 	return proof{
 		before: func(path string) error {
-			if !s.cfg.Proves(filepath.Base(path)) {
+			if !s.proves(filepath.Base(path)) {
 				return nil
 			}
-			if err := s.cfg.Check(path); err != nil {
-				return fmt.Errorf("%w: %w", ErrBroken, err)
-			}
-			return nil
+			return s.cfg.Check(path)
 		},
 		after: func(name string, sum uint32) error {
 			if want, ok := m.Sums[name]; ok && want != sum {
@@ -272,8 +277,9 @@ func (s *Store) use(id string, n int) {
 	}
 }
 
-// reap removes the snapshots beyond those retained, but for those being read.
-func (s *Store) reap() error {
+// reap removes the snapshots beyond those retained, but for those being read, and for the one that was made just now, which may
+// be older than others.
+func (s *Store) reap(made string) error {
 	metas, err := s.List()
 	if err != nil || len(metas) <= s.cfg.Retain {
 		return err
@@ -281,7 +287,7 @@ func (s *Store) reap() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, m := range metas[s.cfg.Retain:] {
-		if s.open[m.ID] > 0 {
+		if s.open[m.ID] > 0 || m.ID == made {
 			continue
 		}
 		// First out of the list, then gone: a crash in between leaves nothing half listed.

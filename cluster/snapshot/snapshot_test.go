@@ -259,7 +259,7 @@ func TestLimits(t *testing.T) {
 func TestADamagedSnapshotIsNotRead(t *testing.T) {
 	for _, damaged := range []string{"000003.sst", "MANIFEST"} {
 		var told error
-		wrong := errors.New("it differs")
+		wrong := fmt.Errorf("%w: it differs", ErrBroken)
 		s := store(t, Config{
 			Proves: func(name string) bool { return filepath.Ext(name) == ".sst" },
 			Check: func(path string) error {
@@ -296,6 +296,51 @@ func TestADamagedSnapshotIsNotRead(t *testing.T) {
 		}
 		if !errors.Is(told, ErrBroken) {
 			t.Errorf("%s is damaged: nobody was told, but %v", damaged, told)
+		}
+	}
+}
+
+// What cannot be read for the moment is no damage: nobody is told, and it can be read later.
+func TestTroubleIsNoDamage(t *testing.T) {
+	var trouble, told error
+	s := store(t, Config{
+		Proves:   func(name string) bool { return filepath.Ext(name) == ".sst" },
+		Check:    func(string) error { return trouble },
+		OnBroken: func(err error) { told = err },
+	})
+	id, content := adopted(t, s, 7)
+	trouble = errors.New("too many open files")
+	_, r, err := s.Open(id)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := io.ReadAll(r); !errors.Is(err, trouble) {
+		t.Errorf("the archive gave %v, want %v", err, trouble)
+	}
+	if err := r.Close(); err != nil || told != nil {
+		t.Errorf("closed: %v; told: %v", err, told)
+	}
+	trouble = nil
+	_, archive := read(t, s, id)
+	into := filepath.Join(t.TempDir(), "into")
+	if err := Extract(disk.System(), bytes.NewReader(archive), into); err != nil {
+		t.Fatal(err)
+	}
+	same(t, into, content)
+	if _, _, err := s.Open("3-8-1"); err == nil || told != nil {
+		t.Errorf("a snapshot that is not there: %v; told: %v", err, told)
+	}
+}
+
+// A snapshot that a leader sends may be older than those that are there. Whoever completed it reads it next.
+func TestWhatWasMadeJustNowIsNotReaped(t *testing.T) {
+	s := store(t, Config{})
+	for _, index := range []uint64{20, 15, 10} {
+		id, _ := adopted(t, s, index)
+		if _, r, err := s.Open(id); err != nil {
+			t.Fatalf("the snapshot of %d is gone once it is made: %v", index, err)
+		} else if err := r.Close(); err != nil {
+			t.Fatal(err)
 		}
 	}
 }

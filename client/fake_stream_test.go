@@ -3,6 +3,7 @@ package client
 import (
 	"context"
 	"sync"
+	"time"
 
 	"connectrpc.com/connect"
 
@@ -10,6 +11,19 @@ import (
 	sluicev1 "sluice/api/sluice/v1"
 	"sluice/api/sluice/v1/sluicev1connect"
 )
+
+// leaderlessStands is how long a node without a leader lets a call stand.
+const leaderlessStands = 20 * time.Millisecond
+
+func standsAWhile(ctx context.Context) error {
+	stands := time.NewTimer(leaderlessStands)
+	defer stands.Stop()
+	select {
+	case <-stands.C:
+	case <-ctx.Done():
+	}
+	return fail(reason.NoLeader)
+}
 
 func (f *fake) Work(ctx context.Context, stream *connect.BidiStream[sluicev1.WorkRequest, sluicev1.WorkResponse]) error {
 	if f.noStreams {
@@ -20,8 +34,7 @@ func (f *fake) Work(ctx context.Context, stream *connect.BidiStream[sluicev1.Wor
 		return err
 	}
 	if f.leaderless {
-		f.change(func() { f.calls[sluicev1connect.WorkerServiceWorkProcedure]++ })
-		return fail(reason.NoLeader)
+		return standsAWhile(ctx)
 	}
 	session := hello.GetSessionId()
 	if err := f.known(session); err != nil {

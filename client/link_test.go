@@ -77,7 +77,7 @@ func TestANodeThatLetAStreamStandIsNotWell(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := &tenure{host: newHost(c, w.cfg), id: "s", ttl: 3 * time.Nanosecond} // so that any call stands long
+	s := &tenure{host: newHost(c, w.cfg), id: "s", ttl: leaderlessStands} // of which a third counts as long
 	alive, e := s.stream(t.Context())
 	if !alive || e.Reason != ErrNoLeader {
 		t.Fatalf("want a call that stood and ended with %s, got alive %t and %v", ErrNoLeader, alive, e)

@@ -99,7 +99,7 @@ type Pebble struct {
 	pace    pace
 	counts  storeCounts
 
-	// flushing lets one Flush run at a time; dirty tells whether anything was committed since the last one began.
+	// flushing lets one Flush run at a time; dirty tells whether anything was committed since the last one began, or none was.
 	flushing sync.Mutex
 	dirty    atomic.Bool
 
@@ -162,6 +162,8 @@ func (p *Pebble) open(base vfs.FS) error {
 		return err
 	}
 	p.db = db
+	// Pebble (2.1.7) writes no manifest before its first flush, and a checkpoint made before that has an empty one.
+	p.dirty.Store(true)
 	return nil
 }
 

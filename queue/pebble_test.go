@@ -197,3 +197,21 @@ func TestFlushWritesWhatWasCommittedDuringAnother(t *testing.T) {
 		}
 	}
 }
+
+// A checkpoint of a store that was opened a moment ago, and in which nothing was committed since, is whole: Pebble left its
+// manifest empty, and a node that was sent it as a snapshot could never start again.
+func TestCheckpointOfAStoreJustOpened(t *testing.T) {
+	t.Parallel()
+	disk := vfs.NewMem()
+	s := openPebble(t, "/1", disk)
+	mustNot(t, writeBatch(s, 1))
+	for n := 2; n < 5; n++ {
+		mustNot(t, s.Checkpoint(fmt.Sprint("/", n)))
+		closeStore(t, s)
+		s = openPebble(t, fmt.Sprint("/", n), disk)
+		if got := batchOf(t, s); got != 1 {
+			t.Fatalf("checkpoint %d holds batch %d", n, got)
+		}
+	}
+	closeStore(t, s)
+}

@@ -52,10 +52,11 @@ func (w *watchedLog) StoreLog(l *raft.Log) error { return w.StoreLogs([]*raft.Lo
 
 // GetLog reads an entry; one that is not as it was written ends the node.
 //
-// Of the last entry of its newest snapshot a follower is told the term though the log begins behind it. Raft compares that with what a leader says comes
-// before its entries, and knows it only while nothing lies behind the snapshot: entries sent once more from there on,
-// because an answer was lost, it would refuse. The leader would then send the snapshot again and again, and each time the
-// follower would throw away entries that it had acknowledged (raft 1.7.3, appendEntries and installSnapshot).
+// Of the last entry of its newest snapshot a follower is told the term though the log begins behind it. Raft compares that
+// with what a leader says comes before its entries, and knows it only while nothing lies behind the snapshot: entries sent
+// once more from there on, because an answer was lost, it would refuse. The leader would then send the snapshot again and
+// again, and each time the follower would throw away entries that it had acknowledged (raft 1.7.3, appendEntries and
+// installSnapshot).
 func (w *watchedLog) GetLog(index uint64, l *raft.Log) error {
 	err := w.RaftLog.GetLog(index, l)
 	if errors.Is(err, raft.ErrLogNotFound) {

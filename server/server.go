@@ -126,7 +126,7 @@ func (s *Server) Run(ctx context.Context) error {
 	carrier := start("transport", end, func() error { return s.transport.Run(carrierCtx) })
 	node := start("node", end, func() error { return s.node.Run(nodeCtx) })
 	front := start("http", end, func() error { return s.http.Serve(s.transport.HTTPListener()) })
-	s.logger.InfoContext(ctx, "serving", "node", s.cfg.NodeID, "cluster", s.cfg.Cluster, "address", s.Addr().String(), "tls", s.cfg.secure())
+	s.logger.InfoContext(ctx, "serving", "node", s.cfg.NodeID, "cluster", s.cfg.Cluster, "address", s.Addr().String(), "gossip", s.node.GossipAddress(), "tls", s.cfg.secure())
 
 	<-over.Done()
 	if !s.aborted.Load() {

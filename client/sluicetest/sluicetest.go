@@ -11,9 +11,9 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
-	"net"
 	"os"
 	"path/filepath"
+	"slices"
 	"testing"
 	"time"
 
@@ -85,17 +85,8 @@ func New(options ...Option) (*Cluster, error) {
 	if s.nodes < 1 || s.nodes > MaxNodes {
 		return nil, fmt.Errorf("sluicetest: %d nodes; allowed are 1 to %d", s.nodes, MaxNodes)
 	}
-	for tries := 1; ; tries++ {
-		c, err := begin(s)
-		if err == nil || tries == startTries {
-			return c, err
-		}
-	}
+	return begin(s)
 }
-
-// startTries is how often a cluster is started anew: a port that was found free for gossip may be taken by someone
-// else before the node binds it.
-const startTries = 5
 
 // begin starts a cluster in a folder of its own; if it does not succeed, nothing is left of it.
 func begin(s settings) (*Cluster, error) {
@@ -111,27 +102,27 @@ func begin(s settings) (*Cluster, error) {
 }
 
 func (c *Cluster) start(s settings) error {
-	var gossip []string
-	if s.nodes > 1 {
-		var err error
-		if gossip, err = freeAddresses(s.nodes); err != nil {
-			return err
-		}
-	}
+	var gossip []string // of the nodes so far
 	for i := range s.nodes {
 		id := fmt.Sprintf("node%d", i+1)
 		cfg := server.Config{
 			NodeID: id, Cluster: "sluicetest", DataDir: filepath.Join(c.dir, id), Version: "sluicetest", Logger: s.logger,
-			Listen: "127.0.0.1:0", BootstrapExpect: s.nodes, Join: gossip, Tune: quicken, DrainTime: time.Second,
+			Listen: "127.0.0.1:0", BootstrapExpect: s.nodes, Join: slices.Clone(gossip), Tune: quicken, DrainTime: time.Second,
 		}
-		if gossip != nil {
-			cfg.Gossip = gossip[i]
+		if s.nodes > 1 {
+			cfg.Gossip = "127.0.0.1:0"
 		}
 		n := &node{cfg: cfg}
 		if err := n.start(); err != nil {
 			return err
 		}
 		c.nodes = append(c.nodes, n)
+		if s.nodes > 1 {
+			gossip = append(gossip, n.cfg.Gossip)
+		}
+	}
+	for _, n := range c.nodes { // a later life may begin when only later nodes run
+		n.cfg.Join = gossip
 	}
 	return c.WaitReady()
 }
@@ -141,14 +132,14 @@ func quicken(c *cluster.Config) {
 	c.HeartbeatTimeout, c.ElectionTimeout, c.LeaderLeaseTimeout = 400*time.Millisecond, 400*time.Millisecond, 200*time.Millisecond
 }
 
-// start begins a life of a node, on the address of its first.
+// start begins a life of a node, on the addresses of its first.
 func (n *node) start() error {
 	s, err := server.New(n.cfg)
 	if err != nil {
 		return fmt.Errorf("sluicetest: %s: %w", n.cfg.NodeID, err)
 	}
 	n.address = s.Addr().String()
-	n.cfg.Listen = n.address
+	n.cfg.Listen, n.cfg.Gossip = n.address, s.Node().GossipAddress()
 	ctx, cancel := context.WithCancel(context.Background())
 	n.run = &run{cancel: cancel, ended: make(chan error, 1)}
 	go func(ended chan<- error) { ended <- s.Run(ctx) }(n.run.ended)
@@ -167,27 +158,6 @@ func (n *node) stop() error {
 		return fmt.Errorf("sluicetest: %s: %w", n.cfg.NodeID, err)
 	}
 	return nil
-}
-
-// freeAddresses are loopback addresses whose ports are free for TCP and UDP.
-func freeAddresses(count int) ([]string, error) {
-	var all []string
-	for range 100 * count {
-		l, err := net.Listen("tcp", "127.0.0.1:0")
-		if err != nil {
-			return nil, fmt.Errorf("sluicetest: find a free port: %w", err)
-		}
-		defer l.Close()
-		u, err := net.ListenPacket("udp", l.Addr().String())
-		if err != nil {
-			continue
-		}
-		defer u.Close()
-		if all = append(all, l.Addr().String()); len(all) == count {
-			return all, nil
-		}
-	}
-	return nil, errors.New("sluicetest: this machine has no free ports left")
 }
 
 // Addrs are the addresses of all nodes, stopped ones included.

@@ -65,7 +65,7 @@ func (sh *shell) dev(ctx context.Context, d devSettings) error {
 		running sync.WaitGroup
 		ended   = make(chan error, len(configs))
 	)
-	for _, cfg := range configs {
+	for i, cfg := range configs {
 		node, err := server.New(cfg)
 		if err != nil {
 			stop()
@@ -73,6 +73,9 @@ func (sh *shell) dev(ctx context.Context, d devSettings) error {
 			return startTrouble(cfg, err)
 		}
 		nodes = append(nodes, node)
+		for later := i + 1; later < len(configs); later++ {
+			configs[later].Join = append(configs[later].Join, node.Node().GossipAddress())
+		}
 		running.Go(func() {
 			defer stop()
 			ended <- node.Run(ctx)
@@ -123,7 +126,8 @@ func waitReady(ctx context.Context, nodes []*server.Server) error {
 	return nil
 }
 
-// devConfigs are the configurations of the nodes. A single one needs no gossip.
+// devConfigs are the configurations of the nodes. A single one needs no gossip; of several each gossips on a port of the
+// kernel's choice, and is yet to be told where those before it do.
 func devConfigs(sh *shell, d devSettings, dir string) ([]server.Config, error) {
 	logger, err := nodeLogger(sh, "text", d.level)
 	if err != nil {
@@ -137,47 +141,19 @@ func devConfigs(sh *shell, d devSettings, dir string) ([]server.Config, error) {
 	if err != nil || port < 0 || port > 65535-d.nodes {
 		return nil, usagef("--listen %q: the port is a number from 0 to %d", d.listen, 65535-d.nodes)
 	}
-	var gossip []string
-	if d.nodes > 1 {
-		if gossip, err = freeAddresses(d.nodes); err != nil {
-			return nil, err
-		}
-	}
 	configs := make([]server.Config, d.nodes)
 	for i := range configs {
 		id := fmt.Sprintf("dev%d", i+1)
 		configs[i] = server.Config{
 			NodeID: id, Cluster: "dev", DataDir: filepath.Join(dir, id), Version: branded(version), Logger: logger, Insecure: sh.insecure,
-			CertFile: sh.tls.cert, KeyFile: sh.tls.key, CAFile: sh.tls.ca, BootstrapExpect: d.nodes, Join: gossip, StartHeld: d.startHeld,
+			CertFile: sh.tls.cert, KeyFile: sh.tls.key, CAFile: sh.tls.ca, BootstrapExpect: d.nodes, StartHeld: d.startHeld,
 			Listen: net.JoinHostPort(host, strconv.Itoa(port+min(port, 1)*i)),
 		}
-		if gossip != nil {
-			configs[i].Gossip = gossip[i]
+		if d.nodes > 1 {
+			configs[i].Gossip = "127.0.0.1:0"
 		}
 	}
 	return configs, nil
-}
-
-// freeAddresses asks the kernel for loopback ports that are free for TCP and UDP.
-func freeAddresses(n int) ([]string, error) {
-	var all []string
-	for tries := 0; len(all) < n && tries < 100*n; tries++ {
-		l, err := net.Listen("tcp", "127.0.0.1:0")
-		if err != nil {
-			return nil, fmt.Errorf("find a free port: %w", err)
-		}
-		defer l.Close()
-		u, err := net.ListenPacket("udp", l.Addr().String())
-		if err != nil {
-			continue
-		}
-		defer u.Close()
-		all = append(all, l.Addr().String())
-	}
-	if len(all) < n {
-		return nil, errors.New("this machine has no free ports left for gossip")
-	}
-	return all, nil
 }
 
 // banner says where everything is, and what to try next.

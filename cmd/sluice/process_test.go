@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -9,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"sync"
 	"syscall"
@@ -41,34 +43,57 @@ func (b *lockedBuffer) Write(p []byte) (int, error) {
 	return b.kept.Write(p)
 }
 
-func (b *lockedBuffer) tail() string {
+func (b *lockedBuffer) text() string {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	text := b.kept.String()
+	return b.kept.String()
+}
+
+func (b *lockedBuffer) tail() string {
+	text := b.text()
 	return text[max(0, len(text)-4000):]
 }
 
 // startProcesses starts nodes and waits until all are ready.
 func startProcesses(t *testing.T, n int) *processes {
 	t.Helper()
-	free, err := freeAddresses(2 * n)
-	if err != nil {
-		t.Fatal(err)
-	}
-	p := &processes{t: t, bin: binary(t), dir: t.TempDir(), addresses: free[:n], gossip: free[n:], cmds: make([]*exec.Cmd, n), logs: make([]*lockedBuffer, n)}
+	p := &processes{t: t, bin: binary(t), dir: t.TempDir(), addresses: make([]string, n), gossip: make([]string, n), cmds: make([]*exec.Cmd, n), logs: make([]*lockedBuffer, n)}
 	t.Cleanup(p.end)
 	for i := range n {
 		p.start(i)
+		p.addresses[i], p.gossip[i] = p.bound(i)
 	}
 	p.ready(2 * time.Minute)
 	return p
 }
 
+const anyPort = "127.0.0.1:0"
+
+var serving = regexp.MustCompile(`msg=serving .*address=(\S+) gossip=(\S+)`)
+
+// bound is where a node says that it listens.
+func (p *processes) bound(i int) (address, gossip string) {
+	p.t.Helper()
+	deadline := time.Now().Add(time.Minute)
+	tick := time.NewTicker(10 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		if m := serving.FindStringSubmatch(p.logs[i].text()); m != nil {
+			return m[1], m[2]
+		}
+		if <-tick.C; time.Now().After(deadline) {
+			p.t.Fatalf("n%d does not say where it listens:\n%s", i+1, p.logs[i].tail())
+		}
+	}
+}
+
 func (p *processes) start(i int) {
 	p.t.Helper()
-	args := []string{"server", "--node-id", fmt.Sprintf("n%d", i+1), "--data-dir", filepath.Join(p.dir, fmt.Sprint(i)), "--listen", p.addresses[i], "--gossip", p.gossip[i], "--bootstrap-expect", fmt.Sprint(len(p.cmds))}
+	args := []string{"server", "--node-id", fmt.Sprintf("n%d", i+1), "--data-dir", filepath.Join(p.dir, fmt.Sprint(i)), "--listen", cmp.Or(p.addresses[i], anyPort), "--gossip", cmp.Or(p.gossip[i], anyPort), "--bootstrap-expect", fmt.Sprint(len(p.cmds))}
 	for _, g := range p.gossip {
-		args = append(args, "--join", g)
+		if g != "" {
+			args = append(args, "--join", g)
+		}
 	}
 	cmd := exec.Command(p.bin, args...)
 	p.logs[i] = &lockedBuffer{}

@@ -202,7 +202,7 @@ func (t *raftTransport) relay() {
 				continue
 			}
 			select {
-			case t.rpcs <- rpc:
+			case t.rpcs <- t.trimmed(rpc):
 				continue
 			case <-t.node.halted:
 			case <-t.node.abandoned:

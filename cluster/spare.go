@@ -43,6 +43,35 @@ func (t *raftTransport) spares(rpc raft.RPC) bool {
 	return false
 }
 
+// trimmed is a call of raft without the entries that this node holds in its newest snapshot and no longer in its log. They
+// are committed, so they are what the leader has in their place, and what follows on them follows on the snapshot. Raft
+// would refuse them, for it cannot tell the term of what they follow on.
+func (t *raftTransport) trimmed(rpc raft.RPC) raft.RPC {
+	req, ok := rpc.Command.(*raft.AppendEntriesRequest)
+	if !ok || req.PrevLogEntry == 0 && len(req.Entries) == 0 { // a heartbeat follows on nothing
+		return rpc
+	}
+	first, err := t.node.raftLog.FirstIndex()
+	if err != nil || first > 0 && req.PrevLogEntry+1 >= first {
+		return rpc
+	}
+	index, term, ok := t.node.newestSnapshot()
+	if !ok || req.PrevLogEntry >= index {
+		return rpc
+	}
+	short := *req
+	short.PrevLogEntry, short.PrevLogTerm = index, term
+	short.Entries = nil
+	for n, e := range req.Entries {
+		if e.Index > index {
+			short.Entries = req.Entries[n:]
+			break
+		}
+	}
+	rpc.Command = &short
+	return rpc
+}
+
 // has tells whether an entry that a snapshot ends with is in this node's log, or is the last one of a snapshot of it, or comes
 // before: all that is in snapshots is committed.
 func (n *Node) has(index, term uint64) bool {

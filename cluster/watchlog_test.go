@@ -27,6 +27,30 @@ func TestEntriesBehindASnapshotAreTakenTwice(t *testing.T) {
 	}
 }
 
+// A leader that went back behind a follower's snapshot sends what the follower no longer has in its log. A follower that
+// refused it would wait for the leader's next snapshot.
+func TestEntriesWithinASnapshotArePassedOver(t *testing.T) {
+	late, lead, entries, s := behindASnapshot(t, nil)
+	within := func(n uint64) (all []*raft.Log) {
+		for index := s.Index - n; index <= s.Index; index++ {
+			all = append(all, &raft.Log{Index: index, Term: s.Term})
+		}
+		return all
+	}
+	for name, all := range map[string][]*raft.Log{"within alone": within(3), "and behind": append(within(3), entries...), "from the first on": append(within(s.Index-1), entries...)} {
+		again := &raft.AppendEntriesRequest{RPCHeader: header(lead), Term: lead.raft().CurrentTerm(), PrevLogEntry: all[0].Index - 1, PrevLogTerm: s.Term, Entries: all}
+		resp := &raft.AppendEntriesResponse{}
+		if err := lead.carrier.AppendEntries(raft.ServerID(late.cfg.NodeID), to(t, lead, late), again, resp); err != nil || !resp.Success {
+			t.Errorf("%s: entries from %d to %d of a node with snapshot %d: %+v %v", name, all[0].Index, all[len(all)-1].Index, s.Index, resp, err)
+		}
+	}
+	for _, e := range entries {
+		if err := late.raftLog.GetLog(e.Index, &raft.Log{}); err != nil {
+			t.Fatalf("entry %d behind snapshot %d is gone: %v", e.Index, s.Index, err)
+		}
+	}
+}
+
 // A snapshot of what a node has is not taken again: raft would throw away what the node acknowledged behind it.
 func TestASnapshotOfWhatIsThereIsNotTaken(t *testing.T) {
 	late, lead, entries, s := behindASnapshot(t, nil)

@@ -60,7 +60,7 @@ type Config struct {
 
 	// RaftLog is the library that keeps the raft log; default raftlog's own.
 	RaftLog raftlog.Backend
-	// OpenStore opens the state store in a folder; default Pebble.
+	// OpenStore opens the state store in a folder; default Pebble, with what was written last in memory.
 	OpenStore func(dir string) (queue.Store, error)
 	// CacheInstances is how many instance headers stay decoded in memory; 0: fsm's default.
 	CacheInstances int
@@ -130,7 +130,11 @@ func (c Config) Defaults() Config {
 	if c.OpenStore == nil {
 		logger, files := c.Logger, c.Files // nil: the store watches the operating system's for slow writes
 		c.OpenStore = func(dir string) (queue.Store, error) {
-			return queue.OpenPebble(dir, queue.PebbleConfig{FS: files, Logger: logger})
+			store, err := queue.OpenPebble(dir, queue.PebbleConfig{FS: files, Logger: logger})
+			if err != nil {
+				return nil, err
+			}
+			return queue.NewWriteBack(store, 0), nil
 		}
 	}
 	if c.Files == nil {

@@ -14,17 +14,21 @@ import (
 // BenchmarkWholeJob measures what a replica does for one message, sent and settled, in entries of 256 commands over
 // 1,000 instances that are all owned; 256 bytes of data.
 func BenchmarkWholeJob(b *testing.B) {
-	for _, kind := range []string{"memory", "pebble"} {
+	for _, kind := range []string{"memory", "pebble", "write-back"} {
 		b.Run(kind, func(b *testing.B) {
-			var store queue.Store = queue.NewMemoryStore()
-			if kind == "pebble" {
-				p, err := queue.OpenPebble(b.TempDir(), queue.PebbleConfig{})
-				if err != nil {
-					b.Fatal(err)
-				}
-				defer p.Close()
-				store = p
+			if kind == "memory" {
+				wholeJob(b, queue.NewMemoryStore())
+				return
 			}
+			var store queue.Store
+			store, err := queue.OpenPebble(b.TempDir(), queue.PebbleConfig{})
+			if err != nil {
+				b.Fatal(err)
+			}
+			if kind == "write-back" {
+				store = queue.NewWriteBack(store, 0)
+			}
+			defer store.Close()
 			wholeJob(b, store)
 		})
 	}

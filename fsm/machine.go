@@ -19,8 +19,6 @@ const format = 1
 type Options struct {
 	// CacheInstances is how many instance headers are kept decoded; default 16,384.
 	CacheInstances int
-	// RecentBytes is how much is kept of the messages that came last, to read them without the store; default 32 MiB.
-	RecentBytes int
 }
 
 // Machine is the replicated state machine over a store. Apply is called by one goroutine; View and Digest by any.
@@ -55,10 +53,7 @@ func Open(store queue.Store, o Options) (*Machine, error) {
 	if o.CacheInstances <= 0 {
 		o.CacheInstances = 16384
 	}
-	if o.RecentBytes <= 0 {
-		o.RecentBytes = 32 << 20
-	}
-	m := &Machine{store: store, meta: &logv1.MetaRecord{Format: format}, applications: map[string]*application{}, sessions: map[string]*logv1.SessionRecord{}, instances: newCache(o.CacheInstances), written: queue.NewRecent(o.RecentBytes)}
+	m := &Machine{store: store, meta: &logv1.MetaRecord{Format: format}, applications: map[string]*application{}, sessions: map[string]*logv1.SessionRecord{}, instances: newCache(o.CacheInstances), written: queue.NewRecent()}
 	err := queue.Load(store, []byte{tableMeta}, m.meta)
 	if err != nil && !errors.Is(err, queue.ErrNotFound) {
 		return nil, fmt.Errorf("fsm: open: %w", err)

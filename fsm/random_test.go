@@ -40,7 +40,7 @@ func newReplica(t testing.TB, name string, store queue.Store, cache, batch int) 
 
 func (r *replica) reopen() {
 	r.t.Helper()
-	m, err := fsm.Open(r.store, fsm.Options{CacheInstances: r.cache, RecentBytes: 2000})
+	m, err := fsm.Open(r.store, fsm.Options{CacheInstances: r.cache})
 	if err != nil {
 		r.t.Fatal(err)
 	}
@@ -293,7 +293,7 @@ func replicas(t *testing.T, seed uint64) {
 	t.Logf("seed %d: %d entries, %d commands, %d refused as a whole, %d messages accepted, %d settled", seed, len(c.entries), done+refused, refused, c.leader.accepted, c.leader.settled)
 }
 
-// TestReplicasOnDisk lets a replica on Pebble apply what one in memory does, and be closed and opened in between.
+// TestReplicasOnDisk lets a replica on Pebble, under a layer that is often written out, apply what one in memory does, and be closed and opened in between.
 func TestReplicasOnDisk(t *testing.T) {
 	t.Parallel()
 	seed := seedOf(1)
@@ -306,7 +306,7 @@ func TestReplicasOnDisk(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		return newReplica(t, "on disk", store, 10, 20)
+		return newReplica(t, "on disk", queue.NewWriteBack(store, 16<<10), 10, 20)
 	}
 	disk := open()
 	for range runsOf(t, 3, 1) {

@@ -104,3 +104,49 @@ func TestConformancePebbleOnDisk(t *testing.T) {
 		}
 	})
 }
+
+// Over a store that tells of a SingleDelete of a key that was set more than once. So little is written at once that all
+// three layers hold something.
+func TestConformanceWriteBack(t *testing.T) {
+	t.Parallel()
+	storetest.Run(t, func(t *testing.T) storetest.Fixture {
+		beneath := queue.NewMemoryStore()
+		s := queue.NewWriteBack(beneath, 1<<10)
+		t.Cleanup(func() { closeStore(t, s) })
+		return storetest.Fixture{
+			Store: s,
+			Crash: func() queue.Store {
+				return queue.NewWriteBack(beneath.CrashCopy(rand.IntN(beneath.Unflushed()+1)), 1<<10)
+			},
+			Checkpointed: func(dir string) queue.Store {
+				c, ok := beneath.Checkpointed(dir)
+				if !ok {
+					t.Fatalf("no checkpoint %s", dir)
+				}
+				return queue.NewWriteBack(c, 0)
+			},
+			Dir: names("/"),
+		}
+	})
+}
+
+func TestConformanceWriteBackOverPebble(t *testing.T) {
+	t.Parallel()
+	storetest.Run(t, func(t *testing.T) storetest.Fixture {
+		mem := vfs.NewCrashableMem()
+		open := func(dir string, fs vfs.FS) *queue.WriteBack { return queue.NewWriteBack(openPebble(t, dir, fs), 8<<10) }
+		s := open("/data/store", mem)
+		t.Cleanup(func() { closeStore(t, s) })
+		return storetest.Fixture{
+			Store: s,
+			Crash: func() queue.Store {
+				return open("/data/store", mem.CrashClone(vfs.CrashCloneCfg{
+					UnsyncedDataPercent: rand.IntN(101),
+					RNG:                 rand.New(rand.NewPCG(rand.Uint64(), 1)),
+				}))
+			},
+			Checkpointed: func(dir string) queue.Store { return open(dir, mem) },
+			Dir:          names("/data"),
+		}
+	})
+}

@@ -28,40 +28,22 @@ func (i *item) name() string { return i.key }
 
 func itemAt(key string) *item { return &item{key: key} }
 
-// memoryWriteKind is what a write does.
-type memoryWriteKind byte
-
-const (
-	memorySet memoryWriteKind = iota
-	memoryDelete
-	memorySingleDelete
-	memoryDeleteRange
-)
-
-// memoryWrite is one write of a batch.
-type memoryWrite struct {
-	kind  memoryWriteKind
-	key   string // or the lower bound
-	upper string
-	value []byte
-}
-
 // apply makes the write in a tree.
-func (w memoryWrite) apply(tree *btree.BTreeG[*item]) error {
+func (w batchWrite) apply(tree *btree.BTreeG[*item]) error {
 	switch w.kind {
-	case memorySet:
+	case writeSet:
 		made := &item{key: w.key, value: w.value, sets: 1}
 		if old, ok := tree.ReplaceOrInsert(made); ok {
 			made.sets = old.sets + 1
 		}
-	case memoryDelete:
+	case writeDelete:
 		tree.Delete(itemAt(w.key))
-	case memorySingleDelete:
+	case writeSingleDelete:
 		if old, ok := tree.Delete(itemAt(w.key)); ok && old.sets > 1 {
 			tree.ReplaceOrInsert(old)
 			return fmt.Errorf("%w: %q, %d times", ErrSetTwice, w.key, old.sets)
 		}
-	case memoryDeleteRange:
+	case writeDeleteRange:
 		var gone []*item
 		tree.AscendRange(itemAt(w.key), itemAt(w.upper), func(i *item) bool {
 			gone = append(gone, i)
@@ -81,7 +63,7 @@ type MemoryStore struct {
 	tree        *btree.BTreeG[*item]
 	version     uint64               // batches committed; tells a batch whether its view is still the store's
 	durable     *btree.BTreeG[*item] // as of the last Flush
-	unflushed   [][]memoryWrite      // the batches since, in order; shared by clones up to their own lengths
+	unflushed   [][]batchWrite       // the batches since, in order; shared by clones up to their own lengths
 	checkpoints map[string]*btree.BTreeG[*item]
 	closed      bool
 }
@@ -241,7 +223,7 @@ func (s *MemoryStore) Close() error {
 }
 
 // commit makes a batch's writes. after is the batch's own view, right if no other batch came between.
-func (s *MemoryStore) commit(writes []memoryWrite, after *btree.BTreeG[*item], version uint64) error {
+func (s *MemoryStore) commit(writes []batchWrite, after *btree.BTreeG[*item], version uint64) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.closed {
@@ -290,11 +272,11 @@ type memoryBatch struct {
 	store   *MemoryStore
 	tree    *btree.BTreeG[*item] // the store's content with the writes; nil before the first
 	version uint64               // of the store, when tree was taken
-	writes  []memoryWrite
+	writes  []batchWrite
 	done    bool
 }
 
-func (b *memoryBatch) write(w memoryWrite) error {
+func (b *memoryBatch) write(w batchWrite) error {
 	if b.done {
 		return errBatchDone
 	}
@@ -333,15 +315,15 @@ func (b *memoryBatch) NewIter(lower, upper []byte) (Iterator, error) {
 }
 
 func (b *memoryBatch) Set(key, value []byte) error {
-	return b.write(memoryWrite{kind: memorySet, key: string(key), value: append([]byte(nil), value...)})
+	return b.write(batchWrite{kind: writeSet, key: string(key), value: append([]byte(nil), value...)})
 }
 
 func (b *memoryBatch) Delete(key []byte) error {
-	return b.write(memoryWrite{kind: memoryDelete, key: string(key)})
+	return b.write(batchWrite{kind: writeDelete, key: string(key)})
 }
 
 func (b *memoryBatch) SingleDelete(key []byte) error {
-	return b.write(memoryWrite{kind: memorySingleDelete, key: string(key)})
+	return b.write(batchWrite{kind: writeSingleDelete, key: string(key)})
 }
 
 func (b *memoryBatch) DeleteRange(lower, upper []byte) error {
@@ -351,7 +333,7 @@ func (b *memoryBatch) DeleteRange(lower, upper []byte) error {
 	if bytes.Compare(lower, upper) >= 0 {
 		return nil
 	}
-	return b.write(memoryWrite{kind: memoryDeleteRange, key: string(lower), upper: string(upper)})
+	return b.write(batchWrite{kind: writeDeleteRange, key: string(lower), upper: string(upper)})
 }
 
 func (b *memoryBatch) Commit() error {

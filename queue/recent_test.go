@@ -53,7 +53,7 @@ func TestWhatIsReadIsWhatTheStoreHolds(t *testing.T) {
 	t.Parallel()
 	for seed := range uint64(40) {
 		rng := rand.New(rand.NewPCG(seed, 3))
-		p := &pair{t: t, recent: queue.NewRecent(2 << 10), stored: queue.NewMemoryStore(), plain: queue.NewMemoryStore()}
+		p := &pair{t: t, recent: queue.NewRecent(), stored: queue.NewMemoryStore(), plain: queue.NewMemoryStore()}
 		p.open()
 		standing := map[int64]bool{}
 		records := map[[2]uint64]*logv1.MessageRecord{}
@@ -66,7 +66,7 @@ func TestWhatIsReadIsWhatTheStoreHolds(t *testing.T) {
 			case 0:
 				p.commit()
 			case 1:
-				p.recent = queue.NewRecent(2 << 10) // the process was started again
+				p.recent = queue.NewRecent() // the process was started again
 				p.commit()
 			case 2, 3:
 				if records[at] == nil {
@@ -125,33 +125,12 @@ func (c *asked) Get(key []byte) ([]byte, error) {
 	return c.Batch.Get(key)
 }
 
-// What came of late, and what never came, is known without the store.
-func TestWhatWasWrittenOfLateIsNotAskedFor(t *testing.T) {
+// An id that never came is known to be new without the store.
+func TestNewIDsAreNotAskedFor(t *testing.T) {
 	t.Parallel()
-	recent := queue.NewRecent(32 << 20)
+	recent := queue.NewRecent()
 	b := &asked{Batch: queue.NewMemoryStore().NewBatch()}
 	w := recent.Over(b)
-	const messages, most = 100_000, 40_000 // of 1,000 bytes each; as many are kept as fit 32 MiB
-	data := make([]byte, 1000)
-	for n := range uint64(messages) {
-		must(t, queue.Append(w, 1, &logv1.MessageRecord{Seq: n + 1, Lane: sluicev1.Lane_LANE_NORMAL, Message: &sluicev1.Message{Id: fmt.Sprint(n), Data: data}}))
-	}
-	for n := uint64(messages - 10_000); n < messages; n++ {
-		_, err := queue.Message(w, 1, sluicev1.Lane_LANE_NORMAL, n+1)
-		must(t, err)
-	}
-	if b.gets != 0 {
-		t.Errorf("the store was asked %d times for messages that came of late", b.gets)
-	}
-	for n := uint64(0); n < messages; n++ {
-		_, err := queue.Message(w, 1, sluicev1.Lane_LANE_NORMAL, n+1)
-		must(t, err)
-	}
-	if b.gets < messages-most {
-		t.Errorf("of %d messages all but %d are kept in memory", messages, b.gets)
-	}
-
-	b.gets = 0
 	recent.Begin(1, 1000)
 	m := queue.Memory{Application: 1, Instance: 2, Buckets: []int64{1000}}
 	for n := range 10_000 {

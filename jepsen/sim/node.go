@@ -275,7 +275,11 @@ func (p *place) tune(l *life, c *cluster.Config) {
 	w := p.world
 	c.Files, c.Now, c.FreeSpace = l.mount, p.now, l.free
 	c.OpenStore = func(dir string) (queue.Store, error) {
-		return queue.OpenPebble(dir, queue.PebbleConfig{FS: l.mount, Logger: c.Logger, MemTableBytes: storeTableBytes, CacheBytes: storeCacheBytes})
+		store, err := queue.OpenPebble(dir, queue.PebbleConfig{FS: l.mount, Logger: c.Logger, MemTableBytes: storeTableBytes, CacheBytes: storeCacheBytes})
+		if err != nil {
+			return nil, err
+		}
+		return queue.NewWriteBack(store, storeLayerBytes), nil
 	}
 	c.OpenLog = func(dir string, cfg raftlog.Config) (cluster.RaftLog, error) {
 		cfg.Files, cfg.SegmentBytes = l.mount, w.tuning.segmentBytes
@@ -293,6 +297,7 @@ func (p *place) tune(l *life, c *cluster.Config) {
 
 const (
 	storeTableBytes = 256 << 10
+	storeLayerBytes = 64 << 10
 	storeCacheBytes = 1 << 20
 )
 

@@ -1,9 +1,13 @@
 package queue
 
-import "strings"
+import (
+	"bytes"
+	"strings"
+)
 
 // overlay walks layers over what lies beneath, within bounds. It closes beneath.
 func overlay(beneath Iterator, l layers, lower, upper []byte) Iterator {
+	lower, upper = bytes.Clone(lower), bytes.Clone(upper) // the caller may use them again
 	for _, layer := range []*layer{l.out, l.top} {
 		if layer != nil && layer.touches(lower, upper) {
 			beneath = &layerIterator{layer: layer, beneath: beneath, cursor: newLayerCursor(layer, lower, upper)}

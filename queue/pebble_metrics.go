@@ -111,6 +111,9 @@ func (p *pace) wait(store *Pebble, n int) error {
 	for {
 		select {
 		case <-p.progress:
+			if err := store.failure.get(); err != nil { // a store that has failed may not tell how full it is before it ends
+				return err
+			}
 			if p.room(store) {
 				return nil
 			}

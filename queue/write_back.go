@@ -30,6 +30,7 @@ type WriteBack struct {
 	version uint64             // batches committed and layers frozen; tells a batch whether its layer is still that of the store
 	spare   []batchWrite       // of a batch that is done, for the next one
 	below   *view              // of who reads now; nil: nobody asked since the last layer was written out
+	retired *view              // of who reads and has not the layer that is being written out
 	pinned  map[*view]struct{} // those of who read since before that
 	closed  bool
 	err     error // why a layer could not be written out
@@ -41,8 +42,9 @@ type WriteBack struct {
 
 // diskStore is what a store on a disk can do beside: Pebble.
 type diskStore interface {
-	// Err is the failure that ended the store's life as a store that can be written to.
+	// Err is the failure that ended the store's life as a store that can be written to; Failed is closed when there is one.
 	Err() error
+	Failed() <-chan struct{}
 	// NoRoom is ErrNoRoom while the disk is full.
 	NoRoom() error
 	// NewWriteBatch is NewBatch for one that only writes.
@@ -202,12 +204,29 @@ func (s *WriteBack) pace() error {
 		if !s.full(2) {
 			return nil
 		}
-		writing := s.writing
-		s.mu.Unlock()
-		<-writing
-		s.mu.Lock()
+		if err := s.wait(); err != nil {
+			return err
+		}
 	}
 	return s.err
+}
+
+// wait waits until the layer that is being written out is, or for the failure of the store beneath: then it may never be.
+// Under mu, which it lets go meanwhile.
+func (s *WriteBack) wait() error {
+	writing := s.writing
+	s.mu.Unlock()
+	defer s.mu.Lock()
+	if s.disk == nil {
+		<-writing
+		return nil
+	}
+	select {
+	case <-writing:
+		return nil
+	case <-s.disk.Failed():
+		return s.disk.Err()
+	}
 }
 
 func (s *WriteBack) full(times int) bool {
@@ -220,6 +239,7 @@ func (s *WriteBack) freeze() (l *layer, done chan struct{}) {
 	s.layers.out = s.layers.top
 	s.layers.top = &layer{}
 	s.version++
+	s.retire()
 	return s.layers.out, s.writing
 }
 
@@ -274,7 +294,12 @@ func (s *WriteBack) empty() error {
 		return err
 	}
 	s.mu.Lock()
-	s.rest()
+	for s.writing != nil {
+		if err := s.wait(); err != nil {
+			s.mu.Unlock()
+			return err
+		}
+	}
 	switch {
 	case s.closed:
 		s.mu.Unlock()
@@ -286,16 +311,6 @@ func (s *WriteBack) empty() error {
 	l, done := s.freeze()
 	s.mu.Unlock()
 	return s.writeOut(l, done)
-}
-
-// rest waits until no layer is being written out. Under mu, which it lets go meanwhile.
-func (s *WriteBack) rest() {
-	for s.writing != nil {
-		writing := s.writing
-		s.mu.Unlock()
-		<-writing
-		s.mu.Lock()
-	}
 }
 
 // Ending tells the store beneath that it will be closed once those who read it have ended.
@@ -312,7 +327,12 @@ func (s *WriteBack) Close() error {
 	s.mu.Lock()
 	done := s.closed
 	s.closed = true
-	s.rest()
+	for s.writing != nil { // the store beneath is ending, so it will be
+		writing := s.writing
+		s.mu.Unlock()
+		<-writing
+		s.mu.Lock()
+	}
 	top, err := s.layers.top, s.err
 	s.mu.Unlock()
 	if done {

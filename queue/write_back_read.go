@@ -162,8 +162,9 @@ func (b *writeBackBatch) Commit() error {
 	if len(b.writes) == 0 {
 		return errors.Join(b.store.failure(), b.Close())
 	}
+	left := b.snapshot.Close() // or what this commit has written out would be pinned for this batch
 	err := b.store.commit(b.layers.top, b.version, b.writes)
-	return errors.Join(err, b.Close())
+	return errors.Join(err, left, b.Close())
 }
 
 // Close implements Batch.

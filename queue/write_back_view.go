@@ -57,25 +57,31 @@ func (v *view) close() error {
 	return snapshot.Close()
 }
 
-// pin retires the view of who reads now, and pins it if somebody does. Who reads from now on has the layer that is written out
-// next.
+// retire parts the view of who reads now from that of who will have the layer that is frozen. Under mu.
+func (s *WriteBack) retire() {
+	v := s.below
+	s.below, s.retired = nil, nil
+	if v != nil && v.readers > 0 {
+		v.retired, s.retired = true, v
+		s.pinned[v] = struct{}{}
+	}
+}
+
+// pin pins the view that was retired.
 func (s *WriteBack) pin() {
 	s.mu.Lock()
-	v := s.below
-	s.below = nil
-	if v == nil || v.readers == 0 {
-		s.mu.Unlock()
+	v := s.retired
+	s.retired = nil
+	s.mu.Unlock()
+	if v == nil {
 		return
 	}
-	v.retired = true
-	s.pinned[v] = struct{}{}
-	s.mu.Unlock()
 	v.pin()
 	s.mu.Lock()
 	gone := v.readers == 0
 	s.mu.Unlock()
 	if gone { // the last of them left before there was anything to close
-		_ = v.close() // it has been read by nobody
+		s.background.Go(func() { _ = v.close() }) // it has been read by nobody
 	}
 }
 
@@ -87,8 +93,13 @@ func (s *WriteBack) leave(v *view) error {
 	if last {
 		delete(s.pinned, v)
 	}
+	// Pebble has the end of a snapshot wait for its manifest, and that may wait for a disk that has failed, until Ending.
+	later := last && !s.closed
+	if later {
+		s.background.Go(func() { _ = v.close() })
+	}
 	s.mu.Unlock()
-	if !last {
+	if !last || later {
 		return nil
 	}
 	return v.close()

@@ -40,6 +40,7 @@ func Run(t *testing.T, open Factory) {
 		{"BatchIsInvisibleUntilCommit", batchIsInvisibleUntilCommit},
 		{"BatchIsDoneAfterCommit", batchIsDoneAfterCommit},
 		{"IterateWithinBounds", iterateWithinBounds},
+		{"IterateWhileBoundsAreUsedAgain", iterateWhileBoundsAreUsedAgain},
 		{"IterateOverBatch", iterateOverBatch},
 		{"IteratorKeepsItsView", iteratorKeepsItsView},
 		{"SeekAndTurn", seekAndTurn},
@@ -222,6 +223,23 @@ func iterateWithinBounds(t *testing.T, f Fixture) {
 	expectWalk(t, f.Store, "", "b", "a=1")
 	expectWalk(t, f.Store, "f", "z")
 	expectWalk(t, f.Store, "b", "b")
+}
+
+func iterateWhileBoundsAreUsedAgain(t *testing.T, f Fixture) {
+	commit(t, f.Store, "a1", "1", "a2", "2", "a3", "3")
+	lower, upper := []byte("a1"), []byte("a3")
+	it, err := f.Store.NewIter(lower, upper)
+	must(t, err)
+	copy(lower, "b1")
+	copy(upper, "b2")
+	var keys []string
+	for ok := it.First(); ok; ok = it.Next() {
+		keys = append(keys, string(it.Key()))
+	}
+	if !slices.Equal(keys, []string{"a1", "a2"}) {
+		t.Errorf("a walk from a1 to before a3 gives %q", keys)
+	}
+	must(t, it.Close())
 }
 
 func iterateOverBatch(t *testing.T, f Fixture) {

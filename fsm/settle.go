@@ -227,16 +227,18 @@ func (t *txn) remembered(w *settlement) error {
 
 // inFlight refuses what is not out, not at the head of its lane, or another attempt than the current one.
 func (t *txn) inFlight(w *settlement) error {
-	notOut := reason.NotInFlight.Errorf("seq %d in %v of %s is not out with its owner", w.Seq, w.Lane, w.i.id())
+	notOut := func() error {
+		return reason.NotInFlight.Errorf("seq %d in %v of %s is not out with its owner", w.Seq, w.Lane, w.i.id())
+	}
 	r := w.i.rec
 	if w.Seq == 0 {
 		if r.Mode != recoveryMode || r.RecoveryWaitMs != 0 || w.Attempt != 0 && w.Attempt != r.RecoveryAttempts+1 {
-			return notOut
+			return notOut()
 		}
 		return nil
 	}
 	if w.Lane != w.i.working() {
-		return notOut
+		return notOut()
 	}
 	out, err := w.i.first(t, w.Lane, int(w.i.out()))
 	if err != nil {
@@ -244,7 +246,7 @@ func (t *txn) inFlight(w *settlement) error {
 	}
 	switch at := slices.Index(out, w.Seq); {
 	case at < 0:
-		return notOut
+		return notOut()
 	case at > 0:
 		return reason.OutOfOrder.Errorf("seq %d of %s is not the head of its lane, which is seq %d: settle in order", w.Seq, w.i.id(), out[0])
 	}

@@ -2,7 +2,9 @@ package client
 
 import (
 	"context"
+	"errors"
 	"math/rand/v2"
+	"net/http"
 	"time"
 
 	"connectrpc.com/connect"
@@ -14,7 +16,7 @@ type how struct {
 	timeout time.Duration
 	// once: the call is not idempotent, and is not repeated when its outcome is unknown.
 	once bool
-	// node to try first; nil: the next in turn.
+	// node to try first; nil: the leader, if it is known, or else the next in turn.
 	node *node
 }
 
@@ -37,7 +39,7 @@ func call[Req, Res any](ctx context.Context, c *Client, procedure string, req *R
 		}
 		n := h.node
 		if n == nil {
-			n = c.nodes.pick(time.Now())
+			n = c.nodes.prefer(time.Now())
 		}
 		h.node = nil
 		res, e := attempt[Req, Res](ctx, c, n, procedure, req, h.timeout)
@@ -82,14 +84,28 @@ func (c *Client) usable(ctx context.Context) *Error {
 	return nil
 }
 
-// attempt calls one node once and remembers how the node did.
+// leaderHeader names the leader's address, in a node's answer.
+const leaderHeader = "Sluice-Leader"
+
+// attempt calls one node once and remembers how the node did, and who leads.
 func attempt[Req, Res any](ctx context.Context, c *Client, n *node, procedure string, req *Req, timeout time.Duration) (*Res, *Error) {
 	attemptCtx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
+	atOnce := timeout <= c.cfg.CallTimeout
+	if atOnce {
+		c.nodes.ask(n, time.Now())
+	}
 	res, err := method[Req, Res](c, n, procedure).CallUnary(attemptCtx, connect.NewRequest(req))
+	if atOnce {
+		c.nodes.heard(n, err == nil || connect.IsWireError(err), time.Now())
+	}
 	if err == nil {
 		c.nodes.note(n, false, time.Now())
+		c.nodes.lead(n, res.Header().Get(leaderHeader))
 		return res.Msg, nil
+	}
+	if connect.IsWireError(err) {
+		c.nodes.lead(n, connectMeta(err).Get(leaderHeader))
 	}
 	e := attemptError(ctx, err, n.address)
 	if e.Code == "unimplemented" && e.Reason == "" { // a node gives a reason for all that it refuses
@@ -99,6 +115,15 @@ func attempt[Req, Res any](ctx context.Context, c *Client, n *node, procedure st
 		c.nodes.judge(n, e, time.Now())
 	}
 	return nil, e
+}
+
+// connectMeta is what came with an error that a node answered.
+func connectMeta(err error) http.Header {
+	var e *connect.Error
+	if errors.As(err, &e) {
+		return e.Meta()
+	}
+	return nil
 }
 
 // method is the client of one procedure at one node, made once.

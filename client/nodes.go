@@ -17,6 +17,10 @@ type node struct {
 	until    time.Time
 	// misfit: the last attempt failed in a way that will last. Guarded by nodes.mu.
 	misfit bool
+	// unheard is when the first call was made that the node has not answered since; zero: it has answered all, or is asked
+	// nothing. asked counts what it is asked. Both are of calls that a node answers at once, and guarded by nodes.mu.
+	unheard time.Time
+	asked   int
 }
 
 // A node that failed is passed over for this long, doubling with each failure in a row, while another one is well.
@@ -25,15 +29,22 @@ const (
 	penaltyMax     = 10 * time.Second
 )
 
-// nodes picks a node for each attempt: in turn, the well before those that failed lately.
+// silence is how long a leader may leave a call without an answer before other nodes are called: it may hang, and another
+// one may lead by now.
+const silence = time.Second
+
+// nodes picks a node for each attempt: the leader, if a node has told who it is, or else in turn, the well before those that
+// failed lately.
 type nodes struct {
-	mu   sync.Mutex
-	all  []*node
-	next int
+	mu     sync.Mutex
+	all    []*node
+	next   int
+	spread bool  // the leader is a node like the others
+	leader *node // nil: nobody has told, or it is none of all
 }
 
 func newNodes(cfg Config) (*nodes, error) {
-	ns := &nodes{}
+	ns := &nodes{spread: cfg.Spread}
 	seen := map[string]bool{}
 	for _, address := range cfg.Addresses {
 		u, err := cfg.baseURL(address)
@@ -66,6 +77,58 @@ func (ns *nodes) pick(now time.Time) *node {
 		}
 	}
 	return best
+}
+
+// prefer is the leader, while it is well and answers, or else the next node in turn.
+func (ns *nodes) prefer(now time.Time) *node {
+	ns.mu.Lock()
+	leader := ns.leader
+	if leader != nil && (now.Before(leader.until) || leader.asked > 0 && now.Sub(leader.unheard) > silence) {
+		leader = nil
+	}
+	ns.mu.Unlock()
+	if leader != nil {
+		return leader
+	}
+	return ns.pick(now)
+}
+
+// ask notes that a node is asked something that it answers at once.
+func (ns *nodes) ask(n *node, now time.Time) {
+	ns.mu.Lock()
+	defer ns.mu.Unlock()
+	if n.asked == 0 {
+		n.unheard = now
+	}
+	n.asked++
+}
+
+// heard notes that such a call has ended, and whether by an answer.
+func (ns *nodes) heard(n *node, answered bool, now time.Time) {
+	ns.mu.Lock()
+	defer ns.mu.Unlock()
+	n.asked--
+	if answered {
+		n.unheard = now
+	}
+}
+
+// lead remembers the leader that a node names by its address, in its answer. An empty one names none.
+func (ns *nodes) lead(n *node, address string) {
+	ns.mu.Lock()
+	defer ns.mu.Unlock()
+	switch {
+	case ns.spread || len(ns.all) == 1:
+	case address != "":
+		ns.leader = nil
+		for _, one := range ns.all {
+			if one.address == address {
+				ns.leader = one
+			}
+		}
+	case ns.leader == n: // it does not lead any more
+		ns.leader = nil
+	}
 }
 
 // find is the node of an address, if it is one of those configured and well.

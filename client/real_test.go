@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"maps"
+	"net/http"
 	"slices"
 	"sync"
 	"testing"
@@ -301,6 +303,63 @@ func TestRealLeaderGoesInTheMiddle(t *testing.T) {
 			if id != fmt.Sprint(n) || len(ids) != each {
 				t.Fatalf("%s: number %d of %d was %s: %v", key, n, len(ids), id, ids)
 			}
+		}
+	}
+}
+
+// askedNodes counts what a client asks each node.
+type askedNodes struct {
+	next http.RoundTripper
+	mu   sync.Mutex
+	by   map[string]int
+}
+
+func (a *askedNodes) RoundTrip(r *http.Request) (*http.Response, error) {
+	a.mu.Lock()
+	a.by[r.URL.Host]++
+	a.mu.Unlock()
+	return a.next.RoundTrip(r)
+}
+
+// TestRealCallsGoToTheLeader also when another node leads, and to the others when the leader is gone.
+func TestRealCallsGoToTheLeader(t *testing.T) {
+	t.Parallel()
+	cluster := sluicetest.Start(t, sluicetest.Nodes(3))
+	asked := &askedNodes{by: map[string]int{}}
+	c := cluster.Client(t, func(cfg *client.Config) {
+		cfg.WrapTransport = func(next http.RoundTripper) http.RoundTripper {
+			asked.next = next
+			return asked
+		}
+	})
+	apply(t, c, client.Application{})
+	sent := 0
+	sendTen := func() map[string]int {
+		asked.mu.Lock()
+		clear(asked.by)
+		asked.mu.Unlock()
+		for range 10 {
+			sent++
+			send(t, c, "i", fmt.Sprint("m", sent))
+		}
+		asked.mu.Lock()
+		defer asked.mu.Unlock()
+		return maps.Clone(asked.by)
+	}
+	for _, goes := range []bool{true, false} {
+		sendTen() // in which it is told who leads
+		leader, err := cluster.Leader()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if by, want := sendTen(), cluster.Addrs()[leader]; len(by) != 1 || by[want] == 0 {
+			t.Errorf("%s leads, and asked were %v", want, by)
+		}
+		if !goes {
+			return
+		}
+		if err := cluster.Stop(leader); err != nil {
+			t.Fatal(err)
 		}
 	}
 }

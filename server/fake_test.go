@@ -32,6 +32,7 @@ type fakeNode struct {
 	await     func(context.Context, fsm.InstanceID, string) (*sluicev1.MessageStatus, error)
 	status    *sluicev1.StatusResponse
 	checks    []cluster.Check
+	leader    string
 }
 
 func (f *fakeNode) Propose(ctx context.Context, cmd *logv1.Command) (*logv1.Outcome, error) {
@@ -72,6 +73,8 @@ func (f *fakeNode) Await(ctx context.Context, id fsm.InstanceID, message string)
 func (f *fakeNode) Status(context.Context) (*sluicev1.StatusResponse, error) { return f.status, nil }
 
 func (f *fakeNode) Ready() []cluster.Check { return f.checks }
+
+func (f *fakeNode) LeaderAddress() string { return f.leader }
 
 // fakeView answers with what its fields hold.
 type fakeView struct {

@@ -38,6 +38,7 @@ func procedures() map[string]bool {
 type front struct {
 	*lifetime
 	next       http.Handler
+	leader     func() string
 	procedures map[string]bool
 	errors     *connect.ErrorWriter
 	limits     Limits
@@ -45,6 +46,9 @@ type front struct {
 	logger     *slog.Logger
 	metrics    *callMetrics
 }
+
+// leaderHeader names the leader's address in the answer to a call, if the node knows it: a call to the leader saves a hop.
+const leaderHeader = "Sluice-Leader"
 
 // ServeHTTP judges a request by its path and headers and hands it on.
 func (f *front) ServeHTTP(w http.ResponseWriter, r *http.Request) {
@@ -65,6 +69,9 @@ func (f *front) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	if !streams {
 		guardBody(w, r, int64(f.limits.CallBytes), f.limits.BodyTime)
+	}
+	if leader := f.leader(); leader != "" {
+		w.Header().Set(leaderHeader, leader)
 	}
 	f.next.ServeHTTP(w, r.WithContext(withActor(r.Context(), actor)))
 }

@@ -30,6 +30,8 @@ type Node interface {
 	Join(ctx context.Context, req *sluicev1.JoinRequest) (*sluicev1.JoinResponse, error)
 	Remove(ctx context.Context, nodeID string) error
 	Ready() []cluster.Check
+	// LeaderAddress is the address of the node that leads, as this one knows it; empty: it knows of none.
+	LeaderAddress() string
 	// EventNews is closed when this node next applies an event.
 	EventNews() <-chan struct{}
 	// Reached waits until this node has applied an index.

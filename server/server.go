@@ -78,7 +78,7 @@ func newHandler(cfg Config, logger *slog.Logger, life *lifetime, node Node, call
 	mux.Handle(sluicev1connect.NewEventServiceHandler(newEventService(life, node, cfg.Limits.Watches), options))
 	mux.Handle(sluicev1connect.NewClusterServiceHandler(&clusterService{node}, options))
 	return &front{
-		lifetime: life, next: mux, procedures: procedures(), errors: connect.NewErrorWriter(options),
+		lifetime: life, next: mux, leader: node.LeaderAddress, procedures: procedures(), errors: connect.NewErrorWriter(options),
 		limits: cfg.Limits, secure: cfg.secure(), logger: logger, metrics: calls,
 	}
 }

@@ -13,6 +13,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"sluice/client"
@@ -61,6 +62,8 @@ type World struct {
 	// closing ends when Close begins.
 	closing context.Context
 	close   context.CancelFunc
+
+	guests atomic.Int64 // clients that were made
 
 	mu      sync.Mutex // guards all below
 	workers map[string]*worker
@@ -274,7 +277,9 @@ func (w *World) addresses() (all []string) {
 
 // Client makes a client that knows all nodes.
 func (w *World) Client(_ context.Context, name string) (*client.Client, error) {
-	return client.New(clientConfig(w.addresses(), w.clientTLS(), w.logger.With("client", name)))
+	cfg := clientConfig(w.addresses(), w.clientTLS(), w.logger.With("client", name))
+	cfg.Spread = w.guests.Add(1)%2 == 0 // or nothing would enter at followers
+	return client.New(cfg)
 }
 
 // clientConfig is that of every client: it gives a call up before a run is over.

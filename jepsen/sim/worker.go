@@ -58,7 +58,7 @@ func (w *World) StartWorker(_ context.Context, spec world.Worker) error {
 // work begins a life of a worker. w.mu is held.
 func (w *World) work(spec world.Worker, number int, ip string) (*worker, error) {
 	h := w.network.boot(ip)
-	c, err := w.clientAt(h, spec.Name)
+	c, err := w.clientAt(h, spec.Name, false)
 	if err != nil {
 		return nil, err
 	}

@@ -210,12 +210,13 @@ func (w *World) Client(_ context.Context, name string) (*client.Client, error) {
 	w.mu.Lock()
 	w.guests++
 	ip := fmt.Sprintf("10.1.%d.%d", w.guests/250, w.guests%250+1)
+	spread := w.guests%2 == 0 // or nothing would enter at followers
 	w.mu.Unlock()
-	return w.clientAt(w.network.boot(ip), name)
+	return w.clientAt(w.network.boot(ip), name, spread)
 }
 
-func (w *World) clientAt(h *host, name string) (*client.Client, error) {
-	return client.New(client.Config{Addresses: w.addresses(), Insecure: true, Dial: h.dial, Logger: w.logger(name)})
+func (w *World) clientAt(h *host, name string, spread bool) (*client.Client, error) {
+	return client.New(client.Config{Addresses: w.addresses(), Spread: spread, Insecure: true, Dial: h.dial, Logger: w.logger(name)})
 }
 
 // Now is the virtual time since the run began.

@@ -80,7 +80,7 @@ type drained struct {
 
 // drain holds a backlog, lets it go, and waits until a worker has settled all of it, each message once and in order.
 func (s *settings) drain(ctx context.Context, n *process.Cluster, b backlog) (got drained, err error) {
-	c, err := client.New(client.Config{Addresses: []string{n.From(0)}, Logger: quiet})
+	c, err := client.New(client.Config{Addresses: n.Addresses(), Logger: quiet})
 	if err != nil {
 		return got, err
 	}

@@ -31,7 +31,7 @@ func (s *settings) isolation(ctx context.Context) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, n.Stop()) }()
-	c, err := client.New(client.Config{Addresses: []string{n.Processes().From(0)}, Logger: quiet})
+	c, err := client.New(client.Config{Addresses: n.Processes().Addresses(), Logger: quiet})
 	if err != nil {
 		return err
 	}

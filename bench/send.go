@@ -27,7 +27,7 @@ type sends struct {
 func (s *settings) measureSends(ctx context.Context, processes *process.Cluster, of load.Cluster, senders int) (load.Result, error) {
 	name := fmt.Sprintf("send-%d", senders)
 	if of != nil {
-		c, err := client.New(client.Config{Addresses: []string{processes.From(0)}, Logger: quiet})
+		c, err := client.New(client.Config{Addresses: processes.Addresses(), Logger: quiet})
 		if err != nil {
 			return load.Result{}, err
 		}
@@ -54,7 +54,7 @@ func (s *sends) Elections(ctx context.Context) (uint64, bool, error) {
 func (s *sends) Open(_ context.Context, job load.Job) (load.Line, error) {
 	l := &sendLine{job: job}
 	for i := range (job.Senders + peer.SendersPerClient - 1) / peer.SendersPerClient {
-		c, err := client.New(client.Config{Addresses: []string{s.processes.From(i)}, Logger: quiet})
+		c, err := client.New(client.Config{Addresses: []string{s.processes.From(i), s.processes.From(i + 1), s.processes.From(i + 2)}, Logger: quiet})
 		if err != nil {
 			_ = l.Close()
 			return nil, err

@@ -17,7 +17,7 @@ type service struct {
 	batcher *batcher
 }
 
-// Send puts the messages into the log and receipts them once they are committed and applied.
+// Send puts the messages into the log, tells the caller who leads, as Sluice does, and receipts them once they are committed and applied.
 func (s *service) Send(ctx context.Context, call *connect.Request[sluicev1.SendRequest]) (*connect.Response[sluicev1.SendResponse], error) {
 	command := &logv1.Command{Kind: &logv1.Command_Send{Send: &logv1.Send{Messages: call.Msg.Messages}}}
 	data, err := proto.Marshal(command)
@@ -33,5 +33,9 @@ func (s *service) Send(ctx context.Context, call *connect.Request[sluicev1.SendR
 			MessageId: m.Id, Seq: 1, Disposition: sluicev1.Disposition_DISPOSITION_ACCEPTED, Mode: sluicev1.Mode_MODE_NORMAL,
 		}})
 	}
-	return connect.NewResponse(answer), nil
+	response := connect.NewResponse(answer)
+	if leader, _ := s.batcher.raft.LeaderWithID(); leader != "" {
+		response.Header().Set("Sluice-Leader", string(leader))
+	}
+	return response, nil
 }

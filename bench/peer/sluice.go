@@ -176,12 +176,11 @@ type place struct {
 	seq      client.Seq
 }
 
-// connect adds a client. Clients take the nodes in turn, and know the others in case theirs is gone.
+// connect adds a client, which knows all nodes and calls the leader once it is told who that is. Clients begin at the nodes in
+// turn.
 func (l *sluiceLine) connect(to *[]*client.Client, i int) error {
-	addresses := []string{l.cluster.processes.From(i)}
-	if l.job.Failover {
-		addresses = append(addresses, l.cluster.processes.From(i+1), l.cluster.processes.From(i+2))
-	}
+	nodes := &l.cluster.processes
+	addresses := []string{nodes.From(i), nodes.From(i + 1), nodes.From(i + 2)}
 	c, err := client.New(client.Config{Addresses: addresses, Logger: quiet})
 	if err == nil {
 		*to = append(*to, c)

@@ -61,7 +61,7 @@ func (s *settings) drains(ctx context.Context) (err error) {
 	defer func() { err = errors.Join(err, n.Stop()) }()
 	fmt.Print("\n| drained: instances x messages | seconds | per second | time a message | CPU of the nodes a message | foreign CPU |\n| --- | ---: | ---: | ---: | ---: | ---: |\n")
 	for _, b := range s.backlogs {
-		got, err := s.drain(ctx, n.Processes(), b)
+		got, err := s.drain(ctx, n.Processes(), b, drainWindow)
 		if err != nil {
 			return fmt.Errorf("drain %v: %w", b, err)
 		}
@@ -79,13 +79,13 @@ type drained struct {
 }
 
 // drain holds a backlog, lets it go, and waits until a worker has settled all of it, each message once and in order.
-func (s *settings) drain(ctx context.Context, n *process.Cluster, b backlog) (got drained, err error) {
+func (s *settings) drain(ctx context.Context, n *process.Cluster, b backlog, window int) (got drained, err error) {
 	c, err := client.New(client.Config{Addresses: n.Addresses(), Logger: quiet})
 	if err != nil {
 		return got, err
 	}
 	defer c.Close()
-	d := &drainage{s: s, client: c, application: "drain-" + b.String(), backlog: b, next: make([]atomic.Uint64, b.instances), done: make(chan struct{})}
+	d := s.newDrainage(c, b, window)
 	if err := d.fill(ctx); err != nil {
 		return got, err
 	}
@@ -125,12 +125,22 @@ type drainage struct {
 	client      *client.Client
 	application string
 	backlog     backlog
+	window      int
 	first       int // number of its first instance
 	// next holds, by instance, the last sequence number that was handled: it must grow by one.
 	next    []atomic.Uint64
 	astray  atomic.Int64
 	settled atomic.Int64
 	done    chan struct{} // closed when all are settled
+}
+
+// newDrainage prepares a backlog that is worked off with a window.
+func (s *settings) newDrainage(c *client.Client, b backlog, window int) *drainage {
+	d := &drainage{s: s, client: c, application: "drain-" + b.String(), backlog: b, window: window, next: make([]atomic.Uint64, b.instances), done: make(chan struct{})}
+	if window != drainWindow {
+		d.application += fmt.Sprintf("-window-%d", window)
+	}
+	return d
 }
 
 func (d *drainage) id(n int) client.InstanceID {
@@ -140,7 +150,7 @@ func (d *drainage) id(n int) client.InstanceID {
 // fill declares the application, puts its instances into recovery and sends the backlog.
 func (d *drainage) fill(ctx context.Context) error {
 	declaration := unbounded
-	declaration.Name = d.application
+	declaration.Name, declaration.Delivery.Window = d.application, d.window
 	if _, err := d.client.Applications().Apply(ctx, declaration); err != nil {
 		return err
 	}
@@ -151,6 +161,11 @@ func (d *drainage) fill(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	return d.sendAll(ctx)
+}
+
+// sendAll sends the backlog.
+func (d *drainage) sendAll(ctx context.Context) error {
 	return d.s.atOnce(ctx, d.backlog.instances*d.backlog.each, deferBatch, d.send)
 }
 

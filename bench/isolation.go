@@ -6,7 +6,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"sync/atomic"
 	"time"
 
 	"sluice/bench/load"
@@ -38,7 +37,8 @@ func (s *settings) isolation(ctx context.Context) (err error) {
 	defer c.Close()
 	// The load's instances are named 0, 1, …: the backlog lies at the one that follows.
 	b := backlog{1, s.deferred}
-	d := &drainage{s: s, client: c, application: fmt.Sprintf("job-%d", isolationSenders), backlog: b, first: others.instances, next: make([]atomic.Uint64, 1), done: make(chan struct{})}
+	d := s.newDrainage(c, b, drainWindow)
+	d.application, d.first = fmt.Sprintf("job-%d", isolationSenders), others.instances
 	fmt.Printf("\n| jobs at 100 instances, %d senders, while one other instance | per second | p50 | p99 | p99.9 | foreign CPU |\n| --- | ---: | ---: | ---: | ---: | ---: |\n", isolationSenders)
 	measure := func(what string) error {
 		plan := others.plan(isolationSenders)

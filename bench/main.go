@@ -37,13 +37,15 @@ type settings struct {
 	seconds, warm      time.Duration
 	instances, payload int
 	deferred, held     int
+	state              int // MiB
+	rows               int // of the table of snapshots
 	backlogs           []backlog
 	// declaration is that of the applications under load, but for their names.
 	declaration client.Application
 }
 
 // parts are what can be measured.
-var parts = []string{"send", "job", "bare", "figures", "drain", "isolation", "recovery"}
+var parts = []string{"send", "held", "job", "bare", "figures", "drain", "order", "snapshot", "isolation", "recovery"}
 
 // version is the revision that is measured; the Makefile sets it.
 var version = "unknown"
@@ -106,6 +108,7 @@ func parse(args []string) (*settings, error) {
 	flags.IntVar(&s.deferred, "deferred", 1_000_000, "messages to defer for the figures")
 	drain := flags.String("drain", "1x1000,1x10000,1x100000,1x1000000,1000x1000", "what to hold and drain, INSTANCESxMESSAGES each")
 	flags.IntVar(&s.held, "held", 1_000_000, "instances of the application that enters recovery as a whole")
+	flags.IntVar(&s.state, "state", 1024, "MiB of state that snapshots are made of")
 	if err := flags.Parse(args); err != nil {
 		return nil, err
 	}
@@ -123,8 +126,8 @@ func parse(args []string) (*settings, error) {
 	if s.senders, err = parseNumbers("-senders", *senders); err != nil {
 		return nil, err
 	}
-	if s.repeat < 1 || s.seconds <= 0 || s.instances < 1 || s.payload < load.TokenBytes || s.deferred < 1 || s.held < 1 {
-		return nil, fmt.Errorf("-repeat, -seconds, -instances, -deferred and -held must be above zero, -payload at least %d", load.TokenBytes)
+	if s.repeat < 1 || s.seconds <= 0 || s.instances < 1 || s.payload < load.TokenBytes || s.deferred < 1 || s.held < 1 || s.state < 1 {
+		return nil, fmt.Errorf("-repeat, -seconds, -instances, -deferred, -held and -state must be above zero, -payload at least %d", load.TokenBytes)
 	}
 	return s, nil
 }
@@ -178,7 +181,7 @@ func (s *settings) measure(ctx context.Context, private bool) error {
 		for _, of := range []struct {
 			parts   []string
 			measure func(context.Context, int) ([]report.Sample, error)
-		}{{[]string{"send", "job"}, s.measureSluice}, {[]string{"bare"}, s.measureBare}} {
+		}{{[]string{"send", "held", "job"}, s.measureSluice}, {[]string{"bare"}, s.measureBare}} {
 			if !slices.ContainsFunc(of.parts, s.wants) {
 				continue
 			}
@@ -192,11 +195,14 @@ func (s *settings) measure(ctx context.Context, private bool) error {
 	report.PrintSamples(os.Stdout, samples)
 	fmt.Println()
 	report.PrintAgainst(os.Stdout, samples, names["bare"])
+	report.PrintAgainst(os.Stdout, slices.DeleteFunc(slices.Clone(samples), func(one report.Sample) bool {
+		return one.Who != names["send"] && one.Who != names["held"]
+	}), names["send"])
 	fmt.Println()
 	for _, part := range []struct {
 		name    string
 		measure func(context.Context) error
-	}{{"figures", s.figures}, {"drain", s.drains}, {"isolation", s.isolation}, {"recovery", s.recovery}} {
+	}{{"figures", s.figures}, {"drain", s.drains}, {"order", s.order}, {"snapshot", s.snapshots}, {"isolation", s.isolation}, {"recovery", s.recovery}} {
 		if !s.wants(part.name) {
 			continue
 		}
@@ -208,7 +214,7 @@ func (s *settings) measure(ctx context.Context, private bool) error {
 }
 
 // names say in the table what was measured.
-var names = map[string]string{"send": "send", "job": "whole job", "bare": "bare raft"}
+var names = map[string]string{"send": "send", "held": "send, held", "job": "whole job", "bare": "bare raft"}
 
 // sluice is the server under measurement.
 func (s *settings) sluice() peer.Sluice {
@@ -222,9 +228,17 @@ func (s *settings) measureSluice(ctx context.Context, repetition int) (got []rep
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, c.Stop()) }()
-	got, err = s.measurePart(repetition, "send", func(senders int) (load.Result, error) { return s.measureSends(ctx, c.Processes(), c, senders) })
-	if err != nil {
-		return nil, err
+	for _, of := range []struct {
+		part string
+		mode client.Mode
+	}{{"send", client.ModeNormal}, {"held", client.ModeRecovery}} {
+		sent, err := s.measurePart(repetition, of.part, func(senders int) (load.Result, error) {
+			return s.measureSends(ctx, c.Processes(), &sends{Cluster: c, mode: of.mode}, senders)
+		})
+		if err != nil {
+			return nil, err
+		}
+		got = append(got, sent...)
 	}
 	jobs, err := s.measurePart(repetition, "job", func(senders int) (load.Result, error) {
 		return load.Measure(ctx, c, fmt.Sprintf("job-%d", senders), s.plan(senders))
@@ -239,7 +253,7 @@ func (s *settings) measureBare(ctx context.Context, repetition int) (got []repor
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, c.Stop()) }()
-	return s.measurePart(repetition, "bare", func(senders int) (load.Result, error) { return s.measureSends(ctx, c, nil, senders) })
+	return s.measurePart(repetition, "bare", func(senders int) (load.Result, error) { return s.measureSends(ctx, c, &sends{}, senders) })
 }
 
 func (s *settings) plan(senders int) load.Plan {

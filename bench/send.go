@@ -20,25 +20,39 @@ var quiet = slog.New(slog.DiscardHandler)
 // sends is a cluster under senders alone: what was receipted is done.
 type sends struct {
 	load.Cluster // of Sluice; nil: bare raft
+	mode         client.Mode
 	processes    *process.Cluster
 }
 
-// measureSends measures senders alone, on nodes of Sluice or, without a cluster of it, of bare raft.
-func (s *settings) measureSends(ctx context.Context, processes *process.Cluster, of load.Cluster, senders int) (load.Result, error) {
+// measureSends measures senders alone, on nodes of Sluice, in a mode of their instances, or on those of bare raft.
+func (s *settings) measureSends(ctx context.Context, processes *process.Cluster, of *sends, senders int) (load.Result, error) {
 	name := fmt.Sprintf("send-%d", senders)
-	if of != nil {
-		c, err := client.New(client.Config{Addresses: processes.Addresses(), Logger: quiet})
-		if err != nil {
-			return load.Result{}, err
+	of.processes = processes
+	if of.Cluster != nil {
+		if of.mode == client.ModeRecovery {
+			name = fmt.Sprintf("held-%d", senders)
 		}
-		defer c.Close()
-		declaration := s.declaration
-		declaration.Name = name
-		if _, err := c.Applications().Apply(ctx, declaration); err != nil {
+		if err := s.declare(ctx, of, name); err != nil {
 			return load.Result{}, err
 		}
 	}
-	return load.Measure(ctx, &sends{of, processes}, name, s.plan(senders))
+	return load.Measure(ctx, of, name, s.plan(senders))
+}
+
+// declare declares the application that is sent to, and puts it into the mode.
+func (s *settings) declare(ctx context.Context, of *sends, name string) error {
+	c, err := client.New(client.Config{Addresses: of.processes.Addresses(), Logger: quiet})
+	if err != nil {
+		return err
+	}
+	defer c.Close()
+	declaration := s.declaration
+	declaration.Name, declaration.Limits = name, unbounded.Limits
+	if _, err := c.Applications().Apply(ctx, declaration); err != nil || of.mode == client.ModeNormal {
+		return err
+	}
+	_, err = c.Applications().EnterRecovery(ctx, name, "measured", "")
+	return err
 }
 
 func (s *sends) Processes() *process.Cluster { return s.processes }

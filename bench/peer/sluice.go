@@ -9,8 +9,10 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"sync"
+	"time"
 
 	"golang.org/x/sync/errgroup"
 
@@ -33,6 +35,8 @@ type Sluice struct {
 	Declaration client.Application
 	// Profiles has the nodes show /debug/pprof.
 	Profiles bool
+	// Args are further arguments of each node.
+	Args []string
 }
 
 // Name is "sluice".
@@ -62,6 +66,7 @@ func (s Sluice) Launch(ctx context.Context, dir string) (*SluiceCluster, error) 
 		if s.Profiles {
 			args = append(args, "--profiles")
 		}
+		args = append(args, s.Args...)
 		program := process.Program{Name: id, Address: ports[i], Log: filepath.Join(c.processes.Dir, id+".log"), Path: s.Binary, Args: args}
 		if err := c.launch(program); err != nil {
 			return nil, errors.Join(err, c.Stop())
@@ -94,12 +99,29 @@ func (c *SluiceCluster) launch(program process.Program) error {
 // Processes are the nodes.
 func (c *SluiceCluster) Processes() *process.Cluster { return &c.processes }
 
+// Args adds arguments of nodes that are restarted from now on.
+func (c *SluiceCluster) Args(more ...string) {
+	for n, p := range c.programs {
+		p.Args = append(slices.Clone(p.Args), more...)
+		c.programs[n] = p
+	}
+}
+
 // Stop ends the nodes and removes their data.
 func (c *SluiceCluster) Stop() error { return c.processes.Stop() }
 
 // Restart starts a node that has ended on its data.
 func (c *SluiceCluster) Restart(ctx context.Context, node *process.Node) error {
 	return relaunch(ctx, &c.processes, c.programs, node, serves)
+}
+
+// Begin is Restart that does not wait: ready does, and tells how long it took.
+func (c *SluiceCluster) Begin(node *process.Node) (ready func(context.Context) (time.Duration, error), err error) {
+	again, err := replace(&c.processes, c.programs, node)
+	if err != nil {
+		return nil, err
+	}
+	return func(ctx context.Context) (time.Duration, error) { return again.Ready(ctx, serves(again)) }, nil
 }
 
 // status asks the nodes in turn: one that was killed does not answer.
@@ -224,12 +246,20 @@ func (l *sluiceLine) Close() (err error) {
 	return err
 }
 
-// relaunch puts a new process in the place of one that has ended.
+// relaunch puts a new process in the place of one that has ended, and waits until it serves.
 func relaunch(ctx context.Context, of *process.Cluster, programs map[*process.Node]process.Program, node *process.Node, probe func(*process.Node) func(context.Context) error) error {
-	program := programs[node]
-	again, err := process.Launch(program)
+	again, err := replace(of, programs, node)
 	if err != nil {
 		return err
+	}
+	_, err = again.Ready(ctx, probe(again))
+	return err
+}
+
+func replace(of *process.Cluster, programs map[*process.Node]process.Program, node *process.Node) (again *process.Node, err error) {
+	program := programs[node]
+	if again, err = process.Launch(program); err != nil {
+		return nil, err
 	}
 	programs[again] = program
 	for i, one := range of.All {
@@ -237,8 +267,7 @@ func relaunch(ctx context.Context, of *process.Cluster, programs map[*process.No
 			of.All[i] = again
 		}
 	}
-	_, err = again.Ready(ctx, probe(again))
-	return err
+	return again, nil
 }
 
 // named finds a node by its name.

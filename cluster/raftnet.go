@@ -170,12 +170,12 @@ func (i Identity) member() string {
 	return i.Promised
 }
 
-// raftTransport is raft's network transport with six changes. Heartbeats take raft's main loop like every other
+// raftTransport is raft's network transport with seven changes. Heartbeats take raft's main loop like every other
 // message: handled beside it they could change the term under a leader (hashicorp/raft #695). It counts the snapshots
 // that it sends to a peer (#697). It listens to what a leader says of itself, before raft does. Who is asked for a
 // vote does not hold it against the candidate that it has not heard yet of the candidate's membership. And it notes who
-// acknowledges what this node sends as a leader, and when that was sent. Last, it answers itself what raft would do harm
-// with (spare.go).
+// acknowledges what this node sends as a leader, and when that was sent. It answers itself what raft would do harm
+// with, and cuts off a call what raft could make nothing of (spare.go).
 type raftTransport struct {
 	*raft.NetworkTransport
 	node *Node

@@ -45,7 +45,8 @@ func (t *raftTransport) spares(rpc raft.RPC) bool {
 
 // trimmed is a call of raft without the entries that this node holds in its newest snapshot and no longer in its log. They
 // are committed, so they are what the leader has in their place, and what follows on them follows on the snapshot. Raft
-// would refuse them, for it cannot tell the term of what they follow on.
+// would refuse them, for it cannot tell the term of what they follow on. The call tells of no more commits than it shows: what
+// lies further on in the log was compared with nothing, and may be the tail of a leader that is gone.
 func (t *raftTransport) trimmed(rpc raft.RPC) raft.RPC {
 	req, ok := rpc.Command.(*raft.AppendEntriesRequest)
 	if !ok || req.PrevLogEntry == 0 && len(req.Entries) == 0 { // a heartbeat follows on nothing
@@ -62,12 +63,15 @@ func (t *raftTransport) trimmed(rpc raft.RPC) raft.RPC {
 	short := *req
 	short.PrevLogEntry, short.PrevLogTerm = index, term
 	short.Entries = nil
+	last := index
 	for n, e := range req.Entries {
 		if e.Index > index {
 			short.Entries = req.Entries[n:]
+			last = req.Entries[len(req.Entries)-1].Index
 			break
 		}
 	}
+	short.LeaderCommitIndex = min(req.LeaderCommitIndex, last)
 	rpc.Command = &short
 	return rpc
 }

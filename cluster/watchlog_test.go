@@ -51,6 +51,33 @@ func TestEntriesWithinASnapshotArePassedOver(t *testing.T) {
 	}
 }
 
+// What lies behind the snapshot may be the tail of a leader that is gone: a call that shows nothing of it, or a part, must not
+// have it committed. Raft takes the leader's word as far as its own log reaches.
+func TestACallThatIsCutShortCommitsWhatItShows(t *testing.T) {
+	late, lead, _, s := behindASnapshot(t, nil)
+	at := func(indexes ...uint64) (all []*raft.Log) {
+		for _, index := range indexes {
+			all = append(all, &raft.Log{Index: index, Term: s.Term})
+		}
+		return all
+	}
+	for name, c := range map[string]struct {
+		entries        []*raft.Log
+		left           int
+		commits, tells uint64
+	}{
+		"within alone":  {at(s.Index-1, s.Index), 0, s.Index + 9, s.Index},
+		"and one":       {at(s.Index, s.Index+1), 1, s.Index + 9, s.Index + 1},
+		"not that much": {at(s.Index, s.Index+1), 1, s.Index - 1, s.Index - 1},
+	} {
+		req := &raft.AppendEntriesRequest{RPCHeader: header(lead), PrevLogEntry: c.entries[0].Index - 1, Entries: c.entries, LeaderCommitIndex: c.commits}
+		short := (&raftTransport{node: late.Node}).trimmed(raft.RPC{Command: req}).Command.(*raft.AppendEntriesRequest)
+		if short.PrevLogEntry != s.Index || len(short.Entries) != c.left || short.LeaderCommitIndex != c.tells {
+			t.Errorf("%s: cut to %d entries behind %d, committed up to %d; want %d behind %d, up to %d", name, len(short.Entries), short.PrevLogEntry, short.LeaderCommitIndex, c.left, s.Index, c.tells)
+		}
+	}
+}
+
 // A snapshot of what a node has is not taken again: raft would throw away what the node acknowledged behind it.
 func TestASnapshotOfWhatIsThereIsNotTaken(t *testing.T) {
 	late, lead, entries, s := behindASnapshot(t, nil)

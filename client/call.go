@@ -101,10 +101,12 @@ func attempt[Req, Res any](ctx context.Context, c *Client, n *node, procedure st
 	}
 	if err == nil {
 		c.nodes.note(n, false, time.Now())
-		c.nodes.lead(n, res.Header().Get(leaderHeader))
+		if atOnce { // what comes of a call that waited is old
+			c.nodes.lead(n, res.Header().Get(leaderHeader))
+		}
 		return res.Msg, nil
 	}
-	if connect.IsWireError(err) {
+	if atOnce && connect.IsWireError(err) {
 		c.nodes.lead(n, connectMeta(err).Get(leaderHeader))
 	}
 	e := attemptError(ctx, err, n.address)

@@ -17,8 +17,8 @@ type node struct {
 	until    time.Time
 	// misfit: the last attempt failed in a way that will last. Guarded by nodes.mu.
 	misfit bool
-	// unheard is when the first call was made that the node has not answered since; zero: it has answered all, or is asked
-	// nothing. asked counts what it is asked. Both are of calls that a node answers at once, and guarded by nodes.mu.
+	// unheard is since when the node has answered none of the calls that were made to it, also if they were given up; zero: it
+	// has answered. asked counts those under way. Both are of calls that a node answers at once, and guarded by nodes.mu.
 	unheard time.Time
 	asked   int
 }
@@ -29,8 +29,8 @@ const (
 	penaltyMax     = 10 * time.Second
 )
 
-// silence is how long a leader may leave a call without an answer before other nodes are called: it may hang, and another
-// one may lead by now.
+// silence is how long a leader may answer nothing that it is asked before other nodes are called: it may hang, or be cut off,
+// and another one may lead by now.
 const silence = time.Second
 
 // nodes picks a node for each attempt: the leader, if a node has told who it is, or else in turn, the well before those that
@@ -83,7 +83,7 @@ func (ns *nodes) pick(now time.Time) *node {
 func (ns *nodes) prefer(now time.Time) *node {
 	ns.mu.Lock()
 	leader := ns.leader
-	if leader != nil && (now.Before(leader.until) || leader.asked > 0 && now.Sub(leader.unheard) > silence) {
+	if leader != nil && (now.Before(leader.until) || !leader.unheard.IsZero() && now.Sub(leader.unheard) > silence) {
 		leader = nil
 	}
 	ns.mu.Unlock()
@@ -97,7 +97,7 @@ func (ns *nodes) prefer(now time.Time) *node {
 func (ns *nodes) ask(n *node, now time.Time) {
 	ns.mu.Lock()
 	defer ns.mu.Unlock()
-	if n.asked == 0 {
+	if n.unheard.IsZero() {
 		n.unheard = now
 	}
 	n.asked++
@@ -108,8 +108,11 @@ func (ns *nodes) heard(n *node, answered bool, now time.Time) {
 	ns.mu.Lock()
 	defer ns.mu.Unlock()
 	n.asked--
-	if answered {
+	switch {
+	case answered && n.asked > 0:
 		n.unheard = now
+	case answered:
+		n.unheard = time.Time{}
 	}
 }
 

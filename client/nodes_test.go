@@ -58,7 +58,11 @@ func TestCallsGoToTheLeader(t *testing.T) {
 	always(second, "it has answered another one since")
 	now = now.Add(silence + 1)
 	ns.heard(second, false, now)
-	always(second, "the one without an answer was given up, and it is asked nothing")
+	inTurn("the one without an answer was given up")
+	ns.ask(second, now)
+	ns.heard(second, true, now)
+	now = now.Add(time.Hour)
+	always(second, "it has answered all that it was asked")
 }
 
 func TestCallsGoToAllNodesWhereThatIsWanted(t *testing.T) {

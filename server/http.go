@@ -57,6 +57,9 @@ func (f *front) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		f.serveOther(w, r)
 		return
 	}
+	if leader := f.leader(); leader != "" {
+		w.Header().Set(leaderHeader, leader)
+	}
 	if !f.enter(f.limits.Calls) {
 		f.refuse(w, r, f.whyNot())
 		return
@@ -69,9 +72,6 @@ func (f *front) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	if !streams {
 		guardBody(w, r, int64(f.limits.CallBytes), f.limits.BodyTime)
-	}
-	if leader := f.leader(); leader != "" {
-		w.Header().Set(leaderHeader, leader)
 	}
 	f.next.ServeHTTP(w, r.WithContext(withActor(r.Context(), actor)))
 }

@@ -371,3 +371,34 @@ func TestPagesAreThere(t *testing.T) {
 		t.Errorf("profiles that were not asked for: want 404, got %d", status)
 	}
 }
+
+// Every answer names the leader that the node knows, also one that refuses, and one that the call did not get through to.
+func TestAnswersNameTheLeader(t *testing.T) {
+	t.Parallel()
+	node := &fakeNode{propose: acceptAll, leader: "10.0.0.1:7631"}
+	s := serveFake(t, node)
+	leader := func(body string, headers ...string) string {
+		req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, s.url+"/sluice.v1.MessageService/Send", strings.NewReader(body))
+		if err != nil {
+			t.Fatal(err)
+		}
+		req.Header.Set("Content-Type", "application/json")
+		for i := 0; i < len(headers); i += 2 {
+			req.Header.Set(headers[i], headers[i+1])
+		}
+		resp, err := s.h2.Do(req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer resp.Body.Close()
+		return resp.Header.Get(leaderHeader)
+	}
+	one := `{"messages": [{"application": "a", "instance": "i", "type": "t"}]}`
+	for name, got := range map[string]string{
+		"done": leader(one), "refused": leader(`{"messages": [{}]}`), "not let in": leader(one, "Sluice-Actor", strings.Repeat("x", 257)),
+	} {
+		if got != node.leader {
+			t.Errorf("%s: the answer names %q, want %q", name, got, node.leader)
+		}
+	}
+}

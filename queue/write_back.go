@@ -144,8 +144,14 @@ func (s *WriteBack) begin(b *writeBackBatch) (err error) {
 	return nil
 }
 
+// spareWrites is how many writes a batch may have had whose room the next one takes over.
+const spareWrites = 32 << 10
+
 // give takes back what a batch wrote down, for the next one to write on.
 func (s *WriteBack) give(writes []batchWrite) {
+	if cap(writes) > spareWrites {
+		return
+	}
 	clear(writes)
 	s.mu.Lock()
 	defer s.mu.Unlock()

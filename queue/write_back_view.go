@@ -2,6 +2,8 @@ package queue
 
 import (
 	"errors"
+	"maps"
+	"slices"
 	"sync"
 )
 
@@ -108,9 +110,10 @@ func (s *WriteBack) leave(v *view) error {
 // unpin closes the views of those who did not leave. The store is closed, and they read nothing any more.
 func (s *WriteBack) unpin() error {
 	s.mu.Lock()
-	defer s.mu.Unlock()
+	pinned := slices.Collect(maps.Keys(s.pinned))
+	s.mu.Unlock()
 	var errs []error
-	for v := range s.pinned {
+	for _, v := range pinned {
 		errs = append(errs, v.close())
 	}
 	return errors.Join(errs...)

@@ -35,11 +35,16 @@ type processes struct {
 type lockedBuffer struct {
 	mu   sync.Mutex
 	kept bytes.Buffer
+	news chan struct{} // poked when there is more; nil: nobody waits
 }
 
 func (b *lockedBuffer) Write(p []byte) (int, error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
+	select {
+	case b.news <- struct{}{}:
+	default:
+	}
 	return b.kept.Write(p)
 }
 
@@ -74,14 +79,14 @@ var serving = regexp.MustCompile(`msg=serving .*address=(\S+) gossip=(\S+)`)
 // bound is where a node says that it listens.
 func (p *processes) bound(i int) (address, gossip string) {
 	p.t.Helper()
-	deadline := time.Now().Add(time.Minute)
-	tick := time.NewTicker(10 * time.Millisecond)
-	defer tick.Stop()
+	limit := time.After(time.Minute)
 	for {
 		if m := serving.FindStringSubmatch(p.logs[i].text()); m != nil {
 			return m[1], m[2]
 		}
-		if <-tick.C; time.Now().After(deadline) {
+		select {
+		case <-p.logs[i].news:
+		case <-limit:
 			p.t.Fatalf("n%d does not say where it listens:\n%s", i+1, p.logs[i].tail())
 		}
 	}
@@ -96,7 +101,7 @@ func (p *processes) start(i int) {
 		}
 	}
 	cmd := exec.Command(p.bin, args...)
-	p.logs[i] = &lockedBuffer{}
+	p.logs[i] = &lockedBuffer{news: make(chan struct{}, 1)}
 	cmd.Stdout, cmd.Stderr = p.logs[i], p.logs[i]
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	if err := cmd.Start(); err != nil {

@@ -33,22 +33,27 @@ func profile(ctx context.Context, nodes *process.Cluster, prefix string, plan lo
 }
 
 // download saves a page.
-func download(ctx context.Context, url, name string) (err error) {
-	request, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
-	if err != nil {
-		return err
-	}
-	answer, err := http.DefaultClient.Do(request)
-	if err != nil {
-		return err
-	}
-	defer answer.Body.Close()
-	if answer.StatusCode != http.StatusOK {
-		return fmt.Errorf("%s answers %s", url, answer.Status)
-	}
-	data, err := io.ReadAll(answer.Body)
+func download(ctx context.Context, url, name string) error {
+	data, err := page(ctx, url)
 	if err != nil {
 		return err
 	}
 	return os.WriteFile(name, data, 0o666)
+}
+
+// page reads a page.
+func page(ctx context.Context, url string) ([]byte, error) {
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
+	if err != nil {
+		return nil, err
+	}
+	answer, err := http.DefaultClient.Do(request)
+	if err != nil {
+		return nil, err
+	}
+	defer answer.Body.Close()
+	if answer.StatusCode != http.StatusOK {
+		return nil, fmt.Errorf("%s answers %s", url, answer.Status)
+	}
+	return io.ReadAll(answer.Body)
 }

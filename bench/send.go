@@ -39,7 +39,7 @@ func (s *settings) measureSends(ctx context.Context, processes *process.Cluster,
 	return load.Measure(ctx, of, name, s.plan(senders))
 }
 
-// declare declares the application that is sent to, and puts it into the mode.
+// declare declares the application that is sent to, and puts its instances into the mode.
 func (s *settings) declare(ctx context.Context, of *sends, name string) error {
 	c, err := client.New(client.Config{Addresses: of.processes.Addresses(), Logger: quiet})
 	if err != nil {
@@ -51,8 +51,10 @@ func (s *settings) declare(ctx context.Context, of *sends, name string) error {
 	if _, err := c.Applications().Apply(ctx, declaration); err != nil || of.mode == client.ModeNormal {
 		return err
 	}
-	_, err = c.Applications().EnterRecovery(ctx, name, "measured", "")
-	return err
+	return s.atOnce(ctx, s.instances, 1, func(ctx context.Context, n, _ int) error {
+		_, err := c.Instances().EnterRecovery(ctx, client.InstanceID{Application: name, Key: strconv.Itoa(n)}, client.EnterRecovery{Cause: "measured"})
+		return err
+	})
 }
 
 func (s *sends) Processes() *process.Cluster { return s.processes }
@@ -66,7 +68,10 @@ func (s *sends) Elections(ctx context.Context) (uint64, bool, error) {
 
 // Open connects the senders; there are no workers.
 func (s *sends) Open(_ context.Context, job load.Job) (load.Line, error) {
-	l := &sendLine{job: job}
+	l := &sendLine{job: job, wanted: client.DispositionAccepted}
+	if s.mode == client.ModeRecovery {
+		l.wanted = client.DispositionDeferred
+	}
 	for i := range (job.Senders + peer.SendersPerClient - 1) / peer.SendersPerClient {
 		c, err := client.New(client.Config{Addresses: []string{s.processes.From(i), s.processes.From(i + 1), s.processes.From(i + 2)}, Logger: quiet})
 		if err != nil {
@@ -81,15 +86,20 @@ func (s *sends) Open(_ context.Context, job load.Job) (load.Line, error) {
 type sendLine struct {
 	job     load.Job
 	clients []*client.Client
+	wanted  client.Disposition
 }
 
 // Send counts the message as settled once it is receipted.
 func (l *sendLine) Send(ctx context.Context, sender, instance int, data []byte) error {
-	_, err := l.clients[sender/peer.SendersPerClient].Send(ctx, client.Message{Application: l.job.Name, Instance: strconv.Itoa(instance), Type: "measured", Data: data})
-	if err == nil {
-		l.job.Settled(data)
+	receipt, err := l.clients[sender/peer.SendersPerClient].Send(ctx, client.Message{Application: l.job.Name, Instance: strconv.Itoa(instance), Type: "measured", Data: data})
+	switch {
+	case err != nil:
+		return err
+	case receipt.Disposition != l.wanted:
+		return fmt.Errorf("message %s was %s, not %s", receipt.MessageID, receipt.Disposition, l.wanted)
 	}
-	return err
+	l.job.Settled(data)
+	return nil
 }
 
 func (l *sendLine) Close() error {

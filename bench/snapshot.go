@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strconv"
+	"strings"
 	"syscall"
 	"time"
 
@@ -48,8 +49,7 @@ func (s *settings) snapshots(ctx context.Context) (err error) {
 	if err := s.fillState(ctx, c.Processes()); err != nil {
 		return err
 	}
-	base, err := s.sendsRow(ctx, c, "no snapshots")
-	if err != nil {
+	if _, err := s.sendsRow(ctx, c.Processes(), "no snapshots"); err != nil {
 		return err
 	}
 	c.Args("--snapshot-interval", snapshotEvery.String(), "--snapshot-threshold", "100", "--trailing-logs", "1000")
@@ -58,7 +58,8 @@ func (s *settings) snapshots(ctx context.Context) (err error) {
 			return err
 		}
 	}
-	if _, err := s.sendsRow(ctx, c, fmt.Sprintf("each node makes one every %v", snapshotEvery)); err != nil {
+	base, err := s.sendsRow(ctx, c.Processes(), fmt.Sprintf("each node makes one every %v", snapshotEvery))
+	if err != nil {
 		return err
 	}
 	return s.comesBack(ctx, c, base)
@@ -111,14 +112,14 @@ func folderSize(dir string) (sum int64, err error) {
 }
 
 // sendsRow measures sends and prints a row.
-func (s *settings) sendsRow(ctx context.Context, c *peer.SluiceCluster, what string) (report.Sample, error) {
+func (s *settings) sendsRow(ctx context.Context, nodes *process.Cluster, what string) (report.Sample, error) {
 	s.rows++
-	plan := load.Plan{Senders: snapshotSenders, Instances: s.instances, Payload: s.payload, Warm: s.warm, Length: snapshotWatch}
 	name := fmt.Sprintf("row-%d", s.rows)
-	of := &sends{Cluster: c, mode: client.ModeNormal, processes: c.Processes()}
+	of := &sends{mode: client.ModeNormal, processes: nodes}
 	if err := s.declare(ctx, of, name); err != nil {
 		return report.Sample{}, err
 	}
+	plan := load.Plan{Senders: snapshotSenders, Instances: s.instances, Payload: s.payload, Warm: s.warm, Length: snapshotWatch}
 	res, err := load.Measure(ctx, of, name, plan)
 	if err != nil {
 		return report.Sample{}, err
@@ -147,49 +148,79 @@ func (s *settings) comesBack(ctx context.Context, c *peer.SluiceCluster, base re
 	if err != nil {
 		return err
 	}
-	if err := errors.Join(follower().End(syscall.SIGKILL), s.sendFor(ctx, c.Processes(), missing)); err != nil {
+	if err := follower().End(syscall.SIGKILL); err != nil {
 		return err
 	}
-	if ready, err = c.Begin(follower()); err != nil {
+	others := &process.Cluster{Dir: c.Processes().Dir}
+	for i, n := range c.Processes().All {
+		if i != place {
+			others.All = append(others.All, n)
+		}
+	}
+	if err := s.outgrow(ctx, others); err != nil {
+		return err
+	}
+	before, err := sentSnapshots(ctx, others)
+	if err != nil {
 		return err
 	}
 	work, working := errgroup.WithContext(ctx)
 	var late time.Duration
-	work.Go(func() (err error) {
-		late, err = ready(working)
+	work.Go(func() error {
+		if err := load.Pause(working, 2*s.warm); err != nil { // those who send are being counted
+			return err
+		}
+		ready, err := c.Begin(follower())
+		if err == nil {
+			late, err = ready(working)
+		}
 		return err
 	})
-	meanwhile, err := s.sendsRow(working, c, "a node comes back")
+	meanwhile, err := s.sendsRow(working, others, "the same, and a node comes back")
 	if err = errors.Join(err, work.Wait()); err != nil {
 		return err
 	}
-	fmt.Printf("\nA node that was killed serves again after %v; one that missed %v of sends, and is sent a snapshot, after %v.\nSends while it came back / sends without snapshots: %.2f\n",
-		report.Round(killed), missing, report.Round(late), meanwhile.Rate/base.Rate)
-	return nil
+	after, err := sentSnapshots(ctx, others)
+	if err == nil && after == before {
+		err = errors.New("the node that came back was sent no snapshot")
+	}
+	fmt.Printf("\nA node that was killed serves again after %v; one that missed %d MiB, and is sent a snapshot, after %v.\nSends while it came back / sends before: %.2f\n",
+		report.Round(killed), missing>>20, report.Round(late), meanwhile.Rate/base.Rate)
+	return err
 }
 
-// missing is how long a node is down before it comes back.
-const missing = 20 * time.Second
+// missing is how many bytes of messages a node misses: more than a file of the raft log, which goes as a whole, and the
+// entries that are kept.
+const missing = 160 << 20
 
-// sendFor sends single messages for a while.
-func (s *settings) sendFor(ctx context.Context, n *process.Cluster, length time.Duration) error {
-	c, err := client.New(client.Config{Addresses: n.Addresses(), Logger: quiet})
+// outgrow sends more than the logs of the nodes hold, and waits until each of them has made a snapshot since.
+func (s *settings) outgrow(ctx context.Context, nodes *process.Cluster) error {
+	c, err := client.New(client.Config{Addresses: nodes.Addresses(), Logger: quiet})
 	if err != nil {
 		return err
 	}
 	defer c.Close()
-	data := make([]byte, s.payload)
-	work, ctx := errgroup.WithContext(ctx)
-	end := time.Now().Add(length)
-	for sender := range snapshotSenders {
-		work.Go(func() error {
-			for i := sender; time.Now().Before(end); i += snapshotSenders {
-				if _, err := c.Send(ctx, client.Message{Application: "state", Instance: strconv.Itoa(i % stateInstances), Type: "measured", Data: data}); err != nil {
-					return err
+	d := s.newDrainage(c, backlog{stateInstances, missing / stateInstances / s.payload}, drainWindow)
+	d.application = "state"
+	return errors.Join(d.sendAll(ctx), load.Pause(ctx, 3*snapshotEvery))
+}
+
+// sentSnapshots is how many snapshots nodes have sent to others.
+func sentSnapshots(ctx context.Context, nodes *process.Cluster) (sum float64, err error) {
+	for _, n := range nodes.All {
+		text, err := page(ctx, "http://"+n.Address+"/metrics")
+		if err != nil {
+			return 0, err
+		}
+		for line := range strings.Lines(string(text)) {
+			if value, ok := strings.CutPrefix(line, "sluice_snapshots_sent_total "); ok {
+				one, err := strconv.ParseFloat(strings.TrimSpace(value), 64)
+				if err != nil {
+					return 0, err
 				}
+				sum += one
 			}
-			return nil
-		})
+		}
 	}
-	return work.Wait()
+	return sum, nil
 }

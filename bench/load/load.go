@@ -58,8 +58,8 @@ type Job struct {
 	// Settled is called once the settlement of a message is durable and acknowledged, from any goroutine. It does not
 	// block.
 	Settled func(data []byte)
-	// Failover has calls that fail tried again soon, at another node, because theirs will be killed. Without it clients take the
-	// nodes in turn, where the peer's own client does not choose.
+	// Failover: nodes will be killed, so a client knows all of them, and gives a call up soon. Otherwise each stays with one, and
+	// clients take the nodes in turn, unless the peer's own client chooses.
 	Failover bool
 }
 

@@ -189,9 +189,12 @@ func (s *settings) comesBack(ctx context.Context, c *peer.SluiceCluster, base re
 	return err
 }
 
-// missing is how many bytes of messages a node misses: more than a file of the raft log, which goes as a whole, and the
-// entries that are kept.
-const missing = 160 << 20
+const (
+	// missing is how many bytes of messages a node misses: more than two files of the raft log, which go as a whole.
+	missing = 160 << 20
+	// missedBytes is how many one of them has: they come in more entries than are kept.
+	missedBytes = 8 << 10
+)
 
 // outgrow sends more than the logs of the nodes hold, and waits until each of them has made a snapshot since.
 func (s *settings) outgrow(ctx context.Context, nodes *process.Cluster) error {
@@ -200,9 +203,12 @@ func (s *settings) outgrow(ctx context.Context, nodes *process.Cluster) error {
 		return err
 	}
 	defer c.Close()
-	d := s.newDrainage(c, backlog{stateInstances, missing / stateInstances / s.payload}, drainWindow)
-	d.application = "state"
-	return errors.Join(d.sendAll(ctx), load.Pause(ctx, 3*snapshotEvery))
+	data := make([]byte, missedBytes)
+	err = s.atOnce(ctx, missing/missedBytes, 1, func(ctx context.Context, n, _ int) error {
+		_, err := c.Send(ctx, client.Message{Application: "state", Instance: strconv.Itoa(n % stateInstances), Type: "measured", Data: data})
+		return err
+	})
+	return errors.Join(err, load.Pause(ctx, 3*snapshotEvery))
 }
 
 // sentSnapshots is how many snapshots nodes have sent to others.

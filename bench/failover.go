@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"os"
 	"runtime"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"syscall"
@@ -44,13 +45,21 @@ func parseFailover(args []string) (*failover, error) {
 	flags.StringVar(&f.out, "out", "", "file for the results, JSON")
 	flags.IntVar(&f.kills, "kills", 20, "how often each system's leader is killed, by turns")
 	flags.IntVar(&f.senders, "senders", 64, "how many send meanwhile")
+	peers := flags.String("peers", "etcd", "whose leader is killed beside: etcd, or nobody's")
 	if err := flags.Parse(args); err != nil {
 		return nil, err
 	}
 	if f.kills < 1 || f.senders < 1 {
 		return nil, errors.New("-kills and -senders must be above zero")
 	}
-	f.plan.Senders, f.peers = f.senders, []string{"etcd"}
+	switch *peers {
+	case "":
+	case "etcd":
+		f.peers = []string{"etcd"}
+	default:
+		return nil, fmt.Errorf("-peers %q: it can be etcd, or empty", *peers)
+	}
+	f.plan.Senders = f.senders
 	return f, nil
 }
 
@@ -99,8 +108,14 @@ func (f *failover) measure(ctx context.Context) (err error) {
 		all = append(all, mortal{one.Name(), cluster, restarter})
 	}
 	for kill := range f.kills {
-		for _, m := range all {
+		for _, m := range slices.Clone(all) {
 			gap, err := f.kill(ctx, m, kill)
+			if err != nil && m != all[0] && ctx.Err() == nil { // a peer that does not come back does not end the run
+				why := fmt.Sprintf("%s from kill %d on: %v", m.who, kill+1, err)
+				f.run.Skipped = append(f.run.Skipped, why)
+				all = slices.DeleteFunc(all, func(one mortal) bool { return one == m })
+				continue
+			}
 			if err != nil {
 				return fmt.Errorf("%s, kill %d: %w", m.who, kill+1, err)
 			}

@@ -228,10 +228,14 @@ func (s *settings) measureSluice(ctx context.Context, repetition int) (got []rep
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, c.Stop()) }()
-	for _, of := range []struct {
+	modes := []struct {
 		part string
 		mode client.Mode
-	}{{"send", client.ModeNormal}, {"held", client.ModeRecovery}} {
+	}{{"send", client.ModeNormal}, {"held", client.ModeRecovery}}
+	if repetition%2 == 0 { // the second finds what the first has left for the store to merge
+		slices.Reverse(modes)
+	}
+	for _, of := range modes {
 		sent, err := s.measurePart(repetition, of.part, func(senders int) (load.Result, error) {
 			return s.measureSends(ctx, c.Processes(), &sends{Cluster: c, mode: of.mode}, senders)
 		})

@@ -346,14 +346,22 @@ func TestRealCallsGoToTheLeader(t *testing.T) {
 		defer asked.mu.Unlock()
 		return maps.Clone(asked.by)
 	}
-	for _, goes := range []bool{true, false} {
-		sendTen() // in which it is told who leads
-		leader, err := cluster.Leader()
-		if err != nil {
+	var leader int
+	onlyLeader := func() bool {
+		by := sendTen()
+		var err error
+		if leader, err = cluster.Leader(); err != nil {
 			t.Fatal(err)
 		}
-		if by, want := sendTen(), cluster.Addrs()[leader]; len(by) != 1 || by[want] == 0 {
-			t.Errorf("%s leads, and asked were %v", want, by)
+		return len(by) == 1 && by[cluster.Addrs()[leader]] > 0
+	}
+	for _, goes := range []bool{true, false} {
+		found := false
+		for tries := 0; !found && tries < 20; tries++ { // first it is told who leads; on a busy machine another node may soon
+			found = onlyLeader()
+		}
+		if !found {
+			t.Fatal("ten calls never went to the leader alone")
 		}
 		if !goes {
 			return

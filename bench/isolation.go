@@ -10,7 +10,6 @@ import (
 
 	"sluice/bench/load"
 	"sluice/bench/report"
-	"sluice/client"
 )
 
 // isolationSenders is how many jobs are under way at the other instances.
@@ -25,16 +24,11 @@ const settling = 30 * time.Second
 func (s *settings) isolation(ctx context.Context) (err error) {
 	others := *s
 	others.instances, others.declaration = 100, unbounded
-	n, err := others.sluice().Launch(ctx, s.dir)
+	n, c, end, err := others.launch(ctx)
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, n.Stop()) }()
-	c, err := client.New(client.Config{Addresses: n.Processes().Addresses(), Logger: quiet})
-	if err != nil {
-		return err
-	}
-	defer c.Close()
+	defer func() { err = errors.Join(err, end()) }()
 	// The load's instances are named 0, 1, …: the backlog lies at the one that follows.
 	b := backlog{1, s.deferred}
 	d := s.newDrainage(c, b, drainWindow)

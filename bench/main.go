@@ -221,6 +221,20 @@ func (s *settings) sluice() peer.Sluice {
 	return peer.Sluice{Binary: s.bin, Declaration: s.declaration}
 }
 
+// launch starts three nodes and a client of them; end ends both.
+func (s *settings) launch(ctx context.Context) (n *peer.SluiceCluster, c *client.Client, end func() error, err error) {
+	if n, err = s.sluice().Launch(ctx, s.dir); err != nil {
+		return nil, nil, nil, err
+	}
+	if c, err = client.New(client.Config{Addresses: n.Processes().Addresses(), Logger: quiet}); err != nil {
+		return nil, nil, nil, errors.Join(err, n.Stop())
+	}
+	return n, c, func() error {
+		c.Close()
+		return n.Stop()
+	}, nil
+}
+
 // measureSluice starts three nodes, measures each wanted part with each number of senders, and stops them.
 func (s *settings) measureSluice(ctx context.Context, repetition int) (got []report.Sample, err error) {
 	c, err := s.sluice().Launch(ctx, s.dir)

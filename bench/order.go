@@ -23,16 +23,11 @@ const (
 // order measures one instance whose messages are worked off strictly one after the other, and with the window of the drains,
 // against the time of a commit: each settlement takes one, and so did each send.
 func (s *settings) order(ctx context.Context) (err error) {
-	n, err := s.sluice().Launch(ctx, s.dir)
+	n, c, end, err := s.launch(ctx)
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, n.Stop()) }()
-	c, err := client.New(client.Config{Addresses: n.Processes().Addresses(), Logger: quiet})
-	if err != nil {
-		return err
-	}
-	defer c.Close()
+	defer func() { err = errors.Join(err, end()) }()
 	commit, err := s.commitLatency(ctx, c)
 	if err != nil {
 		return err

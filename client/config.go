@@ -32,7 +32,7 @@ type Config struct {
 	// Addresses of nodes, host:port; http:// or https:// before it is allowed. At least one; any node will do.
 	Addresses []string
 	// Spread has calls go to the nodes in turn. By default they go to the leader, which saves a hop, as soon as a node has
-	// told who that is, if its address is among Addresses.
+	// told who that is, if its address is among Addresses. Workers have their streams of deliveries at the leader in any case.
 	Spread bool
 	// TLS secures the connections. Nil: plain text, which is allowed to loopback addresses only, unless Insecure.
 	TLS *TLS

@@ -45,7 +45,7 @@ func parseComparison(args []string) (*comparison, error) {
 	flags.StringVar(&c.tools, "tools", "bin/tools", "folder with the peers' binaries that are built from Go modules")
 	flags.StringVar(&c.dir, "dir", "", "folder for all data, on a real disk (default: beside the binary); a folder of its own is made within and removed")
 	flags.StringVar(&c.out, "out", "", "file for the results, JSON, for bench plot")
-	flags.StringVar(&c.profiles, "profiles", "", "folder for CPU profiles of Sluice's nodes, taken during each measurement; they cost a few percent")
+	flags.StringVar(&c.profiles, "profiles", "", "folder for CPU profiles of Sluice's nodes (.pprof) and of its load (.load), taken during each measurement; they cost a few percent")
 	peers := flags.String("peers", "nats,nats-default,etcd", "what to compare with, of "+strings.Join(peerNames, ", "))
 	senders := flags.String("senders", "1,16,64,256,1024", "how many senders, one measurement each")
 	flags.IntVar(&c.repeat, "repeat", 5, "how often everything is measured; medians are printed")

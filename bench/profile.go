@@ -4,11 +4,13 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"math"
 	"net/http"
 	"os"
+	"runtime/pprof"
 
 	"golang.org/x/sync/errgroup"
 
@@ -16,10 +18,11 @@ import (
 	"sluice/bench/process"
 )
 
-// profile takes CPU profiles of all nodes from the end of the warm-up on, for as long as the measurement lasts, into
-// PREFIX-NODE.pprof. The returned function waits for them.
+// profile takes CPU profiles of all nodes, and of senders and workers, from the end of the warm-up on, for as long as the
+// measurement lasts, into PREFIX-NODE.pprof and PREFIX.load. The returned function waits for them.
 func profile(ctx context.Context, nodes *process.Cluster, prefix string, plan load.Plan) (wait func() error) {
 	group, ctx := errgroup.WithContext(ctx)
+	group.Go(func() error { return profileLoad(ctx, prefix+".load", plan) })
 	for _, node := range nodes.All {
 		group.Go(func() error {
 			if err := load.Pause(ctx, plan.Warm); err != nil {
@@ -30,6 +33,23 @@ func profile(ctx context.Context, nodes *process.Cluster, prefix string, plan lo
 		})
 	}
 	return group.Wait
+}
+
+// profileLoad takes a CPU profile of this process.
+func profileLoad(ctx context.Context, name string, plan load.Plan) (err error) {
+	if err := load.Pause(ctx, plan.Warm); err != nil {
+		return err
+	}
+	file, err := os.Create(name)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, file.Close()) }()
+	if err := pprof.StartCPUProfile(file); err != nil {
+		return err
+	}
+	defer pprof.StopCPUProfile()
+	return load.Pause(ctx, plan.Length)
 }
 
 // download saves a page.

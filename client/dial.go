@@ -49,7 +49,7 @@ type ways struct {
 
 // RoundTrip is the transport's, with the reason that it leaves out.
 func (w *ways) RoundTrip(req *http.Request) (*http.Response, error) {
-	res, err := w.Transport.RoundTrip(req)
+	res, err := w.Transport.RoundTrip(gathered(req))
 	if err == nil {
 		return known(req, res)
 	}

@@ -86,3 +86,35 @@ func TestANodeThatLetAStreamStandIsNotWell(t *testing.T) {
 		t.Errorf("the node counts as well after %v", e)
 	}
 }
+
+func TestCreditGoesWithSettlementsAndTheNodeIsNeverShort(t *testing.T) {
+	t.Parallel()
+	h := &host{cfg: WorkerConfig{Prefetch: 64}}
+	some := &settling{hd: &hosted{}, wire: &sluicev1.Settlement{}}
+	for _, c := range []struct {
+		name               string
+		held, due, pending int
+		want               int // credit that is given back
+	}{
+		{"little is free, and nothing will come of what is held", 63, 1, 0, 1},
+		{"less than half of what is free", 40, 11, 0, 0},
+		{"half of what is free", 40, 12, 0, 12},
+		{"nothing is held", 0, 31, 0, 0},
+		{"half of all", 0, 32, 0, 32},
+		{"settlements wait for a flight", 63, 1, 1, 0},
+		{"half of all, though settlements wait", 30, 32, 1, 32},
+	} {
+		h.held, h.due, h.out = c.held, c.due, outbox{flights: make([]flight, 1)}
+		for range c.pending {
+			h.out.put(some)
+		}
+		if _, batch, credit := h.outgoing(1); credit != c.want || len(batch) > 0 {
+			t.Errorf("%s: %d is given back with %d settlements, want %d", c.name, credit, len(batch), c.want)
+		}
+	}
+	h.held, h.due, h.out = 30, 1, outbox{}
+	h.out.put(some)
+	if _, batch, credit := h.outgoing(1); credit != 1 || len(batch) != 1 {
+		t.Errorf("%d is given back with %d settlements, want 1 with 1", credit, len(batch))
+	}
+}

@@ -30,10 +30,19 @@ func (h *host) outgoing(most int) (id uint64, batch []*sluicev1.Settlement, cred
 	for _, s := range settlings {
 		batch = append(batch, s.wire)
 	}
-	if !h.stopping {
+	if !h.stopping && (len(batch) > 0 || h.worthTelling()) {
 		credit, h.due = h.due, 0
 	}
 	return id, batch, credit
+}
+
+// worthTelling tells that credit is to be given back without settlements. It waits for the next ones if there are any, up
+// to half of what is given at most; without any until it is half of what is not in hand, so that the node is never short.
+func (h *host) worthTelling() bool {
+	if len(h.out.pending) > 0 {
+		return 2*h.due >= h.cfg.Prefetch
+	}
+	return h.due > 0 && 2*h.due >= h.cfg.Prefetch-h.held
 }
 
 // answered takes the results of a batch; false: they do not fit it.

@@ -92,17 +92,21 @@ func (t *Transport) welcome(conn *trackedConn) (give func(), err error) {
 }
 
 func (t *Transport) welcomePlain(conn *trackedConn) (func(), error) {
-	first := make([]byte, 1)
-	if _, err := io.ReadFull(conn, first); err != nil {
+	read := buffered(conn)
+	first, err := read.reader.Peek(1)
+	if err != nil {
 		return nil, err
 	}
 	switch k := kind(first[0]); k {
 	case kindRaft, kindPeer:
-		return t.welcomeNode(conn, conn, k, nil)
+		if _, err := read.reader.Discard(1); err != nil {
+			return nil, err
+		}
+		return t.welcomeNode(conn, read, k, nil)
 	case tlsRecord:
-		return nil, tellSecureClient(conn)
+		return nil, tellSecureClient(read)
 	}
-	return t.welcomeClient(conn, &replayConn{Conn: conn, first: first})
+	return t.welcomeClient(conn, read)
 }
 
 func (t *Transport) welcomeSecure(conn *trackedConn, deadline time.Time) (func(), error) {
@@ -126,11 +130,11 @@ func (t *Transport) welcomeSecure(conn *trackedConn, deadline time.Time) (func()
 // for a connection that broke. What they sent is read first: closing over it would take the answer back.
 func tellSecureClient(conn net.Conn) error {
 	refusal := errors.New("a TLS client on a port that speaks plain text")
-	header := make([]byte, 4) // what is left of the record's: version and length
+	header := make([]byte, 5) // the record's: type, version and length
 	if _, err := io.ReadFull(conn, header); err != nil {
 		return errors.Join(refusal, err)
 	}
-	if _, err := io.CopyN(io.Discard, conn, int64(binary.BigEndian.Uint16(header[2:]))); err != nil {
+	if _, err := io.CopyN(io.Discard, conn, int64(binary.BigEndian.Uint16(header[3:]))); err != nil {
 		return errors.Join(refusal, err)
 	}
 	_, err := io.WriteString(conn, "HTTP/1.0 400 Bad Request\r\n\r\nThis port speaks plain text: use http.\n")

@@ -1,6 +1,7 @@
 package transport
 
 import (
+	"bufio"
 	"crypto/tls"
 	"net"
 	"sync"
@@ -39,21 +40,22 @@ func (c *trackedConn) take(count *atomic.Int64, max int) bool {
 	return true
 }
 
-// replayConn gives back the byte that was read to find out whose connection it is.
-type replayConn struct {
+// readBufferBytes is how much of a connection is read ahead.
+const readBufferBytes = 16 << 10
+
+// bufferedConn is a connection that is read ahead. The HTTP/2 server reads each frame's header and then what it holds:
+// without a buffer that is two system calls for each frame.
+type bufferedConn struct {
 	net.Conn
-	first []byte
+	reader *bufio.Reader
 }
 
-// Read gives the first byte, then what the connection has. Only one goroutine reads at a time.
-func (c *replayConn) Read(p []byte) (int, error) {
-	if len(c.first) == 0 {
-		return c.Conn.Read(p)
-	}
-	n := copy(p, c.first)
-	c.first = c.first[n:]
-	return n, nil
+func buffered(conn net.Conn) *bufferedConn {
+	return &bufferedConn{conn, bufio.NewReaderSize(conn, readBufferBytes)}
 }
+
+// Read gives what was read ahead, then what the connection has. Only one goroutine reads at a time.
+func (c *bufferedConn) Read(p []byte) (int, error) { return c.reader.Read(p) }
 
 // nodeConn is a connection from a node that has told its id.
 type nodeConn struct {

@@ -13,7 +13,7 @@ import (
 )
 
 // format is the version of the stored records. A store of another format is refused.
-const format = 1
+const format = 2
 
 // Options bound the machine's memory.
 type Options struct {

@@ -177,7 +177,7 @@ func (c *course) putBack(s *sluicev1.Settlement) bool {
 	}
 	for _, r := range all {
 		past := &logv1.SettledRecord{}
-		if r.key[0] != 'b' || be(r.key[17:25]) != rec.Uid || r.key[25] != 'i' || proto.Unmarshal(r.value, past) != nil || past.Seq != s.Seq {
+		if r.key[0] != 'b' || be(r.key[17:25]) != rec.Uid || r.key[25] != 's' || proto.Unmarshal(r.value, past) != nil || past.Seq != s.Seq {
 			continue
 		}
 		return slices.ContainsFunc(past.Edits, func(e *sluicev1.Edit) bool { return e.Action == "put back" })

@@ -2,14 +2,15 @@ package queue
 
 import (
 	"errors"
+	"fmt"
 
 	logv1 "sluice/api/log/v1"
 )
 
 // Kinds of what a memory bucket holds of an instance.
 const (
-	memoryByID   = 'i' // id → settled record
-	memoryBySeq  = 's' // seq → id
+	memoryByID   = 'i' // id → seq
+	memoryBySeq  = 's' // seq → settled record
 	memoryCalled = 'r' // method, request id → request record
 )
 
@@ -38,21 +39,31 @@ func (m Memory) key(end int64, kind byte, what string) []byte {
 
 func seqName(seq uint64) string { return string(u64(nil, seq)) }
 
-// Remember keeps a settled message in the bucket that ends then, by its id and by its sequence number.
+// Remember keeps a settled message in the bucket that ends then, to be found by its id and by its sequence number. The
+// record lies by its sequence number, where the next one is written beside it: ids may come in any order, so what lies by
+// them is merged again and again, and is small.
 func (m Memory) Remember(w Writer, end int64, s *logv1.SettledRecord) error {
-	if err := Put(w, m.key(end, memoryByID, s.Id), s); err != nil {
+	if err := Put(w, m.key(end, memoryBySeq, seqName(s.Seq)), s); err != nil {
 		return err
 	}
-	return w.Set(m.key(end, memoryBySeq, seqName(s.Seq)), []byte(s.Id))
+	return w.Set(m.key(end, memoryByID, s.Id), u64(nil, s.Seq))
 }
 
 // SettledByID finds a settled message, the last of its id; ErrNotFound when it is not remembered.
 func (m Memory) SettledByID(r Reader, id string) (*logv1.SettledRecord, error) {
 	for i := len(m.Buckets) - 1; i >= 0; i-- {
-		s := &logv1.SettledRecord{}
-		if err := Load(r, m.key(m.Buckets[i], memoryByID, id), s); !errors.Is(err, ErrNotFound) {
-			return s, err
+		seq, err := r.Get(m.key(m.Buckets[i], memoryByID, id))
+		if errors.Is(err, ErrNotFound) {
+			continue
 		}
+		if err == nil && len(seq) != 8 {
+			err = fmt.Errorf("%w: sequence number of id %q", ErrCorrupt, id)
+		}
+		if err != nil {
+			return nil, err
+		}
+		s := &logv1.SettledRecord{}
+		return s, Load(r, m.key(m.Buckets[i], memoryBySeq, string(seq)), s)
 	}
 	return nil, ErrNotFound
 }
@@ -60,15 +71,10 @@ func (m Memory) SettledByID(r Reader, id string) (*logv1.SettledRecord, error) {
 // SettledBySeq finds a settled message by its sequence number; ErrNotFound when it is not remembered.
 func (m Memory) SettledBySeq(r Reader, seq uint64) (*logv1.SettledRecord, error) {
 	for i := len(m.Buckets) - 1; i >= 0; i-- {
-		id, err := r.Get(m.key(m.Buckets[i], memoryBySeq, seqName(seq)))
-		if errors.Is(err, ErrNotFound) {
-			continue
-		}
-		if err != nil {
-			return nil, err
-		}
 		s := &logv1.SettledRecord{}
-		return s, Load(r, m.key(m.Buckets[i], memoryByID, string(id)), s)
+		if err := Load(r, m.key(m.Buckets[i], memoryBySeq, seqName(seq)), s); !errors.Is(err, ErrNotFound) {
+			return s, err
+		}
 	}
 	return nil, ErrNotFound
 }

@@ -119,6 +119,7 @@ func (t *txn) leave(i *instance, m *logv1.MessageRecord) error {
 		return err
 	}
 	i.head(m.Lane).removed(m.Seq)
+	t.m.lately.drop(r.Uid, m.Lane, m.Seq)
 	l.Messages--
 	l.Bytes -= m.Bytes
 	if m.Disposition == deferred {

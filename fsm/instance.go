@@ -50,11 +50,11 @@ func (i *instance) head(l sluicev1.Lane) *head {
 }
 
 // first gives up to n of the first sequence numbers of a lane.
-func (i *instance) first(r queue.Reader, l sluicev1.Lane, n int) ([]uint64, error) {
+func (i *instance) first(r laneReader, l sluicev1.Lane, n int) ([]uint64, error) {
 	h, have := i.head(l), int(min(i.lane(l).Messages, uint64(n)))
 	if len(h.seqs) < have && !h.whole {
 		limit := 2 * max(n, headMost) // as many again, so that a lane is read on once in so many settlements
-		seqs, err := queue.Seqs(r, i.rec.Uid, l, i.lane(l).Front, limit)
+		seqs, err := r.seqs(i, l, i.lane(l).Front, limit)
 		if err != nil {
 			return nil, err
 		}

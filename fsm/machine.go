@@ -30,6 +30,7 @@ type Machine struct {
 	sessions     map[string]*logv1.SessionRecord
 	instances    *cache
 	written      *queue.Recent
+	lately       *lately
 	recent       [recentDigests]mark
 	stopped      bool
 	lows         lows
@@ -53,7 +54,7 @@ func Open(store queue.Store, o Options) (*Machine, error) {
 	if o.CacheInstances <= 0 {
 		o.CacheInstances = 16384
 	}
-	m := &Machine{store: store, meta: &logv1.MetaRecord{Format: format}, applications: map[string]*application{}, sessions: map[string]*logv1.SessionRecord{}, instances: newCache(o.CacheInstances), written: queue.NewRecent()}
+	m := &Machine{store: store, meta: &logv1.MetaRecord{Format: format}, applications: map[string]*application{}, sessions: map[string]*logv1.SessionRecord{}, instances: newCache(o.CacheInstances), written: queue.NewRecent(), lately: newLately()}
 	err := queue.Load(store, []byte{tableMeta}, m.meta)
 	if err != nil && !errors.Is(err, queue.ErrNotFound) {
 		return nil, fmt.Errorf("fsm: open: %w", err)

@@ -116,6 +116,7 @@ func (t *txn) replace(i *instance, m *logv1.MessageRecord, data []byte, why stri
 	if err := queue.Replace(t, i.rec.Uid, m); err != nil {
 		return nil, err
 	}
+	t.m.lately.drop(i.rec.Uid, m.Lane, m.Seq)
 	if err := t.messageEvent(i, sluicev1.EventType_EVENT_MESSAGE_REPLACED, m, why); err != nil {
 		return nil, err
 	}

@@ -217,7 +217,7 @@ func (t *txn) remembered(w *settlement) error {
 	if w.past != nil || w.Seq == 0 {
 		return nil
 	}
-	m, err := queue.Message(t, w.i.rec.Uid, w.Lane, w.Seq)
+	m, err := t.message(w.i, w.Lane, w.Seq)
 	w.m = m
 	if errors.Is(err, queue.ErrNotFound) {
 		return reason.UnknownMessage.Errorf("there is no message with seq %d in %v of %s", w.Seq, w.Lane, w.i.id())

@@ -53,12 +53,16 @@ func (i *instance) head(l sluicev1.Lane) *head {
 func (i *instance) first(r laneReader, l sluicev1.Lane, n int) ([]uint64, error) {
 	h, have := i.head(l), int(min(i.lane(l).Messages, uint64(n)))
 	if len(h.seqs) < have && !h.whole {
-		limit := 2 * max(n, headMost) // as many again, so that a lane is read on once in so many settlements
-		seqs, err := r.seqs(i, l, i.lane(l).Front, limit)
+		from := i.lane(l).Front
+		if known := len(h.seqs); known > 0 {
+			from = h.seqs[known-1] + 1
+		}
+		limit := 4*max(n, headMost) - len(h.seqs) // more than is asked for, so that a lane is read on once in so many settlements
+		more, err := r.seqs(i, l, from, limit)
 		if err != nil {
 			return nil, err
 		}
-		*h = head{seqs: seqs, whole: len(seqs) < limit}
+		*h = head{seqs: append(slices.Clip(h.seqs), more...), whole: len(more) < limit}
 	}
 	if len(h.seqs) < have {
 		return nil, errors.Join(queue.ErrCorrupt, errors.New("fsm: a lane of "+i.id().String()+" holds fewer messages than its header says"))

@@ -4,7 +4,7 @@ import "github.com/bits-and-blooms/bloom/v3"
 
 const (
 	// filterFirst is for how many keys the first part of a filter is made. Each part is filterGrowth times the one before.
-	filterFirst, filterGrowth = 1 << 10, 4
+	filterFirst, filterGrowth = 1 << 10, 16
 	// filterMost bounds the keys of one filter, to about 20 MiB.
 	filterMost = 1 << 24
 	// filterWrong is how often a key is taken to be there that is not, and is looked for in vain.
@@ -24,7 +24,7 @@ func (f *filter) add(key []byte) bool {
 		return false
 	}
 	if f.held == f.room {
-		f.room = max(filterFirst, f.room*filterGrowth)
+		f.room = min(max(filterFirst, f.room*filterGrowth), filterMost-f.all)
 		f.parts, f.held = append(f.parts, bloom.NewWithEstimates(f.room, filterWrong)), 0
 	}
 	f.parts[len(f.parts)-1].Add(key)

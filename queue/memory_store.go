@@ -157,7 +157,7 @@ func treeGet(tree *btree.BTreeG[*item], key []byte) ([]byte, error) {
 	if !ok {
 		return nil, ErrNotFound
 	}
-	return append(make([]byte, 0, len(found.value)), found.value...), nil
+	return found.value, nil
 }
 
 // NewIter implements Reader: it walks the store as it is now.
@@ -315,7 +315,7 @@ func (b *memoryBatch) NewIter(lower, upper []byte) (Iterator, error) {
 }
 
 func (b *memoryBatch) Set(key, value []byte) error {
-	return b.write(batchWrite{kind: writeSet, key: string(key), value: append([]byte(nil), value...)})
+	return b.write(batchWrite{kind: writeSet, key: string(key), value: value})
 }
 
 func (b *memoryBatch) Delete(key []byte) error {

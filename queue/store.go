@@ -9,7 +9,7 @@ var ErrNotFound = errors.New("queue: key not found")
 
 // Reader reads an ordered key-value store.
 type Reader interface {
-	// Get gives the value of a key, as a copy that belongs to the caller, or ErrNotFound.
+	// Get gives the value of a key, which must not be changed and stays what it is, or ErrNotFound.
 	Get(key []byte) ([]byte, error)
 	// NewIter walks the keys in [lower, upper) in byte order; a nil bound is open. The caller closes it.
 	NewIter(lower, upper []byte) (Iterator, error)
@@ -35,6 +35,7 @@ type Iterator interface {
 // A batch is used by one goroutine.
 type Batch interface {
 	Reader
+	// Set keeps the value, which must not be changed any more; the key it copies.
 	Set(key, value []byte) error
 	Delete(key []byte) error
 	// SingleDelete removes a key that was set exactly once since it was last absent. It costs less than Delete:

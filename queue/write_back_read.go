@@ -22,7 +22,7 @@ func (s *writeBackSnapshot) get(l layers, key []byte) ([]byte, error) {
 	value, there, said := l.get(string(key))
 	switch {
 	case there:
-		return append(make([]byte, 0, len(value)), value...), nil
+		return value, nil
 	case said:
 		return nil, ErrNotFound
 	}
@@ -128,7 +128,7 @@ func (it *batchIterator) Close() error {
 
 // Set implements Batch.
 func (b *writeBackBatch) Set(key, value []byte) error {
-	return b.write(batchWrite{kind: writeSet, key: string(key), value: append([]byte(nil), value...)})
+	return b.write(batchWrite{kind: writeSet, key: string(key), value: value})
 }
 
 // Delete implements Batch.

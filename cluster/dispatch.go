@@ -130,12 +130,12 @@ func (s *session) wake() {
 	}
 }
 
-// touch notes that an instance's offer may have changed; owner is who owns it, or did until just now. It answers false
+// touch notes that an instance's offer may have changed; its owner is who owns it, or did until just now. It answers false
 // if that session is not known.
-func (d *dispatcher) touch(id fsm.InstanceID, owner string) bool {
+func (d *dispatcher) touch(t fsm.Touch) bool {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	s := d.sessions[owner]
+	s, id := d.sessions[t.Owner], t.InstanceID
 	if s == nil {
 		return false
 	}
@@ -148,8 +148,21 @@ func (d *dispatcher) touch(id fsm.InstanceID, owner string) bool {
 		h = &held{id: id, session: s}
 		d.owner[id], s.owned[id] = h, h
 	}
-	s.makeReady(h)
+	if t.Rests(h.given) {
+		d.rest(h)
+	} else {
+		s.makeReady(h)
+	}
 	return true
+}
+
+// rest notes that there is nothing to offer of an instance. What is being read of it may be of before, and is not to be
+// handed out.
+func (d *dispatcher) rest(h *held) {
+	s := h.session
+	unlist(&s.ready, &h.inReady)
+	h.version++
+	d.classify(s, h, &fsm.Offer{Idle: true})
 }
 
 func (s *session) makeReady(h *held) {
@@ -255,13 +268,18 @@ type identity struct {
 	attempt uint32
 }
 
-// handed notes an offer's deliveries as given to the owner, by a stream or, without a name, a single poll. It answers nil, and nothing counts as given, if the offer
-// is no longer the one to give: the owner is another, or another poll was faster.
+// handed notes an offer's deliveries as given to the owner, by a stream or, without a name, a single poll. It answers nil,
+// and nothing counts as given, if the offer is no longer the one to give: the owner is another, another poll was faster, or
+// there is nothing left to offer.
 func (d *dispatcher) handed(h *held, version uint64, stream string, before fsm.Given, o *fsm.Offer, now time.Time) *handOut {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	s := h.session
 	if d.owner[h.id] != h {
+		return nil
+	}
+	if h.version != version {
+		s.makeReady(h)
 		return nil
 	}
 	if o.Owner != s.id {
@@ -270,10 +288,6 @@ func (d *dispatcher) handed(h *held, version uint64, stream string, before fsm.G
 			d.drop(h)
 			d.planning.ring()
 		}
-		return nil
-	}
-	if h.version != version {
-		s.makeReady(h)
 		return nil
 	}
 	d.classify(s, h, o)

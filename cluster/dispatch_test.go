@@ -7,9 +7,12 @@ import (
 	"testing/synctest"
 	"time"
 
+	"google.golang.org/protobuf/proto"
+
 	logv1 "sluice/api/log/v1"
 	sluicev1 "sluice/api/sluice/v1"
 	"sluice/fsm"
+	"sluice/queue"
 )
 
 var start = time.Unix(1_000_000, 0)
@@ -40,7 +43,7 @@ func TestReadyInstancesAreTakenOnceInOrder(t *testing.T) {
 	d := newTestDispatcher()
 	s := d.opened("s", 10, time.Minute)
 	for _, key := range []string{"b", "a", "b", "c", "a"} {
-		if !d.touch(inst(key), "s") {
+		if !d.touch(fsm.Touch{InstanceID: inst(key), Owner: "s"}) {
 			t.Fatal("the session is not known")
 		}
 	}
@@ -51,7 +54,7 @@ func TestReadyInstancesAreTakenOnceInOrder(t *testing.T) {
 	if !slices.Equal(got, []string{"b", "a", "c"}) {
 		t.Fatalf("got %v", got)
 	}
-	if d.touch(inst("x"), "nobody") {
+	if d.touch(fsm.Touch{InstanceID: inst("x"), Owner: "nobody"}) {
 		t.Fatal("a touch of an unknown session was taken")
 	}
 }
@@ -59,7 +62,7 @@ func TestReadyInstancesAreTakenOnceInOrder(t *testing.T) {
 func TestTakenBackIsOfferedAgain(t *testing.T) {
 	d := newTestDispatcher()
 	s := d.opened("s", 10, time.Minute)
-	d.touch(inst("i"), "s")
+	d.touch(fsm.Touch{InstanceID: inst("i"), Owner: "s"})
 	o := delivery("s", 1)
 	o.RecoveryTaken = true
 	_, out := offered(t, d, s, o, start)
@@ -78,7 +81,7 @@ func TestTakenBackIsOfferedAgain(t *testing.T) {
 func TestUnsettledIsOfferedAgainAfterAWhile(t *testing.T) {
 	d := newTestDispatcher()
 	s := d.opened("s", 10, time.Minute)
-	d.touch(inst("i"), "s")
+	d.touch(fsm.Touch{InstanceID: inst("i"), Owner: "s"})
 	offered(t, d, s, delivery("s", 1), start)
 	d.begin(s, false, start.Add(4*time.Second))
 	if h, _, _ := d.pick(s); h != nil {
@@ -89,14 +92,14 @@ func TestUnsettledIsOfferedAgainAfterAWhile(t *testing.T) {
 		t.Fatal("not offered again")
 	}
 	short := d.opened("short", 10, 2*time.Second)
-	d.touch(inst("j"), "short")
+	d.touch(fsm.Touch{InstanceID: inst("j"), Owner: "short"})
 	offered(t, d, short, delivery("short", 1), start)
 	d.begin(short, false, start.Add(time.Second))
 	if h, _, _ := d.pick(short); h == nil {
 		t.Fatal("half the ttl is over: not offered again")
 	}
 	offeredAfresh := d.opened("afresh", 10, time.Minute)
-	d.touch(inst("k"), "afresh")
+	d.touch(fsm.Touch{InstanceID: inst("k"), Owner: "afresh"})
 	offered(t, d, offeredAfresh, delivery("afresh", 1), start)
 	d.begin(offeredAfresh, true, start)
 	if h, _, _ := d.pick(offeredAfresh); h == nil {
@@ -107,16 +110,16 @@ func TestUnsettledIsOfferedAgainAfterAWhile(t *testing.T) {
 func TestAnOfferForAnotherOwnerIsDropped(t *testing.T) {
 	d := newTestDispatcher()
 	s, other := d.opened("s", 10, time.Minute), d.opened("other", 10, time.Minute)
-	d.touch(inst("i"), "s")
+	d.touch(fsm.Touch{InstanceID: inst("i"), Owner: "s"})
 	h, given, version := d.pick(s)
-	d.touch(inst("i"), "other") // meanwhile
+	d.touch(fsm.Touch{InstanceID: inst("i"), Owner: "other"}) // meanwhile
 	if out := d.handed(h, version, "", given, delivery("other", 1), start); out != nil {
 		t.Fatal("handed out to the former owner")
 	}
 	if h, _, _ := d.pick(other); h == nil {
 		t.Fatal("the owner is offered nothing")
 	}
-	d.touch(inst("j"), "s")
+	d.touch(fsm.Touch{InstanceID: inst("j"), Owner: "s"})
 	if _, out := offered(t, d, s, delivery("", 1), start); out != nil || len(s.owned) != 0 {
 		t.Fatal("an instance without an owner stays with the session")
 	}
@@ -127,9 +130,9 @@ func TestAnOfferForAnotherOwnerIsDropped(t *testing.T) {
 func TestATouchDuringAReadIsNotLost(t *testing.T) {
 	d := newTestDispatcher()
 	s := d.opened("s", 10, time.Minute)
-	d.touch(inst("i"), "s") // released
+	d.touch(fsm.Touch{InstanceID: inst("i"), Owner: "s"}) // released
 	h, given, version := d.pick(s)
-	d.touch(inst("i"), "s") // assigned again
+	d.touch(fsm.Touch{InstanceID: inst("i"), Owner: "s"}) // assigned again
 	if out := d.handed(h, version, "", given, &fsm.Offer{}, start); out != nil {
 		t.Fatal("an offer of nobody's was handed out")
 	}
@@ -141,9 +144,9 @@ func TestATouchDuringAReadIsNotLost(t *testing.T) {
 func TestTwoPollsDoNotShareADelivery(t *testing.T) {
 	d := newTestDispatcher()
 	s := d.opened("s", 10, time.Minute)
-	d.touch(inst("i"), "s")
+	d.touch(fsm.Touch{InstanceID: inst("i"), Owner: "s"})
 	h, given, version := d.pick(s)
-	d.touch(inst("i"), "s") // ready again while the first poll reads
+	d.touch(fsm.Touch{InstanceID: inst("i"), Owner: "s"}) // ready again while the first poll reads
 	_, out := offered(t, d, s, delivery("s", 1), start)
 	if out == nil {
 		t.Fatal("the second poll got nothing")
@@ -159,7 +162,7 @@ func TestTwoPollsDoNotShareADelivery(t *testing.T) {
 func TestEndedSessionsAreForgotten(t *testing.T) {
 	d := newTestDispatcher()
 	s := d.opened("s", 10, time.Minute)
-	d.touch(inst("i"), "s")
+	d.touch(fsm.Touch{InstanceID: inst("i"), Owner: "s"})
 	w := d.waits(s, 1)
 	d.end("s")
 	select {
@@ -213,7 +216,7 @@ func TestPlanGivesOnlyToSessionsThatWantWork(t *testing.T) {
 		t.Fatalf("nobody wants work, got %v", got)
 	}
 	d.waits(busy, 1)
-	d.touch(inst("x"), "busy")
+	d.touch(fsm.Touch{InstanceID: inst("x"), Owner: "busy"})
 	d.waits(waits, 2)
 	plan := d.plan("app", []fsm.InstanceID{inst("a"), inst("b"), inst("c")}, start)
 	if len(plan.Assignments) != 2 || plan.Assignments[0].SessionId != "waits" || plan.Assignments[1].SessionId != "waits" {
@@ -357,4 +360,74 @@ func TestNewsReachesAllWhoWait(t *testing.T) {
 			<-woken
 		}
 	})
+}
+
+// lastTouch is the touch by the settlement of an instance's only message.
+func lastTouch(t *testing.T) fsm.Touch {
+	t.Helper()
+	m, err := fsm.Open(queue.NewMemoryStore(), fsm.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	i := inst("i")
+	var touched []fsm.Touch
+	for n, c := range []*logv1.Command{
+		{Kind: &logv1.Command_ApplyApplication{ApplyApplication: &sluicev1.Application{Name: i.Application}}},
+		{Kind: &logv1.Command_OpenSession{OpenSession: &logv1.OpenSession{SessionId: "s", Application: i.Application, Capacity: 1}}},
+		{Kind: &logv1.Command_Send{Send: &logv1.Send{Messages: []*sluicev1.Message{{Application: i.Application, Instance: i.Key, Id: "a", Type: "step"}}}}},
+		{Kind: &logv1.Command_Assign{Assign: &logv1.Assign{Assignments: []*logv1.Assignment{{Application: i.Application, Instance: i.Key, SessionId: "s"}}}}},
+		nil, // its settlement
+	} {
+		if c == nil {
+			o, err := m.View().Offer(i, fsm.Given{}, 1)
+			if err != nil || len(o.Deliveries) != 1 {
+				t.Fatal(o, err)
+			}
+			d := o.Deliveries[0]
+			c = &logv1.Command{Kind: &logv1.Command_Settle{Settle: &sluicev1.SettleRequest{SessionId: "s", Settlements: []*sluicev1.Settlement{
+				{Application: i.Application, Instance: i.Key, Epoch: d.Epoch, Seq: d.Seq, Lane: d.Lane, Outcome: sluicev1.Outcome_OUTCOME_COMPLETED},
+			}}}}
+		}
+		data, err := proto.Marshal(&logv1.Entry{TimeMs: 1, Commands: []*logv1.Command{c}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, fx, err := m.Apply([]fsm.Entry{{Index: uint64(n + 1), Term: 1, Data: data}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		touched = fx.Touched
+	}
+	if len(touched) != 1 || !touched[0].Rests(fsm.Given{}) {
+		t.Fatal(touched)
+	}
+	return touched[0]
+}
+
+// TestWhatRestsIsNotOffered, and what was read of it before is not handed out: a settled message would be.
+func TestWhatRestsIsNotOffered(t *testing.T) {
+	d := newTestDispatcher()
+	s := d.opened("s", 10, time.Minute)
+	rests := lastTouch(t)
+	d.touch(fsm.Touch{InstanceID: inst("i"), Owner: "s"})
+	offered(t, d, s, delivery("s", 1), start)
+	d.touch(fsm.Touch{InstanceID: inst("i"), Owner: "s"})
+	h, given, version := d.pick(s)
+	d.touch(rests)
+	if s.idle.Len() != 1 || s.handed.Len() != 0 || s.ready.Len() != 0 {
+		t.Fatalf("%d idle, %d handed, %d ready; want it to be idle", s.idle.Len(), s.handed.Len(), s.ready.Len())
+	}
+	if out := d.handed(h, version, "", given, delivery("s", 1), start); out != nil {
+		t.Fatal("what was read before it came to rest was handed out")
+	}
+	if _, out := offered(t, d, s, delivery("s", 2), start); out == nil {
+		t.Fatal("it is not looked at once more")
+	}
+	// What was read while nobody owned it says nothing of who does now.
+	d.touch(fsm.Touch{InstanceID: inst("i"), Owner: "s"})
+	h, given, version = d.pick(s)
+	d.touch(rests)
+	if out := d.handed(h, version, "", given, &fsm.Offer{}, start); out != nil || d.owner[inst("i")] != h {
+		t.Fatal("an offer of before was handed out, or took the instance from its owner")
+	}
 }

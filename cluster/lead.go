@@ -128,7 +128,7 @@ func (l *leadership) rebuild() error {
 			return err
 		}
 		for _, id := range owned {
-			l.dispatch.touch(id, rec.Id)
+			l.dispatch.touch(fsm.Touch{InstanceID: id, Owner: rec.Id})
 		}
 	}
 	l.dispatch.keepOnly(open)
@@ -273,7 +273,7 @@ func (q *effectQueue) mark() {
 
 func (l *leadership) takeEffect(e *fsm.Effects) {
 	for _, t := range e.Touched {
-		if !l.dispatch.touch(t.InstanceID, t.Owner) {
+		if !l.dispatch.touch(t) {
 			l.adopt(t)
 		}
 	}
@@ -300,6 +300,6 @@ func (l *leadership) takeEffect(e *fsm.Effects) {
 // adopt takes in a touch of a session that is new to this leader; that of one that has ended is void.
 func (l *leadership) adopt(t fsm.Touch) {
 	if _, err := l.session(t.Owner); err == nil {
-		l.dispatch.touch(t.InstanceID, t.Owner)
+		l.dispatch.touch(t)
 	}
 }

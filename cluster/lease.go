@@ -6,6 +6,7 @@ import (
 
 	logv1 "sluice/api/log/v1"
 	"sluice/api/reason"
+	"sluice/fsm"
 )
 
 const (
@@ -154,7 +155,7 @@ func (l *leadership) session(id string) (*session, error) {
 		return nil, err
 	}
 	for _, i := range owned {
-		l.dispatch.touch(i, id)
+		l.dispatch.touch(fsm.Touch{InstanceID: i, Owner: id})
 	}
 	return s, nil
 }

@@ -69,7 +69,7 @@ func (t *txn) end(i *instance, m *logv1.MessageRecord, e ending) error {
 	if err := errors.Join(t.letBack(i), t.drained(i)); err != nil {
 		return err
 	}
-	t.fx.touch(i)
+	t.fx.settled(i)
 	return t.queueUp(i)
 }
 

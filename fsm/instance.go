@@ -174,6 +174,9 @@ func (i *instance) doubtful(m *logv1.MessageRecord) bool {
 	}
 }
 
+// idle tells that there is no unsettled work.
+func (i *instance) idle() bool { return i.rec.Mode == normalMode && i.rec.Normal.Messages == 0 }
+
 // hasWork tells that an owner would have something to do.
 func (i *instance) hasWork() bool {
 	if i.rec.Terminated || i.waits() && i.rec.Mode != recoveryMode {

@@ -88,7 +88,7 @@ func (v *View) Offer(id InstanceID, given Given, max int) (out *Offer, err error
 		return nil, err
 	}
 	o := &offering{Offer: &Offer{Owner: i.rec.Owner, Epoch: i.rec.Epoch, Mode: i.rec.Mode, Given: given}, r: r, i: i, max: max}
-	o.Idle = i.rec.Mode == normalMode && i.rec.Normal.Messages == 0
+	o.Idle = i.idle()
 	unproven, err := o.unproven()
 	if err != nil {
 		return nil, err

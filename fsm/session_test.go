@@ -447,6 +447,41 @@ func TestTheWindowIsThatOfItsEpoch(t *testing.T) {
 	r.wantOuts("i", "a")
 }
 
+// TestATouchRests only if the message that was settled was the last, and if nothing was handed out since.
+func TestATouchRests(t *testing.T) {
+	t.Parallel()
+	r := setup(t)
+	r.send("i", "a", "b")
+	r.own("i", "s")
+	r.work("s", "i", "a")
+	if touch := r.fx.Touched[0]; touch.Rests(fsm.Given{}) {
+		t.Fatal("a message is left")
+	}
+	r.work("s", "i", "b")
+	touch := r.fx.Touched[0]
+	given := func() fsm.Given {
+		t.Helper()
+		o, err := r.m.View().Offer(fsm.InstanceID{Application: "app", Key: "i"}, fsm.Given{}, 10)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return o.Given
+	}
+	if !touch.Rests(given()) {
+		t.Fatal("nothing is left")
+	}
+	r.send("i", "c")
+	if touch.Rests(given()) {
+		t.Fatal("what was handed out came after it")
+	}
+	r.work("s", "i", "c")
+	touch = r.fx.Touched[0]
+	r.enter("i")
+	if touch.Rests(given()) {
+		t.Fatal("a recovery was announced after it")
+	}
+}
+
 func TestEffectsTellTheLeader(t *testing.T) {
 	t.Parallel()
 	r := setup(t)
@@ -470,6 +505,9 @@ func TestEffectsTellTheLeader(t *testing.T) {
 		t.Fatal(fx)
 	}
 	r.work("s", "i", "a")
+	if fx := r.fx; len(fx.Touched) != 1 || !fx.Touched[0].Rests(fsm.Given{}) {
+		t.Fatal(fx)
+	}
 	if fx := r.fx; len(fx.Settled) != 1 || fx.Settled[0] != (fsm.MessageRef{InstanceID: fsm.InstanceID{Application: "app", Key: "i"}, ID: "a"}) || fx.Counters.Settled[kindCompleted] != 1 {
 		t.Fatal(fx)
 	}

@@ -63,6 +63,16 @@ func (e *DivergedError) Unwrap() error { return ErrDiverged }
 type Touch struct {
 	InstanceID
 	Owner string
+	// rests: nothing of the instance was left to be offered; then epoch and next tell the moment: its epoch, and the sequence
+	// number of its next message.
+	rests       bool
+	epoch, next uint64
+}
+
+// Rests tells that nothing of the instance is to be offered, unless it is touched again; given is what was handed out of
+// it. What was handed out since tells of a later touch.
+func (t Touch) Rests(given Given) bool {
+	return t.rests && given.epoch <= t.epoch && given.seq < t.next
 }
 
 // Effects are hints for the leader, derivable again from a View.
@@ -99,7 +109,14 @@ func newCounters() Counters {
 
 func (e *Effects) touch(i *instance) {
 	if i.rec.Owner != "" {
-		e.Touched = append(e.Touched, Touch{i.id(), i.rec.Owner})
+		e.Touched = append(e.Touched, Touch{InstanceID: i.id(), Owner: i.rec.Owner})
+	}
+}
+
+// settled is a touch by a message that was settled: mostly it leaves nothing to be offered.
+func (e *Effects) settled(i *instance) {
+	if i.rec.Owner != "" {
+		e.Touched = append(e.Touched, Touch{InstanceID: i.id(), Owner: i.rec.Owner, rests: i.idle(), epoch: i.rec.Epoch, next: i.rec.NextSeq})
 	}
 }
 

@@ -18,7 +18,8 @@ const ingestQueueMax = 64
 // Ingest is Send, pipelined. While one proposal is under way the next requests gather; together they are the next
 // proposal. So the messages reach the log in the order of the stream, and the answers leave in that order, however
 // many requests are under way. What may be under way is bounded in number and bytes; then the stream is read no
-// further. A failure of a whole proposal ends the stream: nothing that followed it was proposed.
+// further. A failure ends the stream: nothing that followed it was proposed. What was judged before it within the same
+// proposal is answered, as by Send.
 func (s *messageService) Ingest(ctx context.Context, stream *connect.BidiStream[sluicev1.SendRequest, sluicev1.SendResponse]) error {
 	return s.ingest(ctx, stream.Receive, stream.Send)
 }
@@ -100,9 +101,9 @@ func (in *ingest) serve(ctx context.Context, batch []*sluicev1.SendRequest, send
 		weight += in.weight(req)
 		messages = append(messages, req.GetMessages()...)
 	}
-	results, err := in.service.send(ctx, messages)
-	if err != nil {
-		return err
+	results, failure := in.service.send(ctx, messages)
+	if results == nil {
+		return failure
 	}
 	for _, req := range batch {
 		n := len(req.GetMessages())
@@ -112,5 +113,5 @@ func (in *ingest) serve(ctx context.Context, batch []*sluicev1.SendRequest, send
 		results = results[n:]
 	}
 	in.budget.Release(weight)
-	return nil
+	return failure
 }

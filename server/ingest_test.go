@@ -99,6 +99,40 @@ func TestIngestEndsAtTheFirstFailureAndProposesNothingAfterIt(t *testing.T) {
 	})
 }
 
+// A proposal of several commands may fail at a later one: what the first ones judged is done, and was told to nobody.
+func TestIngestAnswersWhatWasJudgedBeforeAFailure(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		proposed := 0
+		node := &fakeNode{propose: func(ctx context.Context, cmd *logv1.Command) (*logv1.Outcome, error) {
+			if proposed++; proposed == 2 {
+				return nil, reason.NoLeader.Errorf("gone")
+			}
+			return acceptAll(ctx, cmd)
+		}}
+		l, _ := startIngest(t.Context(), node)
+		req := &sluicev1.SendRequest{}
+		for n := range 5 {
+			m := aMessage(fmt.Sprint(n))
+			m.Data = make([]byte, 1<<20)
+			req.Messages = append(req.Messages, m)
+		}
+		l.in <- req
+		if err := <-l.end; !errors.Is(err, reason.NoLeader) {
+			t.Errorf("want NO_LEADER, got %v", err)
+		}
+		if len(l.out) != 1 {
+			t.Fatalf("want an answer, got %d", len(l.out))
+		}
+		for n, r := range (<-l.out).GetResults() {
+			if n < 3 && r.GetReceipt().GetMessageId() != fmt.Sprint(n) || n >= 3 && r.GetError().GetReason() != "NO_LEADER" {
+				t.Errorf("result %d: got %v", n, r)
+			}
+		}
+		close(l.in)
+	})
+}
+
 func TestIngestServesWhatCameBeforeABadRequest(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {

@@ -16,6 +16,8 @@ type how struct {
 	timeout time.Duration
 	// once: the call is not idempotent, and is not repeated when its outcome is unknown.
 	once bool
+	// uncertain: an attempt by other means may have taken effect.
+	uncertain bool
 	// node to try first; nil: the leader, if it is known, or else the next in turn.
 	node *node
 }
@@ -31,7 +33,7 @@ func Call[Req, Res any](ctx context.Context, c *Client, procedure string, req *R
 func call[Req, Res any](ctx context.Context, c *Client, procedure string, req *Req, h how) (*Res, error) {
 	h.timeout = orDefault(h.timeout, c.cfg.CallTimeout)
 	tries := newBudget(c.cfg.Retry)
-	uncertain := false
+	uncertain := h.uncertain
 	for {
 		if e := c.usable(ctx); e != nil {
 			e.Uncertain = uncertain
@@ -73,15 +75,22 @@ func unknownIf(e *Error) *Error {
 
 // usable is the refusal of a call by a closed client or under a context that has ended.
 func (c *Client) usable(ctx context.Context) *Error {
-	select {
-	case <-c.closed:
+	if c.isClosed() {
 		return &Error{Code: "canceled", Reason: ErrClosed, Message: "the client is closed"}
-	default:
 	}
 	if err := ctx.Err(); err != nil {
 		return &Error{Code: "canceled", Message: "not tried: " + err.Error(), cause: err}
 	}
 	return nil
+}
+
+func (c *Client) isClosed() bool {
+	select {
+	case <-c.closed:
+		return true
+	default:
+		return false
+	}
 }
 
 // leaderHeader names the leader's address, in a node's answer.

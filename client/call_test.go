@@ -37,8 +37,15 @@ func (b *inbox) accept(id string) (seq uint64, duplicate bool) {
 }
 
 func (f *fake) Send(_ context.Context, req *connect.Request[sluicev1.SendRequest]) (*connect.Response[sluicev1.SendResponse], error) {
+	res := connect.NewResponse(f.take(req.Msg))
+	res.Header().Set(leaderHeader, f.leader)
+	return res, nil
+}
+
+// take judges messages.
+func (f *fake) take(req *sluicev1.SendRequest) *sluicev1.SendResponse {
 	res := &sluicev1.SendResponse{}
-	for _, m := range req.Msg.GetMessages() {
+	for _, m := range req.GetMessages() {
 		if m.GetType() == "refuse" {
 			res.Results = append(res.Results, &sluicev1.SendResult{Error: reason.NotSuitable.Fault("not now")})
 			continue
@@ -48,7 +55,7 @@ func (f *fake) Send(_ context.Context, req *connect.Request[sluicev1.SendRequest
 			MessageId: m.GetId(), Seq: seq, Duplicate: duplicate, Disposition: sluicev1.Disposition_DISPOSITION_ACCEPTED, Mode: sluicev1.Mode_MODE_NORMAL,
 		}})
 	}
-	return connect.NewResponse(res), nil
+	return res
 }
 
 // Get tells what became of a message: settled if it is in no lane.

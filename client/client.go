@@ -10,7 +10,7 @@ import (
 	"github.com/google/uuid"
 )
 
-// Client talks to a cluster. It is safe for use by many goroutines and has no goroutine of its own.
+// Client talks to a cluster. It is safe for use by many goroutines and has no goroutine of its own but to end streams.
 type Client struct {
 	cfg       Config
 	nodes     *nodes
@@ -19,13 +19,14 @@ type Client struct {
 	closed    chan struct{}
 	closeOnce sync.Once
 
-	alone  chan struct{} // one token for each Send with a request of its own
-	gather *Sender       // of all further Sends
+	alone   chan struct{} // one token for each Send with a request of its own
+	gather  *Sender       // of all further Sends
+	ingests *ingests      // of this and the other Senders
 }
 
 const (
-	// sendsAlone is how many Sends of a client at once have a request each; further ones are gathered, in so many
-	// requests at once: what a request costs is spent on many messages then.
+	// sendsAlone is how many Sends of a client at once have a request each; further ones are gathered, in sendsGathered
+	// requests at once, and while those are under way all are: what a request costs is spent on many messages then.
 	sendsAlone, sendsGathered = 2, 2
 )
 
@@ -44,6 +45,7 @@ func New(cfg Config) (*Client, error) {
 		return nil, err
 	}
 	c := &Client{cfg: cfg, nodes: ns, transport: transport, closed: make(chan struct{}), alone: make(chan struct{}, sendsAlone)}
+	c.ingests = &ingests{client: c}
 	if c.gather, err = c.NewSender(SenderConfig{Requests: sendsGathered}); err != nil {
 		return nil, err
 	}
@@ -72,6 +74,7 @@ func Dial(ctx context.Context, cfg Config) (*Client, error) {
 // Close ends the client's idle connections; calls that begin later are refused with ErrClosed.
 func (c *Client) Close() {
 	c.closeOnce.Do(func() { close(c.closed) })
+	c.ingests.close()
 	c.transport.CloseIdleConnections()
 }
 

@@ -94,6 +94,38 @@ func (f *fake) Work(ctx context.Context, stream *connect.BidiStream[sluicev1.Wor
 	}
 }
 
+// Ingest is Send, request by request; the hooks are asked for each.
+func (f *fake) Ingest(_ context.Context, stream *connect.BidiStream[sluicev1.SendRequest, sluicev1.SendResponse]) error {
+	const procedure = sluicev1connect.MessageServiceIngestProcedure
+	if f.noStreams {
+		f.change(func() { f.calls[procedure]++ })
+		return connect.NewError(connect.CodeUnimplemented, reason.NotImplemented)
+	}
+	f.change(func() { f.calls[procedure]++; f.ingests++ })
+	defer f.change(func() { f.ingests-- })
+	stream.ResponseHeader().Set(leaderHeader, f.leader)
+	for {
+		req, err := stream.Receive()
+		if err != nil {
+			return nil // the caller has ended it
+		}
+		if f.before != nil {
+			if err := f.before(procedure); err != nil {
+				return err
+			}
+		}
+		res := f.take(req)
+		if f.after != nil {
+			if err := f.after(procedure); err != nil {
+				return err
+			}
+		}
+		if err := stream.Send(res); err != nil {
+			return err
+		}
+	}
+}
+
 // receive hands requests on until the stream or its context ends.
 func receive(ctx context.Context, stream *connect.BidiStream[sluicev1.WorkRequest, sluicev1.WorkResponse], requests chan<- *sluicev1.WorkRequest, end context.CancelCauseFunc) {
 	for {

@@ -45,6 +45,8 @@ type fake struct {
 	noStreams bool
 	// leaderless: it is out of touch with its cluster. A stream stands there, and ends without having brought anything.
 	leaderless bool
+	leader     string                    // that it names in answers to sends
+	ingests    int                       // streams of sends that stand
 	breakers   []context.CancelCauseFunc // of the streams that stand
 	keepAlive  func() error
 	closedIDs  []string

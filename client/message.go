@@ -21,8 +21,13 @@ type Result struct {
 // first attempt, so that all attempts are of one message. Of the errors, ErrOutcomeUnknown alone leaves open whether
 // the message was accepted: the same Send with the id that the *Error tells is safe.
 //
-// Sends of many goroutines at once are gathered into few requests, as a Sender does; a message never waits for company.
+// Sends of many goroutines at once are gathered into few requests, as a Sender does; a message never waits for company. While
+// requests of gathered messages are under way further messages go with the next of them; else two at a time have a request
+// each, under their own contexts.
 func (c *Client) Send(ctx context.Context, m Message) (Receipt, error) {
+	if c.gather.busy() {
+		return c.gather.Send(ctx, m)
+	}
 	select {
 	case c.alone <- struct{}{}:
 		defer func() { <-c.alone }()
@@ -72,7 +77,7 @@ func (c *Client) SendBatch(ctx context.Context, messages []Message) ([]Result, e
 	}
 	for len(wire) > 0 {
 		n := requestLength(wire)
-		answers, err := c.sendRequest(ctx, wire[:n])
+		answers, err := c.sendRequest(ctx, wire[:n], how{})
 		if err != nil {
 			for _, i := range at {
 				results[i].Err = err
@@ -100,12 +105,26 @@ func requestLength(messages []*sluicev1.Message) int {
 }
 
 // sendRequest is one request; its results are as many as its messages.
-func (c *Client) sendRequest(ctx context.Context, messages []*sluicev1.Message) ([]Result, error) {
-	res, err := Call[sluicev1.SendRequest, sluicev1.SendResponse](ctx, c, sluicev1connect.MessageServiceSendProcedure,
-		&sluicev1.SendRequest{Messages: messages})
+func (c *Client) sendRequest(ctx context.Context, messages []*sluicev1.Message, h how) ([]Result, error) {
+	res, err := call[sluicev1.SendRequest, sluicev1.SendResponse](ctx, c, sluicev1connect.MessageServiceSendProcedure,
+		&sluicev1.SendRequest{Messages: messages}, h)
 	if err != nil {
 		return nil, err
 	}
+	return resultsOf(res, messages)
+}
+
+// sendGathered is one request of many Sends: over a stream, or by a call if that comes to nothing.
+func (c *Client) sendGathered(messages []*sluicev1.Message) ([]Result, error) {
+	res, uncertain := c.ingests.send(&sluicev1.SendRequest{Messages: messages})
+	if res == nil {
+		return c.sendRequest(context.Background(), messages, how{uncertain: uncertain})
+	}
+	return resultsOf(res, messages)
+}
+
+// resultsOf is a result for each message.
+func resultsOf(res *sluicev1.SendResponse, messages []*sluicev1.Message) ([]Result, error) {
 	if len(res.GetResults()) != len(messages) {
 		return nil, &Error{Code: "internal", Message: "the node answered with a wrong number of results", Uncertain: true}
 	}

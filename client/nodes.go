@@ -82,15 +82,31 @@ func (ns *nodes) pick(now time.Time) *node {
 // prefer is the leader, while it is well and answers, or else the next node in turn.
 func (ns *nodes) prefer(now time.Time) *node {
 	ns.mu.Lock()
-	leader := ns.leader
-	if leader != nil && (now.Before(leader.until) || !leader.unheard.IsZero() && now.Sub(leader.unheard) > silence) {
-		leader = nil
-	}
+	leader := ns.leading(now)
 	ns.mu.Unlock()
 	if leader != nil {
 		return leader
 	}
 	return ns.pick(now)
+}
+
+// leading is the leader, if it is known, well, and answers; else nil. Under mu.
+func (ns *nodes) leading(now time.Time) *node {
+	l := ns.leader
+	if l == nil || now.Before(l.until) || !l.unheard.IsZero() && now.Sub(l.unheard) > silence {
+		return nil
+	}
+	return l
+}
+
+// keeps says that a stream to a node need not move: it leads, or is well and nobody else is known to lead.
+func (ns *nodes) keeps(n *node, now time.Time) bool {
+	ns.mu.Lock()
+	defer ns.mu.Unlock()
+	if leader := ns.leading(now); leader != nil {
+		return leader == n
+	}
+	return !now.Before(n.until)
 }
 
 // ask notes that a node is asked something that it answers at once.

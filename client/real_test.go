@@ -10,9 +10,11 @@ import (
 	"net/http"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
+	"sluice/api/sluice/v1/sluicev1connect"
 	"sluice/client"
 	"sluice/client/sluicetest"
 )
@@ -369,5 +371,78 @@ func TestRealCallsGoToTheLeader(t *testing.T) {
 		if err := cluster.Stop(leader); err != nil {
 			t.Fatal(err)
 		}
+	}
+}
+
+// askedProcedures counts the requests of a client by procedure.
+type askedProcedures struct {
+	next http.RoundTripper
+	mu   sync.Mutex
+	by   map[string]int
+}
+
+func (a *askedProcedures) RoundTrip(r *http.Request) (*http.Response, error) {
+	a.mu.Lock()
+	a.by[r.URL.Path]++
+	a.mu.Unlock()
+	return a.next.RoundTrip(r)
+}
+
+// TestRealGatheredSendsGoOverStreams also past the end of the leader that they stood at: each message is there once, those
+// of an instance in order.
+func TestRealGatheredSendsGoOverStreams(t *testing.T) {
+	t.Parallel()
+	cluster := sluicetest.Start(t, sluicetest.Nodes(3))
+	asked := &askedProcedures{by: map[string]int{}}
+	c := cluster.Client(t, func(cfg *client.Config) {
+		cfg.WrapTransport = func(next http.RoundTripper) http.RoundTripper {
+			asked.next = next
+			return asked
+		}
+	})
+	apply(t, c, client.Application{})
+	const instances, each = 16, 40
+	half := make(chan struct{})
+	var sent atomic.Int32
+	var sending sync.WaitGroup
+	for i := range instances {
+		sending.Go(func() {
+			for n := range each {
+				m := client.Message{Application: "app", Instance: fmt.Sprint("i", i), ID: fmt.Sprint(n), Type: "t"}
+				if r, err := c.Send(t.Context(), m); err != nil || r.MessageID != m.ID {
+					t.Errorf("%s %s: got %+v, %v", m.Instance, m.ID, r, err)
+				}
+				if sent.Add(1) == instances*each/2 {
+					close(half)
+				}
+			}
+		})
+	}
+	receive(t, half)
+	leader, err := cluster.Leader()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cluster.Stop(leader); err != nil {
+		t.Fatal(err)
+	}
+	sending.Wait()
+	for i := range instances {
+		n := 0
+		for m, err := range c.Instances().ListMessages(t.Context(), client.InstanceID{Application: "app", Key: fmt.Sprint("i", i)}, client.ListMessages{}) {
+			if err != nil || m.Message.ID != fmt.Sprint(n) {
+				t.Fatalf("i%d: number %d is %q, %v", i, n, m.Message.ID, err)
+			}
+			n++
+		}
+		if n != each {
+			t.Errorf("i%d has %d messages, want %d", i, n, each)
+		}
+	}
+	asked.mu.Lock()
+	defer asked.mu.Unlock()
+	streams, calls := asked.by[sluicev1connect.MessageServiceIngestProcedure], asked.by[sluicev1connect.MessageServiceSendProcedure]
+	if streams == 0 || calls > instances*each/4 {
+		t.Errorf("%d messages took %d streams and %d calls", instances*each, streams, calls)
 	}
 }

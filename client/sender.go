@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"sync"
 	"time"
+
+	sluicev1 "sluice/api/sluice/v1"
 )
 
 // SenderConfig says how a Sender gathers.
@@ -114,6 +116,9 @@ func (s *Sender) put(w *sending) {
 	}
 }
 
+// busy says that there is a request to go behind.
+func (s *Sender) busy() bool { return len(s.free) > 0 }
+
 // run makes requests of what is pending until nothing is.
 func (s *Sender) run() {
 	defer s.active.Done()
@@ -189,13 +194,17 @@ func (s *Sender) take() []*sending {
 
 // request sends a batch and hands out its results. A sender's own context ends its waiting, not the others' request.
 func (s *Sender) request(batch []*sending) {
-	messages := make([]Message, len(batch))
+	messages := make([]*sluicev1.Message, len(batch))
 	for i, w := range batch {
-		messages[i] = w.message
+		messages[i] = w.message.proto()
 	}
-	results, _ := s.client.SendBatch(context.Background(), messages) // each result carries the error
+	results, err := s.client.sendGathered(messages)
 	for i, w := range batch {
-		w.result = results[i]
+		if err != nil {
+			w.result.Err = err
+		} else {
+			w.result = results[i]
+		}
 		close(w.done)
 	}
 }

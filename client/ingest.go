@@ -68,7 +68,7 @@ func (g *ingests) send(req *sluicev1.SendRequest) (res *sluicev1.SendResponse, u
 		s.answered = true
 		nodes.lead(s.node, s.call.ResponseHeader().Get(leaderHeader))
 	}
-	g.put(s, now)
+	g.put(s)
 	return res, false
 }
 
@@ -115,11 +115,11 @@ func (g *ingests) expire(s *ingest) {
 }
 
 // put is for a stream that has answered.
-func (g *ingests) put(s *ingest, now time.Time) {
+func (g *ingests) put(s *ingest) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	g.barren = 0
-	if now.Before(s.until) && !g.client.isClosed() {
+	if time.Now().Before(s.until) && !g.client.isClosed() {
 		g.idle = append(g.idle, s)
 		return
 	}

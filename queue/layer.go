@@ -48,9 +48,11 @@ type span struct{ lower, upper string }
 
 func (s span) covers(key string) bool { return s.lower <= key && key < s.upper }
 
-// layer is what was written over something that lies beneath. It is changed as long as one batch owns it; once it is
-// committed nobody changes it any more, and those who read it need no lock.
+// layer is what was written over something that lies beneath. It is changed by one goroutine, and only while nobody reads it:
+// those who read it need no lock.
 type layer struct {
+	// readers counts those who read it; guarded by WriteBack.mu.
+	readers int
 	// tables hold the writes by the first byte of their keys: a search has to look at those of one table only.
 	tables [256]*btree.BTreeG[written]
 	// removed are the ranges that were removed from what lies beneath; what is in tables came later.
@@ -73,6 +75,7 @@ func tableOf[K string | []byte](key K) byte {
 // called for the same layer at the same time.
 func (l *layer) clone() *layer {
 	c := *l
+	c.readers = 0
 	c.removed = slices.Clip(l.removed)
 	for n, t := range l.tables {
 		if t != nil {

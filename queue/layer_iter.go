@@ -5,10 +5,10 @@ import (
 	"strings"
 )
 
-// overlay walks layers over what lies beneath, within bounds. It closes beneath.
-func overlay(beneath Iterator, l layers, lower, upper []byte) Iterator {
+// overlay walks layers, each over the one before and all over what lies beneath, within bounds. It closes beneath.
+func overlay(beneath Iterator, lower, upper []byte, layers ...*layer) Iterator {
 	lower, upper = bytes.Clone(lower), bytes.Clone(upper) // the caller may use them again
-	for _, layer := range []*layer{l.out, l.top} {
+	for _, layer := range layers {
 		if layer != nil && layer.touches(lower, upper) {
 			beneath = &layerIterator{layer: layer, beneath: beneath, cursor: newLayerCursor(layer, lower, upper)}
 		}

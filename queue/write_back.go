@@ -27,8 +27,7 @@ type WriteBack struct {
 	// mu guards what follows. Nothing waits under it.
 	mu      sync.Mutex
 	layers  layers
-	version uint64             // batches committed and layers frozen; tells a batch whether its layer is still that of the store
-	spare   []batchWrite       // of a batch that is done, for the next one
+	spare   *draft             // of a batch that is done, for the next one
 	below   *view              // of who reads now; nil: nobody asked since the last layer was written out
 	retired *view              // of who reads and has not the layer that is being written out
 	pinned  map[*view]struct{} // those of who read since before that
@@ -58,7 +57,7 @@ var (
 	_ diskStore = (*Pebble)(nil)
 )
 
-// layers are what lies over the store beneath, the newest first. They never change.
+// layers are what lies over the store beneath, the newest first. They do not change as long as somebody reads the top one.
 type layers struct {
 	top, out *layer // out is nil if nothing is being written out
 }
@@ -125,42 +124,52 @@ func (s *WriteBack) moment() (*writeBackSnapshot, error) {
 		s.below = &view{store: s.beneath}
 	}
 	s.below.readers++
+	s.layers.top.readers++
 	return &writeBackSnapshot{store: s, layers: s.layers, below: s.below}, nil
+}
+
+// read counts one who reads a layer beside those who were counted, until unread.
+func (s *WriteBack) read(l *layer) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	l.readers++
+}
+
+func (s *WriteBack) unread(l *layer) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	l.readers--
 }
 
 // NewBatch implements Store. Writing to a batch after an iterator over it was made does not change what that one walks.
 func (s *WriteBack) NewBatch() Batch { return &writeBackBatch{store: s} }
 
-// begin gives a batch the store at this moment, and a layer of its own over it.
+// begin gives a batch the store at this moment, and room for what it writes.
 func (s *WriteBack) begin(b *writeBackBatch) (err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if b.snapshot, err = s.moment(); err != nil {
 		return err
 	}
-	b.version = s.version
-	b.layers = layers{top: s.layers.top.clone(), out: s.layers.out}
-	b.writes, s.spare = s.spare, nil
+	if b.draft, s.spare = s.spare, nil; b.draft == nil {
+		b.draft = newDraft()
+	}
 	return nil
 }
 
-// spareWrites is how many writes a batch may have had whose room the next one takes over.
-const spareWrites = 32 << 10
-
 // give takes back what a batch wrote down, for the next one to write on.
-func (s *WriteBack) give(writes []batchWrite) {
-	if cap(writes) > spareWrites {
+func (s *WriteBack) give(d *draft) {
+	if !d.reset() {
 		return
 	}
-	clear(writes)
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.spare = writes[:0]
+	s.spare = d
 }
 
-// commit makes a batch's layer that of the store. version is of the store when the batch began: if another batch came
-// between, or the layer was frozen, its writes are made anew.
-func (s *WriteBack) commit(top *layer, version uint64, writes []batchWrite) error {
+// commit makes the writes of a batch in the top layer. Those who read it keep it as it is: then it is changed in a copy, and
+// the nodes of its trees are copied as they change.
+func (s *WriteBack) commit(writes []batchWrite) error {
 	if err := s.failure(); err != nil {
 		return err
 	}
@@ -171,14 +180,12 @@ func (s *WriteBack) commit(top *layer, version uint64, writes []batchWrite) erro
 		return ErrClosed
 	case s.err != nil:
 		return s.err
-	case version != s.version:
-		top = s.layers.top.clone()
-		for _, w := range writes {
-			top.apply(w)
-		}
+	case s.layers.top.readers > 0:
+		s.layers.top = s.layers.top.clone()
 	}
-	s.layers.top = top
-	s.version++
+	for _, w := range writes {
+		s.layers.top.apply(w)
+	}
 	return s.pace()
 }
 
@@ -244,7 +251,6 @@ func (s *WriteBack) freeze() (l *layer, done chan struct{}) {
 	s.writing = make(chan struct{})
 	s.layers.out = s.layers.top
 	s.layers.top = &layer{}
-	s.version++
 	s.retire()
 	return s.layers.out, s.writing
 }

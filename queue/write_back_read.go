@@ -14,12 +14,7 @@ func (s *writeBackSnapshot) Get(key []byte) ([]byte, error) {
 	if s.store == nil {
 		return nil, ErrClosed
 	}
-	return s.get(s.layers, key)
-}
-
-// get reads through layers over the view beneath.
-func (s *writeBackSnapshot) get(l layers, key []byte) ([]byte, error) {
-	value, there, said := l.get(string(key))
+	value, there, said := s.layers.get(string(key))
 	switch {
 	case there:
 		return value, nil
@@ -34,15 +29,32 @@ func (s *writeBackSnapshot) NewIter(lower, upper []byte) (Iterator, error) {
 	if s.store == nil {
 		return nil, ErrClosed
 	}
-	return s.iterate(s.layers, lower, upper)
+	return s.iterate(lower, upper, nil)
 }
 
-func (s *writeBackSnapshot) iterate(l layers, lower, upper []byte) (Iterator, error) {
+// iterate walks the moment, with a layer over it unless that is nil.
+func (s *writeBackSnapshot) iterate(lower, upper []byte, over *layer) (Iterator, error) {
 	it, err := s.below.iterate(lower, upper)
 	if err != nil {
 		return nil, err
 	}
-	return overlay(it, l, lower, upper), nil
+	s.store.read(s.layers.top)
+	return &writeBackIterator{overlay(it, lower, upper, s.layers.out, s.layers.top, over), s.store, s.layers.top}, nil
+}
+
+// writeBackIterator reads a layer until it is closed.
+type writeBackIterator struct {
+	Iterator
+	store *WriteBack // nil once closed
+	top   *layer
+}
+
+func (it *writeBackIterator) Close() error {
+	if it.store != nil {
+		it.store.unread(it.top)
+		it.store = nil
+	}
+	return it.Iterator.Close()
 }
 
 // Close lets go of the moment. It may be called more than once.
@@ -52,22 +64,18 @@ func (s *writeBackSnapshot) Close() error {
 	}
 	store := s.store
 	s.store = nil
-	return store.leave(s.below)
+	return store.leave(s.below, s.layers.top)
 }
 
-// writeBackBatch writes to a layer of its own, over the store as it was at its first write.
+// writeBackBatch writes down what it will do to the store, and reads that over the store as it was at its first write.
 type writeBackBatch struct {
 	store    *WriteBack
-	snapshot *writeBackSnapshot // nil before the first write
-	version  uint64             // of the store at that time
-	layers   layers             // the top one is the batch's
-	writes   []batchWrite
+	snapshot *writeBackSnapshot // nil before the first use
+	draft    *draft             // nil then, too
 	done     bool
-	// walks counts the iterators over the top layer as it is now; the next write leaves it to them.
-	walks int
 }
 
-// begin takes a layer of the batch's own.
+// begin takes the moment that the batch reads.
 func (b *writeBackBatch) begin() error {
 	if b.done {
 		return errBatchDone
@@ -82,11 +90,7 @@ func (b *writeBackBatch) write(w batchWrite) error {
 	if err := b.begin(); err != nil {
 		return err
 	}
-	if b.walks > 0 {
-		b.layers.top, b.walks = b.layers.top.clone(), 0
-	}
-	b.layers.top.apply(w)
-	b.writes = append(b.writes, w)
+	b.draft.add(w)
 	return nil
 }
 
@@ -95,7 +99,14 @@ func (b *writeBackBatch) Get(key []byte) ([]byte, error) {
 	if err := b.begin(); err != nil {
 		return nil, err
 	}
-	return b.snapshot.get(b.layers, key)
+	value, there, said := b.draft.get(key)
+	switch {
+	case there:
+		return value, nil
+	case said:
+		return nil, ErrNotFound
+	}
+	return b.snapshot.Get(key)
 }
 
 // NewIter walks the batch as it is now: what is written to it later is not seen.
@@ -103,26 +114,27 @@ func (b *writeBackBatch) NewIter(lower, upper []byte) (Iterator, error) {
 	if err := b.begin(); err != nil {
 		return nil, err
 	}
-	it, err := b.snapshot.iterate(b.layers, lower, upper)
+	own := b.draft.walk()
+	it, err := b.snapshot.iterate(lower, upper, own)
 	if err != nil {
+		b.draft.left(own)
 		return nil, err
 	}
-	b.walks++
-	return &batchIterator{Iterator: it, batch: b, walks: b.layers.top}, nil
+	return &batchIterator{it, b.draft, own}, nil
 }
 
-// batchIterator tells its batch when it is closed.
+// batchIterator tells the batch's draft when it is closed.
 type batchIterator struct {
 	Iterator
-	batch *writeBackBatch
-	walks *layer // nil once closed
+	draft *draft
+	own   *layer // nil once closed
 }
 
 func (it *batchIterator) Close() error {
-	if it.walks == it.batch.layers.top {
-		it.batch.walks--
+	if it.own != nil {
+		it.draft.left(it.own)
+		it.own = nil
 	}
-	it.walks = nil
 	return it.Iterator.Close()
 }
 
@@ -159,11 +171,11 @@ func (b *writeBackBatch) Commit() error {
 	if b.done {
 		return errBatchDone
 	}
-	if len(b.writes) == 0 {
+	if b.snapshot == nil || len(b.draft.writes) == 0 {
 		return errors.Join(b.store.failure(), b.Close())
 	}
-	left := b.snapshot.Close() // or what this commit has written out would be pinned for this batch
-	err := b.store.commit(b.layers.top, b.version, b.writes)
+	left := b.snapshot.Close() // or the top layer would be copied, and what this commit has written out pinned, for this batch
+	err := b.store.commit(b.draft.writes)
 	return errors.Join(err, left, b.Close())
 }
 
@@ -174,6 +186,6 @@ func (b *writeBackBatch) Close() error {
 		return nil
 	}
 	b.done = true
-	b.store.give(b.writes)
+	b.store.give(b.draft)
 	return b.snapshot.Close()
 }

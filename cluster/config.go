@@ -69,7 +69,7 @@ type Config struct {
 	// default 300 ms each, and 20 ms (docs/adr/0022-election-timeouts.md).
 	HeartbeatTimeout, ElectionTimeout, LeaderLeaseTimeout, CommitTimeout time.Duration
 	// SnapshotInterval is how often raft looks whether SnapshotThreshold entries have come since the last snapshot;
-	// default 120 s and 8,192.
+	// default 30 s and 8,192.
 	SnapshotInterval  time.Duration
 	SnapshotThreshold uint64
 	// TrailingLogs is how many entries are kept behind a snapshot, above 8; default 10,240.
@@ -156,7 +156,7 @@ func (c Config) Defaults() Config {
 	number(&c.ElectionTimeout, 300*time.Millisecond)
 	number(&c.LeaderLeaseTimeout, 300*time.Millisecond)
 	number(&c.CommitTimeout, 20*time.Millisecond)
-	number(&c.SnapshotInterval, 120*time.Second)
+	number(&c.SnapshotInterval, 30*time.Second)
 	number(&c.SnapshotThreshold, 8192)
 	number(&c.TrailingLogs, 10240)
 	number(&c.MaxAppendEntries, 64)

@@ -20,7 +20,7 @@ var ErrClosed = errors.New("queue: store is closed")
 
 // PebbleConfig is what a Pebble store may be told. The zero value is good.
 type PebbleConfig struct {
-	// CacheBytes bounds the block cache, in bytes; 0 means 64 MiB. It is not used when Cache is set.
+	// CacheBytes bounds the block cache, in bytes; 0 means 48 MiB. It is not used when Cache is set.
 	CacheBytes int64
 	// Cache is a block cache that several stores of one process share; nil means one of its own. The store takes a
 	// reference for as long as it is open.
@@ -37,7 +37,7 @@ type PebbleConfig struct {
 }
 
 const (
-	defaultCacheBytes    = 64 << 20
+	defaultCacheBytes    = 48 << 20
 	defaultMemTableBytes = 32 << 20
 	defaultOpenFiles     = 512
 	// bloomBitsPerKey costs a little over a byte a key and answers 99 % of the look-ups of unknown ids without a read.

@@ -199,36 +199,41 @@ func (o *offering) messages() error {
 	lane := i.working()
 	attempt := i.lane(lane).HeadAttempts + 1
 	last, count := o.Given.seq, uint64(0)
-	visit := func(m *logv1.MessageRecord) bool {
+	visit := func(seq uint64, load func() (*logv1.MessageRecord, error)) (bool, error) {
 		if count++; count == 1 {
 			given := uint32(1)
-			if m.Seq == o.Given.head {
+			if seq == o.Given.head {
 				given = o.Given.attempt
 			}
 			if attempt != given {
 				last = 0
 			}
-			o.Given.head, o.Given.attempt = m.Seq, attempt
+			o.Given.head, o.Given.attempt = seq, attempt
 		}
-		if m.Seq > last {
-			if len(o.Deliveries) >= o.max || o.bytes > mostOfferBytes {
-				o.More = true
-				return false
-			}
-			o.deliver(m, count == 1, attempt)
+		if seq <= last {
+			return count < n, nil
 		}
-		return count < n
+		if len(o.Deliveries) >= o.max || o.bytes > mostOfferBytes {
+			o.More = true
+			return false, nil
+		}
+		m, err := load()
+		if err != nil {
+			return false, err
+		}
+		o.deliver(m, count == 1, attempt)
+		return count < n, nil
 	}
 	if l := i.lane(lane); l.Messages == 1 { // it is the tail, unless it was put back; a walk would be dearer
 		m, err := queue.Message(o.r, i.rec.Uid, lane, l.Tail)
 		if err == nil {
-			visit(m)
+			_, err = visit(m.Seq, func() (*logv1.MessageRecord, error) { return m, nil })
 		}
 		if !errors.Is(err, queue.ErrNotFound) {
 			return err
 		}
 	}
-	return queue.Messages(o.r, i.rec.Uid, lane, i.lane(lane).Front, visit)
+	return queue.Places(o.r, i.rec.Uid, lane, i.lane(lane).Front, visit)
 }
 
 func (o *offering) deliver(m *logv1.MessageRecord, head bool, attempt uint32) {

@@ -82,6 +82,21 @@ func Messages(r Reader, uid uint64, lane sluicev1.Lane, from uint64, yield func(
 	return records(r, tableLane, uid, lane, from, yield)
 }
 
+// Places hands the sequence numbers of a lane to yield, from one on, in order, until it says no or fails; load reads the
+// message, within the call.
+func Places(r Reader, uid uint64, lane sluicev1.Lane, from uint64, yield func(seq uint64, load func() (*logv1.MessageRecord, error)) (bool, error)) error {
+	return walk(r, tableLane, uid, lane, from, func(seq uint64, it Iterator) (bool, error) {
+		return yield(seq, func() (*logv1.MessageRecord, error) {
+			v, err := it.Value()
+			if err != nil {
+				return nil, err
+			}
+			m := &logv1.MessageRecord{}
+			return m, decode(it.Key(), v, m)
+		})
+	})
+}
+
 // DeadLetters hands an instance's dead letters of a lane to yield, from one on, in order, until it says no.
 func DeadLetters(r Reader, uid uint64, lane sluicev1.Lane, from uint64, yield func(*logv1.MessageRecord) bool) error {
 	return records(r, tableDead, uid, lane, from, yield)

@@ -33,6 +33,7 @@ const (
 type failover struct {
 	comparison
 	kills, senders int
+	signal         syscall.Signal
 }
 
 func parseFailover(args []string) (*failover, error) {
@@ -45,6 +46,7 @@ func parseFailover(args []string) (*failover, error) {
 	flags.StringVar(&f.out, "out", "", "file for the results, JSON")
 	flags.IntVar(&f.kills, "kills", 20, "how often each system's leader is killed, by turns")
 	flags.IntVar(&f.senders, "senders", 64, "how many send meanwhile")
+	graceful := flags.Bool("graceful", false, "stop the leader in good order (SIGTERM) in place of kill -9")
 	peers := flags.String("peers", "etcd", "whose leader is killed beside: etcd, or nobody's")
 	if err := flags.Parse(args); err != nil {
 		return nil, err
@@ -59,11 +61,14 @@ func parseFailover(args []string) (*failover, error) {
 	default:
 		return nil, fmt.Errorf("-peers %q: it can be etcd, or empty", *peers)
 	}
-	f.plan.Senders = f.senders
+	f.plan.Senders, f.signal = f.senders, syscall.SIGKILL
+	if *graceful {
+		f.signal = syscall.SIGTERM
+	}
 	return f, nil
 }
 
-// compareFailover is "bench failover": the leader is killed with kill -9 under load, in Sluice and etcd by turns.
+// compareFailover is "bench failover": the leader is killed with kill -9, or stopped, under load, in Sluice and etcd by turns.
 func compareFailover(ctx context.Context, args []string) error {
 	f, err := parseFailover(args)
 	if err != nil {
@@ -78,7 +83,7 @@ func compareFailover(ctx context.Context, args []string) error {
 	}
 	err = errors.Join(f.measure(ctx), os.RemoveAll(f.dir))
 	fmt.Printf("%s, %s, revision %s; private network namespace: %v; %d senders\n", f.run.Machine, runtime.Version(), f.run.Revision, private, f.senders)
-	report.PrintFailovers(os.Stdout, f.run.Failovers)
+	report.PrintFailovers(os.Stdout, f.run.Failovers, f.signal == syscall.SIGTERM)
 	fmt.Printf("\nSkipped: %d. %s\n", len(f.run.Skipped), strings.Join(f.run.Skipped, "; "))
 	if f.out != "" {
 		err = errors.Join(err, f.run.Write(f.out))
@@ -145,7 +150,7 @@ func (f *failover) kill(ctx context.Context, m mortal, number int) (gap time.Dur
 	err = load.Pause(sending, f.plan.Warm)
 	watch.reset(time.Now())
 	if err == nil {
-		err = errors.Join(leader.End(syscall.SIGKILL), load.Pause(sending, failoverWithin))
+		err = errors.Join(leader.End(f.signal), load.Pause(sending, failoverWithin))
 	}
 	gap = watch.end(time.Now())
 	stop()

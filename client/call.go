@@ -36,8 +36,7 @@ func call[Req, Res any](ctx context.Context, c *Client, procedure string, req *R
 	uncertain := h.uncertain
 	for {
 		if e := c.usable(ctx); e != nil {
-			e.Uncertain = uncertain
-			return nil, e
+			return nil, unrepeatedIf(uncertain, e)
 		}
 		n := h.node
 		if n == nil {
@@ -71,6 +70,17 @@ func unknownIf(e *Error) *Error {
 		e.Code, e.Reason, e.lasting = ErrOutcomeUnknown.Code(), ErrOutcomeUnknown, false
 	}
 	return e
+}
+
+// unrepeatedIf turns the refusal to try again into "unknown" when an earlier attempt may have been done.
+func unrepeatedIf(uncertain bool, e *Error) *Error {
+	if !uncertain {
+		return e
+	}
+	return &Error{
+		Code: ErrOutcomeUnknown.Code(), Reason: ErrOutcomeUnknown, Message: "an earlier attempt may have taken effect, and is not repeated: " + e.Message,
+		Uncertain: true, cause: e.cause,
+	}
 }
 
 // usable is the refusal of a call by a closed client or under a context that has ended.

@@ -86,8 +86,10 @@ func (h *host) arrive(session string, deliveries []*sluicev1.Delivery) {
 	for _, d := range deliveries {
 		if !h.take(d) {
 			h.due++
-			poke(h.changed)
 		}
+	}
+	if h.due > 0 { // what is in hand now counts, too, in whether it is worth telling
+		poke(h.changed)
 	}
 }
 

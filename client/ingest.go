@@ -31,11 +31,14 @@ type ingests struct {
 	client *Client
 
 	// mu guards what follows; nothing waits under it.
-	mu     sync.Mutex
-	idle   []*ingest // streams without a request under way
-	asked  time.Time // when the last request was made, over a stream or by a call
-	rest   time.Time // no stream is made before
-	barren int       // streams in a row that broke before they answered anything, and not because a node refused
+	mu    sync.Mutex
+	idle  []*ingest // streams without a request under way
+	asked time.Time // when the last request was made, over a stream or by a call
+	rest  time.Time // no stream is made before
+	// barren counts streams, each begun after the one before broke at barrenAt, that broke before they answered anything, and
+	// not because a node refused: those of one outage count once.
+	barren   int
+	barrenAt time.Time
 }
 
 // ingest is one Ingest stream. It is idle, or of the one who took it, and has no goroutine.
@@ -44,7 +47,7 @@ type ingest struct {
 	call     *connect.BidiStreamForClient[sluicev1.SendRequest, sluicev1.SendResponse]
 	cancel   context.CancelFunc
 	answered bool // at least once
-	until    time.Time
+	begun    time.Time
 	expiry   *time.Timer // ends it if it is idle then
 }
 
@@ -95,7 +98,7 @@ func (g *ingests) take(now time.Time) *ingest {
 // open makes a stream; it goes out with its first request.
 func (g *ingests) open(now time.Time) *ingest {
 	ctx, cancel := context.WithCancel(context.Background())
-	s := &ingest{node: g.client.nodes.prefer(now), cancel: cancel, until: now.Add(ingestLasts)}
+	s := &ingest{node: g.client.nodes.prefer(now), cancel: cancel, begun: now}
 	s.call = method[sluicev1.SendRequest, sluicev1.SendResponse](g.client, s.node, sluicev1connect.MessageServiceIngestProcedure).CallBidiStream(ctx)
 	s.expiry = time.AfterFunc(ingestLasts, func() { g.expire(s) })
 	return s
@@ -119,7 +122,7 @@ func (g *ingests) put(s *ingest) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	g.barren = 0
-	if time.Now().Before(s.until) && !g.client.isClosed() {
+	if time.Since(s.begun) < ingestLasts && !g.client.isClosed() {
 		g.idle = append(g.idle, s)
 		return
 	}
@@ -138,8 +141,9 @@ func (g *ingests) broke(s *ingest, err error, now time.Time) (uncertain bool) {
 	switch {
 	case e.Code == "unimplemented":
 		g.barren = barrenMax
-	case !s.answered && !connect.IsWireError(err) && e.Reason != ErrUnreachable:
+	case !s.answered && !connect.IsWireError(err) && e.Reason != ErrUnreachable && s.begun.After(g.barrenAt):
 		g.barren++
+		g.barrenAt = now
 	}
 	return e.Uncertain
 }

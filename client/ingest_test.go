@@ -133,6 +133,26 @@ func TestTheOutcomeOnAStreamCounts(t *testing.T) {
 	}
 }
 
+// A request that may have taken effect when its client was closed is not told of as not done.
+func TestAStreamThatBreaksUnderAClosedClientLeavesTheOutcomeOpen(t *testing.T) {
+	t.Parallel()
+	f := newFake(t)
+	c := f.client()
+	sendNext(t, c, "first")
+	f.after = func(procedure string) error {
+		if procedure != ingestProcedure {
+			return nil
+		}
+		c.Close()
+		return fail(reason.OutcomeUnknown)
+	}
+	m := message("m")
+	_, err := c.sendGathered([]*sluicev1.Message{m.proto()})
+	if !errors.Is(err, ErrOutcomeUnknown) || errors.Is(err, ErrClosed) || !asError(err).Uncertain {
+		t.Errorf("got %+v, want %s", err, ErrOutcomeUnknown)
+	}
+}
+
 // A node that hangs holds a request no longer than an attempt may take, also after it has answered others.
 func TestAStreamThatHangsIsGivenUp(t *testing.T) {
 	t.Parallel()
@@ -223,12 +243,27 @@ func TestStreamsThatNeverAnswerAreNotTriedForEver(t *testing.T) {
 		return nil
 	}
 	c := f.client(func(cfg *Config) { cfg.CallTimeout = 100 * time.Millisecond })
-	for n := range barrenMax + 3 {
-		sendNext(t, c, fmt.Sprint(n))
-		c.ingests.rest = time.Time{}
+	c.ingests.asked = time.Now()
+	var outage sync.WaitGroup
+	for n := range barrenMax {
+		outage.Go(func() {
+			m := message(fmt.Sprint("outage", n))
+			if _, err := c.sendGathered([]*sluicev1.Message{m.proto()}); err != nil {
+				t.Error(err)
+			}
+		})
 	}
-	if n := f.count(ingestProcedure); n != barrenMax {
-		t.Errorf("%d streams were tried, want %d", n, barrenMax)
+	outage.Wait()
+	if n := c.ingests.barren; n != 1 {
+		t.Errorf("the streams of one outage count %d times, want once", n)
+	}
+	before := f.count(ingestProcedure)
+	for n := range barrenMax + 3 {
+		c.ingests.rest = time.Time{}
+		sendNext(t, c, fmt.Sprint(n))
+	}
+	if n := f.count(ingestProcedure) - before; n != barrenMax-1 {
+		t.Errorf("%d more streams were tried, want %d", n, barrenMax-1)
 	}
 }
 

@@ -118,3 +118,33 @@ func TestCreditGoesWithSettlementsAndTheNodeIsNeverShort(t *testing.T) {
 		t.Errorf("%d is given back with %d settlements, want 1 with 1", credit, len(batch))
 	}
 }
+
+// What arrives may leave the node without credit, though nothing was given back meanwhile.
+func TestCreditIsLookedAtWhenMessagesArrive(t *testing.T) {
+	t.Parallel()
+	cfg := WorkerConfig{Application: "app", Prefetch: 4, Capacity: 8, Handler: func(context.Context, *Delivery) error { return nil }}
+	h := newHost(&Client{}, cfg) // Concurrency is 0: no handler begins
+	h.session = "s"
+	arrive := func(epoch, seq uint64, instance string) (told int) {
+		t.Helper()
+		h.arrive("s", []*sluicev1.Delivery{{
+			Application: "app", Instance: instance, Epoch: epoch, Kind: sluicev1.DeliveryKind_DELIVERY_MESSAGE, Lane: sluicev1.Lane_LANE_NORMAL, Seq: seq,
+			Message: &sluicev1.Message{Id: "m", Type: "t"},
+		}})
+		select {
+		case <-h.changed:
+			_, _, told = h.outgoing(streamFlights)
+		default:
+		}
+		return told
+	}
+	if told := arrive(2, 1, "a"); told != 0 {
+		t.Fatalf("%d is given back for a message in hand", told)
+	}
+	if told := arrive(1, 1, "a"); told != 0 { // of an epoch that is over
+		t.Fatalf("%d is given back, which is less than half of what is not in hand", told)
+	}
+	if told := arrive(1, 1, "b") + arrive(1, 1, "c"); told != 1 {
+		t.Errorf("%d is given back with %d of 4 in hand and %d due; want 1", told, h.held, h.due)
+	}
+}

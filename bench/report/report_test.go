@@ -163,7 +163,7 @@ func TestFailoversAreJudged(t *testing.T) {
 	PrintFailovers(out, []Failover{
 		{"sluice", 1, 900 * time.Millisecond}, {"sluice", 2, 700 * time.Millisecond}, {"sluice", 3, 1200 * time.Millisecond},
 		{"etcd", 1, time.Second}, {"etcd", 2, 900 * time.Millisecond}, {"etcd", 3, 2 * time.Second},
-	})
+	}, false)
 	for _, want := range []string{"| sluice | 3 | 0.90 s | 0.70 s | 1.20 s |", "seconds, median: 0.90, wanted ≤ 1: met", "ours / etcd, medians: 0.90, wanted ≤ 0.8: **missed**"} {
 		if !strings.Contains(out.String(), want) {
 			t.Errorf("%q is missing:\n%s", want, out)

@@ -72,6 +72,9 @@ type Config struct {
 	// default 30 s and 8,192.
 	SnapshotInterval  time.Duration
 	SnapshotThreshold uint64
+	// SnapshotBytes is how much may come since the last snapshot before there is one at once, default 256 MiB: a node that starts
+	// reads its log from there on, twice.
+	SnapshotBytes uint64
 	// TrailingLogs is how many entries are kept behind a snapshot, above 8; default 10,240.
 	TrailingLogs uint64
 	// MaxAppendEntries is how many entries one append may carry, 1 to 1,024; default 64.
@@ -158,6 +161,7 @@ func (c Config) Defaults() Config {
 	number(&c.CommitTimeout, 20*time.Millisecond)
 	number(&c.SnapshotInterval, 30*time.Second)
 	number(&c.SnapshotThreshold, 8192)
+	number(&c.SnapshotBytes, 256<<20)
 	number(&c.TrailingLogs, 10240)
 	number(&c.MaxAppendEntries, 64)
 	number(&c.BatchCommands, 1024)

@@ -124,6 +124,23 @@ func TestASnapshotWaitsForADiskWithRoom(t *testing.T) {
 	w.send(m, "app", "i", "after")
 }
 
+// There is a snapshot when much has come, however long raft would wait: a node that starts reads all that came since.
+func TestASnapshotIsMadeWhenMuchHasCome(t *testing.T) {
+	w := newWorld(t, func(c *Config) { c.SnapshotBytes, c.SnapshotInterval = 1<<10, time.Hour })
+	w.founded("a")
+	m := w.nodes["a"]
+	w.must(m, declare("app"))
+	for n := range 3 {
+		for k := range 60 { // of about fifty bytes each
+			w.send(m, "app", "i", fmt.Sprint(n, "-", k))
+		}
+		w.until(fmt.Sprint("there are snapshots for the ", n+1, ". time"), m.Node, func() bool {
+			snapshots, _ := m.snaps.List()
+			return len(snapshots) > 0 && m.raft().LastIndex()-snapshots[0].Index < 60
+		})
+	}
+}
+
 func TestRestoredStateIsTakenUpAfterACrash(t *testing.T) {
 	w := newWorld(t, nil)
 	w.founded("a")

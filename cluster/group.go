@@ -35,9 +35,13 @@ type group struct {
 	onRestore func(index uint64) error
 	// onApplied sees entries once they were applied.
 	onApplied func([]*raft.Log)
+	// onMuch is told that entries of SnapshotBytes have come since the last snapshot.
+	onMuch func()
 	// onFatal is told why this node must stop.
 	onFatal func(error)
 	broken  error
+	// since is the bytes of the entries since the last snapshot began.
+	since   uint64
 	applied watermark
 	metrics *metrics
 }
@@ -159,7 +163,19 @@ func (g *group) apply(logs []*raft.Log) ([]fsm.Result, error) {
 	g.onApplied(logs)
 	g.onEffects(&effects)
 	g.applied.reach(entries[len(entries)-1].Index)
+	g.count(logs)
 	return results, nil
+}
+
+// count asks for a snapshot when there is much to be read again at a start.
+func (g *group) count(logs []*raft.Log) {
+	for _, l := range logs {
+		g.since += uint64(len(l.Data))
+	}
+	if g.since >= g.cfg.SnapshotBytes {
+		g.since = 0
+		g.onMuch()
+	}
 }
 
 // note tells the audit what was applied just now. It is told before anybody is answered.
@@ -197,6 +213,7 @@ func (g *group) Snapshot() (raft.FSMSnapshot, error) {
 	if g.broken != nil {
 		return nil, g.broken
 	}
+	g.since = 0
 	return &pendingSnapshot{group: g, state: g.live.Load()}, nil
 }
 

@@ -41,7 +41,9 @@ type Node struct {
 	// appends is how long it took to write entries to it.
 	appends tempo
 	snaps   raft.SnapshotStore
-	gossip  Gossip
+	// snapshotDue is rung when much has come since the last snapshot.
+	snapshotDue bell
+	gossip      Gossip
 	// gossipAddr is read once: memberlist changes its own node without a lock that readers could take.
 	gossipAddr string
 	metrics    *metrics
@@ -115,7 +117,7 @@ func New(cfg Config) (*Node, error) {
 	}
 	n := &Node{
 		cfg: cfg, log: cfg.Logger.With("component", "cluster", "node", cfg.NodeID), metrics: newMetrics(), started: time.Now(),
-		leads: make(chan bool, 16), selecting: make(chan struct{}, selectionsMax), stopped: make(chan struct{}), halted: make(chan struct{}), parked: make(chan struct{}), abandoned: make(chan struct{}),
+		leads: make(chan bool, 16), snapshotDue: newBell(), selecting: make(chan struct{}, selectionsMax), stopped: make(chan struct{}), halted: make(chan struct{}), parked: make(chan struct{}), abandoned: make(chan struct{}),
 		seen: map[string]gossip.Member{}, health: map[string]string{}, declined: map[raft.ServerID]time.Time{},
 	}
 	n.held.node, n.held.request = n, "start-held-"+uuid.NewString()
@@ -142,6 +144,7 @@ func (n *Node) open() (err error) {
 		return err
 	}
 	n.group.onEffects, n.group.onFatal, n.group.onRestore, n.group.onApplied = n.onEffects, n.fatal, n.folder.restored, n.held.applied
+	n.group.onMuch = n.snapshotDue.ring
 	log, err := n.cfg.OpenLog(filepath.Join(dir, "raft"), raftlog.Config{Backend: n.cfg.RaftLog, OnStuck: n.fatal, Logger: n.logger()})
 	if err != nil {
 		return fmt.Errorf("cluster: open the raft log: %w", err)
@@ -244,7 +247,7 @@ func (n *Node) Run(ctx context.Context) error {
 		n.proposer.await()
 	}()
 	for _, part := range []func(context.Context){
-		n.proposer.run, n.runLeadership, n.held.watch, n.watchDisk, n.findCluster, n.hurry, func(ctx context.Context) { n.watchLeader(ctx, observer) },
+		n.proposer.run, n.runLeadership, n.held.watch, n.watchDisk, n.takeSnapshots, n.findCluster, n.hurry, func(ctx context.Context) { n.watchLeader(ctx, observer) },
 	} {
 		n.goes(part)
 	}

@@ -2,6 +2,7 @@ package cluster
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -100,6 +101,20 @@ func (n *Node) raftConfig() *raft.Config {
 	cfg.NoLegacyTelemetry = true
 	cfg.NotifyCh = n.leads
 	return cfg
+}
+
+// takeSnapshots makes a snapshot when much has come since the last one. Else raft makes them by itself.
+func (n *Node) takeSnapshots(ctx context.Context) {
+	for {
+		select {
+		case <-n.snapshotDue:
+		case <-ctx.Done():
+			return
+		}
+		if err := n.raft().Snapshot().Error(); err != nil && !errors.Is(err, raft.ErrNothingNewToSnapshot) && ctx.Err() == nil {
+			n.log.Warn("no snapshot could be made; the next one is due after as many entries again", "error", err)
+		}
+	}
 }
 
 // hurry makes the only voter of a cluster stand for election at once: there is nobody to wait for.

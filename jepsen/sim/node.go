@@ -273,7 +273,7 @@ func (p *place) config(l *life) server.Config {
 
 func (p *place) tune(l *life, c *cluster.Config) {
 	w := p.world
-	c.Files, c.Now, c.FreeSpace = l.mount, p.now, l.free
+	c.Files, c.Now, c.FreeSpace, c.SnapshotBytes = l.mount, p.now, l.free, w.tuning.snapshotBytes
 	c.OpenStore = func(dir string) (queue.Store, error) {
 		store, err := queue.OpenPebble(dir, queue.PebbleConfig{FS: l.mount, Logger: c.Logger, MemTableBytes: storeTableBytes, CacheBytes: storeCacheBytes})
 		if err != nil {

@@ -8,7 +8,7 @@ import (
 
 const (
 	// latelyBytes bounds the messages kept decoded, by what they weigh.
-	latelyBytes = 16 << 20
+	latelyBytes = 8 << 20
 	// aheadBytes bounds those that are read ahead of a lane's head at once.
 	aheadBytes = 1 << 20
 	// recordBytes is what a message takes beside its data and headers.

@@ -10,7 +10,8 @@ import (
 	"github.com/google/uuid"
 )
 
-// Client talks to a cluster. It is safe for use by many goroutines and has no goroutine of its own but to end streams.
+// Client talks to a cluster. It is safe for use by many goroutines. It has goroutines of its
+// own only while requests of gathered Sends are under way or their streams end.
 type Client struct {
 	cfg       Config
 	nodes     *nodes

@@ -22,7 +22,7 @@ type host struct {
 	client *Client
 	log    *slog.Logger
 
-	changed chan struct{} // a token: settlements or credit wait for the link
+	changed chan struct{} // a token: settlements, or credit that is worth telling, may wait for the link
 	quiet   chan struct{} // a token: a handler returned or a settlement was answered
 	lost    chan struct{} // a token: the session is gone
 	stopped chan struct{} // closed when the worker begins to stop
@@ -88,7 +88,7 @@ func (h *host) arrive(session string, deliveries []*sluicev1.Delivery) {
 			h.due++
 		}
 	}
-	if h.due > 0 { // what is in hand now counts, too, in whether it is worth telling
+	if h.worthTelling() { // what is in hand now counts, too
 		poke(h.changed)
 	}
 }

@@ -20,8 +20,9 @@ const (
 	// ingestLasts is how long a stream takes requests. So a client that has nothing to send soon holds none, and one that has
 	// much is told by the next stream's first answer who leads by now.
 	ingestLasts = 10 * time.Second
-	// ingestRest is how long no stream is made after one that broke.
-	ingestRest = time.Second
+	// ingestRest is how long no stream is made after one that broke; ingestBarren, where none seems to be had.
+	ingestRest   = time.Second
+	ingestBarren = 5 * time.Minute
 )
 
 // ingests carries requests of gathered Sends over Ingest streams to the leader, or another node while that is not known:
@@ -36,7 +37,7 @@ type ingests struct {
 	asked time.Time // when the last request was made, over a stream or by a call
 	rest  time.Time // no stream is made before
 	// barren counts streams, each begun after the one before broke at barrenAt, that broke before they answered anything, and
-	// not because a node refused: those of one outage count once.
+	// not because a node refused: those that hang side by side count once.
 	barren   int
 	barrenAt time.Time
 }
@@ -89,7 +90,7 @@ func (g *ingests) take(now time.Time) *ingest {
 		}
 		go g.end(s)
 	}
-	if !busy || now.Before(g.rest) || g.barren >= barrenMax || g.client.cfg.Spread || g.client.isClosed() {
+	if !busy || now.Before(g.rest) || g.client.cfg.Spread || g.client.isClosed() {
 		return nil
 	}
 	return g.open(now)
@@ -144,6 +145,9 @@ func (g *ingests) broke(s *ingest, err error, now time.Time) (uncertain bool) {
 	case !s.answered && !connect.IsWireError(err) && e.Reason != ErrUnreachable && s.begun.After(g.barrenAt):
 		g.barren++
 		g.barrenAt = now
+	}
+	if g.barren >= barrenMax {
+		g.rest = now.Add(ingestBarren)
 	}
 	return e.Uncertain
 }

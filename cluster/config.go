@@ -72,8 +72,9 @@ type Config struct {
 	// default 30 s and 8,192.
 	SnapshotInterval  time.Duration
 	SnapshotThreshold uint64
-	// SnapshotBytes is how much may come since the last snapshot before there is one at once, default 256 MiB: a node that starts
-	// reads its log from there on, twice.
+	// SnapshotBytes: once entries of so many bytes were applied since the last snapshot began, one is asked for, whatever
+	// SnapshotInterval says; default 256 MiB. A node that starts reads the entries behind its last snapshot twice: raft looks for
+	// configurations, and the state machine passes over what it has.
 	SnapshotBytes uint64
 	// TrailingLogs is how many entries are kept behind a snapshot, above 8; default 10,240.
 	TrailingLogs uint64

@@ -130,15 +130,13 @@ func TestASnapshotIsMadeWhenMuchHasCome(t *testing.T) {
 	w.founded("a")
 	m := w.nodes["a"]
 	w.must(m, declare("app"))
-	for n := range 3 {
-		for k := range 60 { // of about fifty bytes each
-			w.send(m, "app", "i", fmt.Sprint(n, "-", k))
-		}
-		w.until(fmt.Sprint("there are snapshots for the ", n+1, ". time"), m.Node, func() bool {
-			snapshots, _ := m.snaps.List()
-			return len(snapshots) > 0 && m.raft().LastIndex()-snapshots[0].Index < 60
-		})
+	for k := range 60 { // of about fifty bytes each
+		w.send(m, "app", "i", fmt.Sprint(k))
 	}
+	w.until("there is a snapshot", m.Node, func() bool {
+		snapshots, _ := m.snaps.List()
+		return len(snapshots) > 0
+	})
 }
 
 func TestRestoredStateIsTakenUpAfterACrash(t *testing.T) {

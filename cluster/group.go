@@ -35,15 +35,15 @@ type group struct {
 	onRestore func(index uint64) error
 	// onApplied sees entries once they were applied.
 	onApplied func([]*raft.Log)
-	// onMuch is told that entries of SnapshotBytes have come since the last snapshot.
-	onMuch func()
+	// onSnapshotDue is told that entries of SnapshotBytes have come since the last snapshot.
+	onSnapshotDue func()
 	// onFatal is told why this node must stop.
 	onFatal func(error)
 	broken  error
-	// since is the bytes of the entries since the last snapshot began.
-	since   uint64
-	applied watermark
-	metrics *metrics
+	// sinceSnapshot is the bytes of the entries since the last snapshot began, or was restored; of the goroutine that applies.
+	sinceSnapshot uint64
+	applied       watermark
+	metrics       *metrics
 }
 
 // state is one store and the machine over it.
@@ -170,11 +170,11 @@ func (g *group) apply(logs []*raft.Log) ([]fsm.Result, error) {
 // count asks for a snapshot when there is much to be read again at a start.
 func (g *group) count(logs []*raft.Log) {
 	for _, l := range logs {
-		g.since += uint64(len(l.Data))
+		g.sinceSnapshot += uint64(len(l.Data))
 	}
-	if g.since >= g.cfg.SnapshotBytes {
-		g.since = 0
-		g.onMuch()
+	if g.sinceSnapshot >= g.cfg.SnapshotBytes {
+		g.sinceSnapshot = 0
+		g.onSnapshotDue()
 	}
 }
 
@@ -213,7 +213,7 @@ func (g *group) Snapshot() (raft.FSMSnapshot, error) {
 	if g.broken != nil {
 		return nil, g.broken
 	}
-	g.since = 0
+	g.sinceSnapshot = 0
 	return &pendingSnapshot{group: g, state: g.live.Load()}, nil
 }
 
@@ -267,6 +267,7 @@ func (p *pendingSnapshot) Release() {}
 // it can be read, then put in its place. After a crash the old state or the new one is there, whole.
 func (g *group) Restore(r io.ReadCloser) error {
 	err := g.restore(r)
+	g.sinceSnapshot = 0
 	if err != nil {
 		g.broken = fmt.Errorf("cluster: restore a snapshot: %w", err)
 		g.onFatal(g.broken)

@@ -2,7 +2,6 @@ package cluster
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"time"
 
@@ -103,7 +102,11 @@ func (n *Node) raftConfig() *raft.Config {
 	return cfg
 }
 
-// takeSnapshots makes a snapshot when much has come since the last one. Else raft makes them by itself.
+// snapshotPause is how long there is no second snapshot because much has come.
+const snapshotPause = 10 * time.Second
+
+// takeSnapshots makes a snapshot when much has come since the last one, and tries again later if it could not, of which raft
+// tells. Else raft makes them by itself.
 func (n *Node) takeSnapshots(ctx context.Context) {
 	for {
 		select {
@@ -111,8 +114,15 @@ func (n *Node) takeSnapshots(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		}
-		if err := n.raft().Snapshot().Error(); err != nil && !errors.Is(err, raft.ErrNothingNewToSnapshot) && ctx.Err() == nil {
-			n.log.Warn("no snapshot could be made; the next one is due after as many entries again", "error", err)
+		if err := n.settled(n.raft().Snapshot()); err != nil {
+			n.snapshotDue.ring()
+		}
+		timer := time.NewTimer(snapshotPause)
+		select {
+		case <-timer.C:
+		case <-ctx.Done():
+			timer.Stop()
+			return
 		}
 	}
 }

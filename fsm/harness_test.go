@@ -63,7 +63,7 @@ type rig struct {
 func setup(t testing.TB, options ...func(*sluicev1.Application)) *rig {
 	t.Helper()
 	r := &rig{t: t, store: queue.NewMemoryStore(), now: start, actor: "tester"}
-	m, err := fsm.Open(r.store, fsm.Options{CacheInstances: 2})
+	m, err := fsm.Open(r.store, fsm.Options{CacheInstances: 2, LatelyBytes: 4 << 10})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -7,8 +7,6 @@ import (
 )
 
 const (
-	// latelyBytes bounds the messages kept decoded, by what they weigh.
-	latelyBytes = 8 << 20
 	// aheadBytes bounds those that are read ahead of a lane's head at once.
 	aheadBytes = 1 << 20
 	// recordBytes is what a message takes beside its data and headers.
@@ -25,17 +23,18 @@ type place struct {
 // lately keeps unsettled messages decoded that were accepted of late, or are next in their lanes: two generations of which
 // the older is dropped when the younger is full. What it holds is what the store holds, and never decides what is written.
 type lately struct {
+	half       uint64
 	bytes      uint64 // of the younger
 	young, old map[place]*logv1.MessageRecord
 }
 
-func newLately() *lately {
-	return &lately{young: map[place]*logv1.MessageRecord{}, old: map[place]*logv1.MessageRecord{}}
+func newLately(limit int) *lately {
+	return &lately{half: uint64(limit) / 2, young: map[place]*logv1.MessageRecord{}, old: map[place]*logv1.MessageRecord{}}
 }
 
 // put keeps a message, which nobody may change from now on before it is dropped.
 func (l *lately) put(uid uint64, m *logv1.MessageRecord) {
-	if l.bytes >= latelyBytes/2 {
+	if l.bytes >= l.half {
 		l.old, l.young, l.bytes = l.young, make(map[place]*logv1.MessageRecord, len(l.young)), 0
 	}
 	l.young[place{uid, m.Lane, m.Seq}] = m

@@ -19,6 +19,8 @@ const format = 2
 type Options struct {
 	// CacheInstances is how many instance headers are kept decoded; default 16,384.
 	CacheInstances int
+	// LatelyBytes bounds the messages that are kept decoded, by about what they take; default 8 MiB.
+	LatelyBytes int
 }
 
 // Machine is the replicated state machine over a store. Apply is called by one goroutine; View and Digest by any.
@@ -54,7 +56,10 @@ func Open(store queue.Store, o Options) (*Machine, error) {
 	if o.CacheInstances <= 0 {
 		o.CacheInstances = 16384
 	}
-	m := &Machine{store: store, meta: &logv1.MetaRecord{Format: format}, applications: map[string]*application{}, sessions: map[string]*logv1.SessionRecord{}, instances: newCache(o.CacheInstances), written: queue.NewRecent(), lately: newLately()}
+	if o.LatelyBytes <= 0 {
+		o.LatelyBytes = 8 << 20
+	}
+	m := &Machine{store: store, meta: &logv1.MetaRecord{Format: format}, applications: map[string]*application{}, sessions: map[string]*logv1.SessionRecord{}, instances: newCache(o.CacheInstances), written: queue.NewRecent(), lately: newLately(o.LatelyBytes)}
 	err := queue.Load(store, []byte{tableMeta}, m.meta)
 	if err != nil && !errors.Is(err, queue.ErrNotFound) {
 		return nil, fmt.Errorf("fsm: open: %w", err)

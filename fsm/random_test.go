@@ -40,7 +40,7 @@ func newReplica(t testing.TB, name string, store queue.Store, cache, batch int) 
 
 func (r *replica) reopen() {
 	r.t.Helper()
-	m, err := fsm.Open(r.store, fsm.Options{CacheInstances: r.cache})
+	m, err := fsm.Open(r.store, fsm.Options{CacheInstances: r.cache, LatelyBytes: 1024 * r.cache})
 	if err != nil {
 		r.t.Fatal(err)
 	}

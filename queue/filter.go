@@ -7,7 +7,8 @@ const (
 	filterFirst, filterGrowth = 1 << 10, 16
 	// filterMost bounds the keys of one filter, to about 20 MiB.
 	filterMost = 1 << 24
-	// filterWrong is how often a key is taken to be there that is not, and is looked for in vain.
+	// filterWrong is how often a part takes a key to be there that is not, which is then looked for in vain. A filter that is
+	// full has five parts.
 	filterWrong = 0.01
 )
 

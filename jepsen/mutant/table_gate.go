@@ -25,7 +25,7 @@ func gateTable() []*Mutant {
 				{"fsm/settle.go", "	case at < 0:\n", "	case at < 0 && w.Lane == recoveryLane:\n"},
 				{"fsm/settle.go", "	case at > 0:\n", "	case at > 0 && w.Lane == recoveryLane:\n"},
 				{"fsm/offer.go", "	lane := i.working()\n	attempt :=", "	lane := i.working()\n	if lane == normalLane {\n		n = i.rec.Normal.Messages\n	}\n	attempt :="},
-				{"fsm/offer.go", "		if m.Seq > last {\n			if len(", "		if m.Seq > last && (m.Disposition != deferred || i.rec.Normal.Messages == i.rec.DeferredMessages) {\n			if len("},
+				{"fsm/offer.go", "		o.deliver(m, count == 1, attempt)\n", "		if m.Disposition != deferred || i.rec.Normal.Messages == i.rec.DeferredMessages {\n			o.deliver(m, count == 1, attempt)\n		}\n"},
 			},
 			Caught: []string{"I6"}, Sim: calm(20), Proc: calm(12),
 		},

@@ -85,7 +85,7 @@ func tuned(d dice) tuning {
 	return tuning{
 		snapshotInterval:  time.Duration(500+rng.IntN(5000)) * time.Millisecond,
 		snapshotThreshold: []uint64{8, 30, 100, 400}[rng.IntN(4)],
-		snapshotBytes:     []uint64{8 << 10, 64 << 10, 1 << 20}[raft.IntN(3)],
+		snapshotBytes:     []uint64{8 << 10, 64 << 10, 1 << 20}[d.of("snapshot-bytes").IntN(3)],
 		trailingLogs:      []uint64{10, 16, 64, 256}[rng.IntN(4)],
 		digestEvery:       []int{4, 16, 64}[rng.IntN(3)],
 		batchCommands:     []int{1, 4, 64, 1024}[rng.IntN(4)],

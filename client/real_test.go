@@ -309,16 +309,29 @@ func TestRealLeaderGoesInTheMiddle(t *testing.T) {
 	}
 }
 
-// askedNodes counts what a client asks each node.
-type askedNodes struct {
+// asked counts what a client asks, by something of its requests.
+type asked struct {
 	next http.RoundTripper
+	key  func(*http.Request) string
 	mu   sync.Mutex
 	by   map[string]int
 }
 
-func (a *askedNodes) RoundTrip(r *http.Request) (*http.Response, error) {
+// askedBy gives a client of a cluster, and what counts its requests.
+func askedBy(t *testing.T, cluster *sluicetest.Cluster, key func(*http.Request) string) (*client.Client, *asked) {
+	t.Helper()
+	a := &asked{key: key, by: map[string]int{}}
+	return cluster.Client(t, func(cfg *client.Config) {
+		cfg.WrapTransport = func(next http.RoundTripper) http.RoundTripper {
+			a.next = next
+			return a
+		}
+	}), a
+}
+
+func (a *asked) RoundTrip(r *http.Request) (*http.Response, error) {
 	a.mu.Lock()
-	a.by[r.URL.Host]++
+	a.by[a.key(r)]++
 	a.mu.Unlock()
 	return a.next.RoundTrip(r)
 }
@@ -327,13 +340,7 @@ func (a *askedNodes) RoundTrip(r *http.Request) (*http.Response, error) {
 func TestRealCallsGoToTheLeader(t *testing.T) {
 	t.Parallel()
 	cluster := sluicetest.Start(t, sluicetest.Nodes(3))
-	asked := &askedNodes{by: map[string]int{}}
-	c := cluster.Client(t, func(cfg *client.Config) {
-		cfg.WrapTransport = func(next http.RoundTripper) http.RoundTripper {
-			asked.next = next
-			return asked
-		}
-	})
+	c, asked := askedBy(t, cluster, func(r *http.Request) string { return r.URL.Host })
 	apply(t, c, client.Application{})
 	sent := 0
 	sendTen := func() map[string]int {
@@ -374,32 +381,12 @@ func TestRealCallsGoToTheLeader(t *testing.T) {
 	}
 }
 
-// askedProcedures counts the requests of a client by procedure.
-type askedProcedures struct {
-	next http.RoundTripper
-	mu   sync.Mutex
-	by   map[string]int
-}
-
-func (a *askedProcedures) RoundTrip(r *http.Request) (*http.Response, error) {
-	a.mu.Lock()
-	a.by[r.URL.Path]++
-	a.mu.Unlock()
-	return a.next.RoundTrip(r)
-}
-
 // TestRealGatheredSendsGoOverStreams also past the end of the leader that they stood at: each message is there once, those
 // of an instance in order.
 func TestRealGatheredSendsGoOverStreams(t *testing.T) {
 	t.Parallel()
 	cluster := sluicetest.Start(t, sluicetest.Nodes(3))
-	asked := &askedProcedures{by: map[string]int{}}
-	c := cluster.Client(t, func(cfg *client.Config) {
-		cfg.WrapTransport = func(next http.RoundTripper) http.RoundTripper {
-			asked.next = next
-			return asked
-		}
-	})
+	c, asked := askedBy(t, cluster, func(r *http.Request) string { return r.URL.Path })
 	apply(t, c, client.Application{})
 	const instances, each = 16, 40
 	half := make(chan struct{})

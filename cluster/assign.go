@@ -193,6 +193,6 @@ func (l *leadership) assign(ctx context.Context, application string) {
 
 // retryAssign looks again after a pause: something stood in the way that nothing need announce the end of.
 func (l *leadership) retryAssign(ctx context.Context, application string) {
-	l.sleep(ctx, dutyPause)
+	pause(ctx, dutyPause)
 	l.dispatch.starve(application)
 }

@@ -40,11 +40,7 @@ func (n *Node) findCluster(ctx context.Context) {
 			complained = time.Now()
 			n.log.Info("looking for the cluster", "state", why)
 		}
-		timer := time.NewTimer(foundLook)
-		select {
-		case <-timer.C:
-		case <-ctx.Done():
-			timer.Stop()
+		if !pause(ctx, foundLook) {
 			return
 		}
 	}

@@ -50,7 +50,7 @@ func (l *leadership) runDeadlines(ctx context.Context) {
 		switch {
 		case err != nil:
 			l.dutyFailed("advance", err)
-			l.sleep(ctx, dutyPause)
+			pause(ctx, dutyPause)
 		case !ok:
 			l.wait(ctx, l.deadlines, 0)
 		case left > 0:
@@ -69,7 +69,7 @@ func (l *leadership) advance(ctx context.Context) {
 		l.dutyFailed("advance", err)
 	}
 	if err != nil || out.GetProgress().GetDone() == 0 {
-		l.sleep(ctx, dutyPause)
+		pause(ctx, dutyPause)
 	}
 }
 
@@ -99,7 +99,7 @@ func (l *leadership) runOutgoing(ctx context.Context) {
 		switch {
 		case err != nil:
 			l.dutyFailed("forward outgoing", err)
-			l.sleep(ctx, dutyPause)
+			pause(ctx, dutyPause)
 		case !waiting:
 			l.wait(ctx, l.outgoing, 0)
 		}

@@ -23,7 +23,7 @@ func (l *leadership) announce(ctx context.Context) {
 			return
 		}
 		l.dutyFailed("announce", err)
-		if !l.sleep(ctx, dutyPause) {
+		if !pause(ctx, dutyPause) {
 			return
 		}
 	}

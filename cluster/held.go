@@ -112,7 +112,7 @@ func (l *leadership) startHeld() {
 			return
 		}
 		l.dutyFailed("start held", err)
-		l.sleep(l.ctx, dutyPause)
+		pause(l.ctx, dutyPause)
 	}
 }
 

@@ -183,18 +183,6 @@ func (l *leadership) propose(ctx context.Context, cmd *logv1.Command) (*logv1.Ou
 	return outcomes[0], fault(outcomes[0])
 }
 
-// sleep waits; false: the lead is over.
-func (l *leadership) sleep(ctx context.Context, d time.Duration) bool {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-		return true
-	case <-ctx.Done():
-		return false
-	}
-}
-
 // dutyFailed tells of a duty that did not succeed, unless the lead is over.
 func (l *leadership) dutyFailed(duty string, err error) {
 	if l.ctx.Err() == nil && !notDone(err) && !errors.Is(err, context.Canceled) {
@@ -253,7 +241,7 @@ func (l *leadership) takeEffects() {
 	if lost {
 		if err := l.rebuild(); err != nil {
 			l.dutyFailed("rebuild", err)
-			l.sleep(l.ctx, dutyPause)
+			pause(l.ctx, dutyPause)
 			l.effects.mark()
 			return
 		}

@@ -98,7 +98,7 @@ func (d *dispatcher) pardon(ids []string) {
 func (l *leadership) runLeases(ctx context.Context) {
 	next := time.Now()
 	for {
-		if !l.sleep(ctx, max(time.Until(next), leastLook)) {
+		if !pause(ctx, max(time.Until(next), leastLook)) {
 			return
 		}
 		now := time.Now()
@@ -118,7 +118,7 @@ func (l *leadership) runLeases(ctx context.Context) {
 // expire ends sessions, if this node can show that it leads: without a quorum it ends none.
 func (l *leadership) expire(ctx context.Context, ids []string) {
 	if err := l.node.verify(); err != nil {
-		l.sleep(ctx, dutyPause)
+		pause(ctx, dutyPause)
 		return
 	}
 	ids = l.dispatch.condemn(ids, time.Now())
@@ -128,7 +128,7 @@ func (l *leadership) expire(ctx context.Context, ids []string) {
 	cmd := &logv1.Command{Actor: dutyActor, Kind: &logv1.Command_ExpireSessions{ExpireSessions: &logv1.ExpireSessions{SessionIds: ids}}}
 	if _, err := l.propose(ctx, cmd); err != nil {
 		l.dispatch.pardon(ids)
-		l.sleep(ctx, dutyPause)
+		pause(ctx, dutyPause)
 		return
 	}
 	l.node.log.Info("sessions expired", "sessions", ids)

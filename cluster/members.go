@@ -159,7 +159,7 @@ const (
 // runPromotion gives the vote to members that have been reachable and caught up for long enough.
 func (l *leadership) runPromotion(ctx context.Context) {
 	since := map[raft.ServerID]time.Time{}
-	for l.sleep(ctx, min(promoteLook, l.node.cfg.PromoteAfter/2+time.Millisecond)) {
+	for pause(ctx, min(promoteLook, l.node.cfg.PromoteAfter/2+time.Millisecond)) {
 		for _, s := range l.node.servers() {
 			if s.Suffrage == raft.Voter || !l.caughtUp(ctx, s) {
 				delete(since, s.ID)

@@ -25,7 +25,7 @@ func (l *leadership) runOperations(ctx context.Context) {
 		running, err := l.node.group.view().Running()
 		if err != nil {
 			l.dutyFailed("operations", err)
-			l.sleep(ctx, dutyPause)
+			pause(ctx, dutyPause)
 			continue
 		}
 		allowed = keepAllowances(allowed, running, time.Now())
@@ -70,7 +70,7 @@ func (l *leadership) step(ctx context.Context, o *sluicev1.Operation, a *allowan
 	}
 	acted := int(out.GetProgress().GetDone())
 	a.giveBack(limit - acted)
-	l.sleep(ctx, min(time.Since(began), dutyPause))
+	pause(ctx, min(time.Since(began), dutyPause))
 	return out.GetProgress().GetMore() && (acted < limit || a.left())
 }
 

@@ -1,6 +1,10 @@
 package cluster
 
-import "sync"
+import (
+	"context"
+	"sync"
+	"time"
+)
 
 // news wakes everybody who waits for the next change of something. Its zero value is ready.
 type news struct {
@@ -36,5 +40,17 @@ func (b bell) ring() {
 	select {
 	case b <- struct{}{}:
 	default:
+	}
+}
+
+// pause waits; false: ctx has ended.
+func pause(ctx context.Context, d time.Duration) bool {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return true
+	case <-ctx.Done():
+		return false
 	}
 }

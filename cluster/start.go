@@ -117,11 +117,7 @@ func (n *Node) takeSnapshots(ctx context.Context) {
 		if err := n.settled(n.raft().Snapshot()); err != nil {
 			n.snapshotDue.ring()
 		}
-		timer := time.NewTimer(snapshotPause)
-		select {
-		case <-timer.C:
-		case <-ctx.Done():
-			timer.Stop()
+		if !pause(ctx, snapshotPause) {
 			return
 		}
 	}

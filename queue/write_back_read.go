@@ -15,13 +15,18 @@ func (s *writeBackSnapshot) Get(key []byte) ([]byte, error) {
 		return nil, ErrClosed
 	}
 	value, there, said := s.layers.get(string(key))
-	switch {
-	case there:
-		return value, nil
-	case said:
-		return nil, ErrNotFound
+	if said {
+		return found(value, there)
 	}
 	return s.below.get(key)
+}
+
+// found is what Get answers of what a layer or a draft said.
+func found(value []byte, there bool) ([]byte, error) {
+	if !there {
+		return nil, ErrNotFound
+	}
+	return value, nil
 }
 
 // NewIter implements Reader.
@@ -100,11 +105,8 @@ func (b *writeBackBatch) Get(key []byte) ([]byte, error) {
 		return nil, err
 	}
 	value, there, said := b.draft.get(key)
-	switch {
-	case there:
-		return value, nil
-	case said:
-		return nil, ErrNotFound
+	if said {
+		return found(value, there)
 	}
 	return b.snapshot.Get(key)
 }

@@ -36,7 +36,8 @@ func call[Req, Res any](ctx context.Context, c *Client, procedure string, req *R
 	uncertain := h.uncertain
 	for {
 		if e := c.usable(ctx); e != nil {
-			return nil, unrepeatedIf(uncertain, e)
+			e.Uncertain = uncertain
+			return nil, unknownIf(e)
 		}
 		n := h.node
 		if n == nil {
@@ -65,22 +66,15 @@ func call[Req, Res any](ctx context.Context, c *Client, procedure string, req *R
 
 // unknownIf turns "not done" into "unknown" when an earlier attempt may have been done.
 func unknownIf(e *Error) *Error {
-	if e.Uncertain && e.Code == "unavailable" {
-		e.Message = "an earlier attempt may have taken effect; the last: [" + string(e.Reason) + "] " + e.Message
+	if e.Uncertain && (e.Code == "unavailable" || e.Code == "canceled") {
+		last := e.Message
+		if e.Reason != "" {
+			last = "[" + string(e.Reason) + "] " + last
+		}
+		e.Message = "an earlier attempt may have taken effect; the last: " + last
 		e.Code, e.Reason, e.lasting = ErrOutcomeUnknown.Code(), ErrOutcomeUnknown, false
 	}
 	return e
-}
-
-// unrepeatedIf turns the refusal to try again into "unknown" when an earlier attempt may have been done.
-func unrepeatedIf(uncertain bool, e *Error) *Error {
-	if !uncertain {
-		return e
-	}
-	return &Error{
-		Code: ErrOutcomeUnknown.Code(), Reason: ErrOutcomeUnknown, Message: "an earlier attempt may have taken effect, and is not repeated: " + e.Message,
-		Uncertain: true, cause: e.cause,
-	}
 }
 
 // usable is the refusal of a call by a closed client or under a context that has ended.

@@ -21,6 +21,7 @@ type instance struct {
 	dirty bool    // in the list of what the entry changed
 	fresh bool    // not kept yet: nothing of it is in the store
 	gone  bool    // forgotten in this entry
+	at    []byte  // the key of its record; nil before it is asked for
 }
 
 // head knows the first sequence numbers of a lane. whole tells that the lane holds no others, named that the hash of each
@@ -30,8 +31,17 @@ type head struct {
 	whole, named bool
 }
 
-// headMost is how many sequence numbers of a lane are kept in memory, about; a larger window reads more.
-const headMost = 64
+// headMost is how many sequence numbers of a lane are kept in memory, about; a larger window reads more. headShort are moved
+// up where one goes.
+const headMost, headShort = 64, 16
+
+// key is that of the instance's record.
+func (i *instance) key() []byte {
+	if i.at == nil {
+		i.at = instanceKey(i.id())
+	}
+	return i.at
+}
 
 func (i *instance) id() InstanceID { return InstanceID{i.rec.Application, i.rec.Key} }
 
@@ -49,7 +59,7 @@ func (i *instance) head(l sluicev1.Lane) *head {
 	return &i.heads[0]
 }
 
-// first gives up to n of the first sequence numbers of a lane.
+// first gives up to n of the first sequence numbers of a lane, which are good until the lane changes.
 func (i *instance) first(r laneReader, l sluicev1.Lane, n int) ([]uint64, error) {
 	h, have := i.head(l), int(min(i.lane(l).Messages, uint64(n)))
 	if len(h.seqs) < have && !h.whole {
@@ -99,12 +109,12 @@ func (h *head) removed(seq uint64) {
 	}
 }
 
-// without takes an element away, mostly the first.
+// without takes an element away, mostly the first: a long list is cut there, a short one keeps its room.
 func without(s []uint64, at int) []uint64 {
-	if at == 0 {
+	if at == 0 && len(s) > headShort {
 		return s[1:]
 	}
-	return slices.Delete(slices.Clone(s), at, at+1)
+	return slices.Delete(s, at, at+1)
 }
 
 // holds tells whether a lane of so many messages may hold one with an id; false: it does not.

@@ -30,7 +30,11 @@ func putBackKey(uid, seq uint64) []byte { return u64(numbered(tablePutBack, uid)
 func u64(b []byte, v uint64) []byte { return binary.BigEndian.AppendUint64(b, v) }
 
 func named(table byte, parts ...string) []byte {
-	k := []byte{table}
+	length := 1 + len(parts) + 8 // and a number behind, in some
+	for _, p := range parts {
+		length += len(p)
+	}
+	k := append(make([]byte, 0, length), table)
 	for n, p := range parts {
 		if n > 0 {
 			k = append(k, 0)
@@ -40,7 +44,9 @@ func named(table byte, parts ...string) []byte {
 	return k
 }
 
-func numbered(table byte, n uint64) []byte { return u64([]byte{table}, n) }
+func numbered(table byte, n uint64) []byte {
+	return u64(append(make([]byte, 0, 32), table), n)
+}
 
 func instanceKey(id InstanceID) []byte { return named(tableInstance, id.Application, id.Key) }
 

@@ -33,9 +33,12 @@ type Machine struct {
 	instances    *cache
 	written      *queue.Recent
 	lately       *lately
-	recent       [recentDigests]mark
-	stopped      bool
-	lows         lows
+	scratch      queue.Scratch
+	// touched and settled are how many the last call of Apply had of each: about as many as the next one will.
+	touched, settled int
+	recent           [recentDigests]mark
+	stopped          bool
+	lows             lows
 	// shared is what readers see beside the store, replaced whole after every commit. moves grows before and after both:
 	// while it is odd, the two may be of different moments.
 	shared atomic.Pointer[shared]

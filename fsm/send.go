@@ -14,10 +14,11 @@ import (
 
 // send judges messages, each alone, in their order.
 func (t *txn) send(c *logv1.Send) (*logv1.Outcome, error) {
-	results := make([]*sluicev1.SendResult, len(c.Messages))
+	results, made := make([]*sluicev1.SendResult, len(c.Messages)), make([]sluicev1.SendResult, len(c.Messages))
 	for n, m := range c.Messages {
 		receipt, err := t.sendOne(m)
-		results[n] = &sluicev1.SendResult{Receipt: receipt}
+		results[n] = &made[n]
+		results[n].Receipt = receipt
 		if err != nil {
 			f, err := fault(err)
 			if err != nil {

@@ -13,10 +13,11 @@ import (
 
 // settle takes settlements in their order, each judged alone.
 func (t *txn) settle(r *sluicev1.SettleRequest) (*logv1.Outcome, error) {
-	results := make([]*sluicev1.SettleResult, len(r.Settlements))
+	results, made := make([]*sluicev1.SettleResult, len(r.Settlements)), make([]sluicev1.SettleResult, len(r.Settlements))
 	for n, s := range r.Settlements {
 		duplicate, err := t.settleOne(r.SessionId, s)
-		results[n] = &sluicev1.SettleResult{Duplicate: duplicate}
+		results[n] = &made[n]
+		results[n].Duplicate = duplicate
 		if err != nil {
 			f, err := fault(err)
 			if err != nil {

@@ -18,6 +18,7 @@ import (
 // Headers are changed in memory and written at the end of each entry, in the order in which they were first changed,
 // so that the writes of an entry, and with them the digest, do not depend on how entries were batched or cached.
 type txn struct {
+	*queue.Scratch
 	m     *Machine
 	b     queue.Batch
 	hash  *xxhash.Digest
@@ -35,7 +36,8 @@ type txn struct {
 }
 
 func newTxn(m *Machine) *txn {
-	return &txn{m: m, b: m.written.Over(m.store.NewBatch()), hash: xxhash.New(), fx: Effects{Counters: newCounters()}, applications: map[string]*application{}, sessions: map[string]bool{}, changed: map[string]*application{}}
+	fx := Effects{Counters: newCounters(), Touched: make([]Touch, 0, m.touched), Settled: make([]MessageRef, 0, m.settled)}
+	return &txn{Scratch: &m.scratch, m: m, b: m.written.Over(m.store.NewBatch()), hash: xxhash.New(), fx: fx, applications: map[string]*application{}, sessions: map[string]bool{}, changed: map[string]*application{}}
 }
 
 func (t *txn) close() { _ = t.b.Close() } // an uncommitted batch changes nothing: its close has nothing to tell
@@ -148,7 +150,7 @@ func (t *txn) flush() error {
 		if i.gone {
 			continue
 		}
-		if err := queue.Put(t, instanceKey(i.id()), i.rec); err != nil {
+		if err := queue.Put(t, i.key(), i.rec); err != nil {
 			return err
 		}
 	}
@@ -204,6 +206,7 @@ func (t *txn) commit() error {
 	}
 	t.m.share(t.added)
 	t.m.moves.Add(1)
+	t.m.touched, t.m.settled = len(t.fx.Touched), len(t.fx.Settled)
 	t.m.instances.turn()
 	return nil
 }

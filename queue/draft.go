@@ -3,14 +3,14 @@ package queue
 // draft is what a batch wrote and the store has not yet.
 type draft struct {
 	writes []batchWrite
+	keys   keyRoom // of what it wrote
 	// last is the place in writes of what was written to a key last, unless a range was removed since.
 	last    map[string]int
 	removed []span
-	// ordered holds the first so many of the writes, for those who walk the batch; nil before the first. walks counts those who
-	// walk it as it is now: what is written later is not for them.
-	ordered *layer
-	placed  int
-	walks   int
+	// walked holds the first so many of the writes, for those who walk the batch, each time under a new version; nil before
+	// the first.
+	walked version
+	placed int
 }
 
 func newDraft() *draft { return &draft{last: map[string]int{}} }
@@ -47,26 +47,19 @@ func (d *draft) get(key []byte) (value []byte, there, said bool) {
 	return nil, false, false
 }
 
-// walk gives what was written until now as a layer that nobody changes as long as walks says that it is walked.
-func (d *draft) walk() *layer {
-	switch {
-	case d.ordered == nil:
-		d.ordered = &layer{}
-	case d.placed < len(d.writes) && d.walks > 0:
-		d.ordered, d.walks = d.ordered.clone(), 0
+// walk gives what was written until now, for one who walks it until left.
+func (d *draft) walk() version {
+	if d.walked.layer == nil {
+		d.walked.layer = newLayer(len(d.writes))
 	}
-	for ; d.placed < len(d.writes); d.placed++ {
-		d.ordered.apply(d.writes[d.placed])
+	l := d.walked.layer
+	if d.placed < len(d.writes) {
+		d.walked.number++
+		l.change(d.writes[d.placed:], d.walked.number, l.read())
+		d.placed = len(d.writes)
 	}
-	d.walks++
-	return d.ordered
-}
-
-// left notes that a walk over a layer that walk gave has ended.
-func (d *draft) left(walked *layer) {
-	if walked == d.ordered {
-		d.walks--
-	}
+	l.open(d.walked.number)
+	return d.walked
 }
 
 // spareWrites is how many writes a draft may have had that is used again.
@@ -79,6 +72,6 @@ func (d *draft) reset() bool {
 	}
 	clear(d.writes)
 	clear(d.last)
-	*d = draft{writes: d.writes[:0], last: d.last}
+	d.writes, d.removed, d.walked, d.placed = d.writes[:0], nil, version{}, 0
 	return true
 }

@@ -1,6 +1,7 @@
 package queue
 
 import (
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"testing"
@@ -31,45 +32,51 @@ func TestADraftIsReadAsItIsWalked(t *testing.T) {
 		for k := range 20 {
 			k := fmt.Sprint(k)
 			value, there, _ := d.get([]byte(k))
-			want, wanted, _ := walked.get(k)
+			want, wanted, _ := walked.get([]byte(k), walked.number)
 			if there != wanted || string(value) != string(want) {
 				t.Fatalf("seed %d, write %d, key %s: %q, %v; the layer says %q, %v", seed, n, k, value, there, want, wanted)
 			}
 		}
 		if r.IntN(3) > 0 { // the others are walked to the end of the draft, and none of them changes
-			d.left(walked)
+			walked.leave()
 		}
 	}
 }
 
-// TestALayerIsChangedInPlace unless somebody reads it.
-func TestALayerIsChangedInPlace(t *testing.T) {
+// TestALayerKeepsWhatIsRead: what was there before a write is kept for those who read it, and for nobody else.
+func TestALayerKeepsWhatIsRead(t *testing.T) {
 	t.Parallel()
 	s := NewWriteBack(NewMemoryStore(), 0)
 	defer s.Close()
-	put := func(value string) *layer {
+	commit := func(w ...batchWrite) {
 		t.Helper()
-		b := s.NewBatch()
-		if err := b.Set([]byte("k"), []byte(value)); err != nil {
+		if err := s.commit(w); err != nil {
 			t.Fatal(err)
 		}
-		if err := b.Commit(); err != nil {
-			t.Fatal(err)
-		}
-		return s.layers.top
 	}
-	first := put("1")
-	if put("2") != first {
-		t.Error("a layer that nobody reads was copied")
+	set := func(key, value string) { commit(batchWrite{kind: writeSet, key: key, value: []byte(value)}) }
+	remove := func(key string) { commit(batchWrite{kind: writeSingleDelete, key: key}) }
+	top := s.layers.top
+	set("k", "1")
+	set("k", "2")
+	if top.slots["k"].before != nil {
+		t.Error("what nobody reads was kept")
 	}
 	snap := s.NewSnapshot()
 	it, err := s.NewIter(nil, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
-	second := put("3")
-	if second == first {
-		t.Fatal("a layer that is read was changed")
+	set("k", "3")
+	set("k", "4") // nobody reads 3
+	if k := top.slots["k"]; k.before == nil || string(k.before.value) != "2" || k.before.before != nil {
+		t.Errorf("%+v is kept, want what is read alone", k.before)
+	}
+	set("l", "1")
+	remove("k")
+	remove("l")
+	if top.slots["l"] != nil {
+		t.Error("a key that came and went while nobody began to read was kept")
 	}
 	if v, err := snap.Get([]byte("k")); string(v) != "2" || err != nil {
 		t.Errorf("a snapshot reads %q, %v; want what it was made of", v, err)
@@ -80,8 +87,8 @@ func TestALayerIsChangedInPlace(t *testing.T) {
 	if v, err := it.Value(); string(v) != "2" || err != nil {
 		t.Errorf("a walk reads %q, %v; want what it was made of", v, err)
 	}
-	if put("4") != second {
-		t.Error("a layer is copied for those who read the one before")
+	if v, err := s.Get([]byte("k")); !errors.Is(err, ErrNotFound) {
+		t.Errorf("%q, %v of a key that is gone", v, err)
 	}
 	for range 2 { // closed twice, counted once
 		if err := it.Close(); err != nil {
@@ -91,7 +98,12 @@ func TestALayerIsChangedInPlace(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if first.readers != 0 || second.readers != 0 {
-		t.Errorf("%d and %d readers are left", first.readers, second.readers)
+	if top.readers != 0 {
+		t.Errorf("%d readers are left", top.readers)
+	}
+	set("k", "5")
+	remove("k")
+	if len(top.slots) != 0 || top.held['k'] != 0 {
+		t.Errorf("%d keys are left", len(top.slots))
 	}
 }

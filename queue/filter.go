@@ -10,6 +10,8 @@ const (
 	// filterWrong is how often a part takes a key to be there that is not, which is then looked for in vain. A filter that is
 	// full has five parts.
 	filterWrong = 0.01
+	// filterHashes is how many bits stand for a key: what is best for filterWrong.
+	filterHashes = 7
 )
 
 // filter tells of keys whether they may be in a set that grows: a chain of Bloom filters, of which the last is filled.
@@ -26,7 +28,8 @@ func (f *filter) add(key []byte) bool {
 	}
 	if f.held == f.room {
 		f.room = min(max(filterFirst, f.room*filterGrowth), filterMost-f.all)
-		f.parts, f.held = append(f.parts, bloom.NewWithEstimates(f.room, filterWrong)), 0
+		bits, _ := bloom.EstimateParameters(f.room, filterWrong)
+		f.parts, f.held = append(f.parts, bloom.New(bits, filterHashes)), 0
 	}
 	f.parts[len(f.parts)-1].Add(key)
 	f.held++
@@ -36,8 +39,12 @@ func (f *filter) add(key []byte) bool {
 
 // has tells whether a key may be in the set.
 func (f *filter) has(key []byte) bool {
+	if len(f.parts) == 0 {
+		return false
+	}
+	at := bloom.Locations(key, filterHashes)
 	for _, part := range f.parts {
-		if part.Test(key) {
+		if part.TestLocations(at) {
 			return true
 		}
 	}

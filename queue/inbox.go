@@ -24,41 +24,44 @@ type Writer interface {
 // Append puts a message into its lane, at the place of its sequence number, and remembers its id as unsettled. Nothing may
 // lie there: the tail is given to a new message, and its old place to one that was removed.
 func Append(w Writer, uid uint64, m *logv1.MessageRecord) error {
-	if err := Put(w, laneKey(tableLane, uid, m.Lane, m.Seq), m); err != nil {
+	s := scratchOf(w)
+	if err := Put(w, s.laneKey(tableLane, uid, m.Lane, m.Seq), m); err != nil {
 		return err
 	}
-	at := u64([]byte{laneByte(m.Lane)}, m.Seq)
-	return w.Set(idKey(uid, m.Message.Id), at)
+	at := s.value(9)
+	at[0] = laneByte(m.Lane)
+	binary.BigEndian.PutUint64(at[1:], m.Seq)
+	return w.Set(s.idKey(uid, m.Message.Id), at)
 }
 
 // Replace writes a message again in its place. From then on it is removed by Delete, which the record itself says.
 func Replace(w Writer, uid uint64, m *logv1.MessageRecord) error {
 	m.Replaced = true
-	return Put(w, laneKey(tableLane, uid, m.Lane, m.Seq), m)
+	return Put(w, scratchOf(w).laneKey(tableLane, uid, m.Lane, m.Seq), m)
 }
 
 // Remove takes a message out of its lane and forgets its id as unsettled.
 func Remove(w Writer, uid uint64, m *logv1.MessageRecord) error {
-	k := laneKey(tableLane, uid, m.Lane, m.Seq)
+	s := scratchOf(w)
 	remove := w.SingleDelete
 	if m.Replaced {
 		remove = w.Delete
 	}
-	if err := remove(k); err != nil {
+	if err := remove(s.laneKey(tableLane, uid, m.Lane, m.Seq)); err != nil {
 		return err
 	}
-	return w.SingleDelete(idKey(uid, m.Message.Id))
+	return w.SingleDelete(s.idKey(uid, m.Message.Id))
 }
 
 // Message reads one message of a lane, or ErrNotFound.
 func Message(r Reader, uid uint64, lane sluicev1.Lane, seq uint64) (*logv1.MessageRecord, error) {
 	m := &logv1.MessageRecord{}
-	return m, Load(r, laneKey(tableLane, uid, lane, seq), m)
+	return m, Load(r, scratchOf(r).laneKey(tableLane, uid, lane, seq), m)
 }
 
 // Unsettled finds the place of an unsettled message by its id, or ErrNotFound.
 func Unsettled(r Reader, uid uint64, id string) (lane sluicev1.Lane, seq uint64, err error) {
-	v, err := r.Get(idKey(uid, id))
+	v, err := r.Get(scratchOf(r).idKey(uid, id))
 	if err != nil {
 		return 0, 0, err
 	}
@@ -105,40 +108,40 @@ func DeadLetters(r Reader, uid uint64, lane sluicev1.Lane, from uint64, yield fu
 // DeadLetter reads one dead letter of an instance, or ErrNotFound.
 func DeadLetter(r Reader, uid uint64, lane sluicev1.Lane, seq uint64) (*logv1.MessageRecord, error) {
 	m := &logv1.MessageRecord{}
-	return m, Load(r, laneKey(tableDead, uid, lane, seq), m)
+	return m, Load(r, scratchOf(r).laneKey(tableDead, uid, lane, seq), m)
 }
 
 // PutDeadLetter keeps a message as a dead letter of an instance.
 func PutDeadLetter(w Writer, uid uint64, m *logv1.MessageRecord) error {
-	return Put(w, laneKey(tableDead, uid, m.Lane, m.Seq), m)
+	return Put(w, scratchOf(w).laneKey(tableDead, uid, m.Lane, m.Seq), m)
 }
 
 // DropDeadLetter forgets a dead letter.
 func DropDeadLetter(w Writer, uid uint64, lane sluicev1.Lane, seq uint64) error {
-	return w.Delete(laneKey(tableDead, uid, lane, seq))
+	return w.Delete(scratchOf(w).laneKey(tableDead, uid, lane, seq))
 }
 
 // Failure reads what is on record of a message's failed attempts, or ErrNotFound.
 func Failure(r Reader, uid uint64, lane sluicev1.Lane, seq uint64) (*logv1.FailureRecord, error) {
 	f := &logv1.FailureRecord{}
-	return f, Load(r, laneKey(tableFailure, uid, lane, seq), f)
+	return f, Load(r, scratchOf(r).laneKey(tableFailure, uid, lane, seq), f)
 }
 
 // PutFailure writes it.
 func PutFailure(w Writer, uid uint64, lane sluicev1.Lane, seq uint64, f *logv1.FailureRecord) error {
-	return Put(w, laneKey(tableFailure, uid, lane, seq), f)
+	return Put(w, scratchOf(w).laneKey(tableFailure, uid, lane, seq), f)
 }
 
 // DropFailure forgets it.
 func DropFailure(w Writer, uid uint64, lane sluicev1.Lane, seq uint64) error {
-	return w.Delete(laneKey(tableFailure, uid, lane, seq))
+	return w.Delete(scratchOf(w).laneKey(tableFailure, uid, lane, seq))
 }
 
 // DropInstance forgets everything of an instance but what lies in memory buckets. It is for instances that are gone
 // for good: range deletes are dear.
 func DropInstance(w Writer, uid uint64) error {
 	for _, table := range []byte{tableLane, tableID, tableFailure, tableDead} {
-		p := key(table, uid)
+		p := keyOf(table, uid)
 		if err := w.DeleteRange(p, Successor(p)); err != nil {
 			return err
 		}
@@ -161,7 +164,7 @@ func records(r Reader, table byte, uid uint64, lane sluicev1.Lane, from uint64, 
 }
 
 func walk(r Reader, table byte, uid uint64, lane sluicev1.Lane, from uint64, visit func(seq uint64, it Iterator) (bool, error)) (err error) {
-	it, err := r.NewIter(laneKey(table, uid, lane, from), Successor(lanePrefix(table, uid, lane)))
+	it, err := r.NewIter((*Scratch)(nil).laneKey(table, uid, lane, from), Successor(lanePrefix(table, uid, lane)))
 	if err != nil {
 		return err
 	}

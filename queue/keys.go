@@ -22,20 +22,21 @@ func laneByte(l sluicev1.Lane) byte { return byte(l) }
 
 func u64(b []byte, v uint64) []byte { return binary.BigEndian.AppendUint64(b, v) }
 
-// key begins a key of a table for an instance.
-func key(table byte, uid uint64) []byte {
-	return u64(append(make([]byte, 0, 48), table), uid)
-}
+// begin begins a key of a table for an instance.
+func (s *Scratch) begin(table byte, uid uint64) []byte { return u64(append(s.buffer(), table), uid) }
 
-func laneKey(table byte, uid uint64, lane sluicev1.Lane, seq uint64) []byte {
-	return u64(append(key(table, uid), laneByte(lane)), seq)
+// keyOf is a key of a table for an instance.
+func keyOf(table byte, uid uint64) []byte { return (*Scratch)(nil).begin(table, uid) }
+
+func (s *Scratch) laneKey(table byte, uid uint64, lane sluicev1.Lane, seq uint64) []byte {
+	return u64(append(s.begin(table, uid), laneByte(lane)), seq)
 }
 
 func lanePrefix(table byte, uid uint64, lane sluicev1.Lane) []byte {
-	return append(key(table, uid), laneByte(lane))
+	return append(keyOf(table, uid), laneByte(lane))
 }
 
-func idKey(uid uint64, id string) []byte { return append(key(tableID, uid), id...) }
+func (s *Scratch) idKey(uid uint64, id string) []byte { return append(s.begin(tableID, uid), id...) }
 
 // Successor is the least key after every key that begins with prefix; nil when there is none.
 func Successor(prefix []byte) []byte {

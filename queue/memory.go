@@ -1,6 +1,7 @@
 package queue
 
 import (
+	"encoding/binary"
 	"errors"
 	"fmt"
 
@@ -29,30 +30,48 @@ type Memory struct {
 	Buckets     []int64
 }
 
+func (s *Scratch) bucketPrefix(application uint64, end int64) []byte {
+	return u64(s.begin(tableMemory, application), uint64(end))
+}
+
 func bucketPrefix(application uint64, end int64) []byte {
-	return u64(key(tableMemory, application), uint64(end))
+	return (*Scratch)(nil).bucketPrefix(application, end)
 }
 
-func (m Memory) key(end int64, kind byte, what string) []byte {
-	return append(append(u64(bucketPrefix(m.Application, end), m.Instance), kind), what...)
+// kind begins a key of what is remembered of a kind.
+func (m Memory) kind(s *Scratch, end int64, kind byte) []byte {
+	return append(u64(s.bucketPrefix(m.Application, end), m.Instance), kind)
 }
 
-func seqName(seq uint64) string { return string(u64(nil, seq)) }
+func (m Memory) byID(s *Scratch, end int64, id string) []byte {
+	return append(m.kind(s, end, memoryByID), id...)
+}
+
+func (m Memory) bySeq(s *Scratch, end int64, seq uint64) []byte {
+	return u64(m.kind(s, end, memoryBySeq), seq)
+}
+
+func (m Memory) called(s *Scratch, end int64, method, request string) []byte {
+	return append(append(append(m.kind(s, end, memoryCalled), method...), 0), request...)
+}
 
 // Remember keeps a settled message in the bucket that ends then, to be found by its id and by its sequence number. The
 // record lies by its sequence number, where the next one is written beside it: ids may come in any order, so what lies by
 // them is merged again and again, and is small.
 func (m Memory) Remember(w Writer, end int64, s *logv1.SettledRecord) error {
-	if err := Put(w, m.key(end, memoryBySeq, seqName(s.Seq)), s); err != nil {
+	scratch := scratchOf(w)
+	if err := Put(w, m.bySeq(scratch, end, s.Seq), s); err != nil {
 		return err
 	}
-	return w.Set(m.key(end, memoryByID, s.Id), u64(nil, s.Seq))
+	at := scratch.value(8)
+	binary.BigEndian.PutUint64(at, s.Seq)
+	return w.Set(m.byID(scratch, end, s.Id), at)
 }
 
 // SettledByID finds a settled message, the last of its id; ErrNotFound when it is not remembered.
 func (m Memory) SettledByID(r Reader, id string) (*logv1.SettledRecord, error) {
 	for i := len(m.Buckets) - 1; i >= 0; i-- {
-		seq, err := r.Get(m.key(m.Buckets[i], memoryByID, id))
+		seq, err := r.Get(m.byID(scratchOf(r), m.Buckets[i], id))
 		if errors.Is(err, ErrNotFound) {
 			continue
 		}
@@ -63,7 +82,7 @@ func (m Memory) SettledByID(r Reader, id string) (*logv1.SettledRecord, error) {
 			return nil, err
 		}
 		s := &logv1.SettledRecord{}
-		return s, Load(r, m.key(m.Buckets[i], memoryBySeq, string(seq)), s)
+		return s, Load(r, m.bySeq(scratchOf(r), m.Buckets[i], binary.BigEndian.Uint64(seq)), s)
 	}
 	return nil, ErrNotFound
 }
@@ -72,7 +91,7 @@ func (m Memory) SettledByID(r Reader, id string) (*logv1.SettledRecord, error) {
 func (m Memory) SettledBySeq(r Reader, seq uint64) (*logv1.SettledRecord, error) {
 	for i := len(m.Buckets) - 1; i >= 0; i-- {
 		s := &logv1.SettledRecord{}
-		if err := Load(r, m.key(m.Buckets[i], memoryBySeq, seqName(seq)), s); !errors.Is(err, ErrNotFound) {
+		if err := Load(r, m.bySeq(scratchOf(r), m.Buckets[i], seq), s); !errors.Is(err, ErrNotFound) {
 			return s, err
 		}
 	}
@@ -82,7 +101,7 @@ func (m Memory) SettledBySeq(r Reader, seq uint64) (*logv1.SettledRecord, error)
 // Forget forgets a settled message.
 func (m Memory) Forget(w Writer, id string, seq uint64) error {
 	for _, end := range m.Buckets {
-		for _, k := range [][]byte{m.key(end, memoryByID, id), m.key(end, memoryBySeq, seqName(seq))} {
+		for _, k := range [][]byte{m.byID(nil, end, id), m.bySeq(nil, end, seq)} {
 			if _, err := w.Get(k); errors.Is(err, ErrNotFound) {
 				continue
 			} else if err != nil {
@@ -98,14 +117,14 @@ func (m Memory) Forget(w Writer, id string, seq uint64) error {
 
 // RememberCall keeps the answer of a call in the bucket that ends then.
 func (m Memory) RememberCall(w Writer, end int64, method, request string, a *logv1.RequestRecord) error {
-	return Put(w, m.key(end, memoryCalled, method+"\x00"+request), a)
+	return Put(w, m.called(scratchOf(w), end, method, request), a)
 }
 
 // Called finds the answer of a call made before; ErrNotFound when it is not remembered.
 func (m Memory) Called(r Reader, method, request string) (*logv1.RequestRecord, error) {
 	for i := len(m.Buckets) - 1; i >= 0; i-- {
 		a := &logv1.RequestRecord{}
-		if err := Load(r, m.key(m.Buckets[i], memoryCalled, method+"\x00"+request), a); !errors.Is(err, ErrNotFound) {
+		if err := Load(r, m.called(scratchOf(r), m.Buckets[i], method, request), a); !errors.Is(err, ErrNotFound) {
 			return a, err
 		}
 	}

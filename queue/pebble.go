@@ -263,13 +263,13 @@ func (p *Pebble) NewBatch() Batch {
 	return &pebbleBatch{store: p, batch: p.db.NewIndexedBatch()}
 }
 
-// NewWriteBatch is NewBatch for one that only writes: its reads fail. It costs less.
-func (p *Pebble) NewWriteBatch() Batch {
+// NewWriteBatch is NewBatch for one that only writes, about so many bytes: its reads fail. It costs less.
+func (p *Pebble) NewWriteBatch(bytes int) Batch {
 	if err := p.enter(); err != nil {
 		return closedBatch{}
 	}
 	defer p.gate.RUnlock()
-	return &pebbleBatch{store: p, batch: p.db.NewBatch()}
+	return &pebbleBatch{store: p, batch: p.db.NewBatchWithSize(bytes)}
 }
 
 // NoRoom is ErrNoRoom while the disk is full.

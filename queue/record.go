@@ -13,7 +13,7 @@ var encoding = proto.MarshalOptions{Deterministic: true}
 
 // Put writes a record under a key. Equal records give the same bytes on every replica.
 func Put(w Writer, key []byte, m proto.Message) error {
-	v, err := encode(m)
+	v, err := encode(scratchOf(w), m)
 	if err != nil {
 		return fmt.Errorf("%w: encode %x: %v", ErrCorrupt, key, err)
 	}
@@ -23,11 +23,17 @@ func Put(w Writer, key []byte, m proto.Message) error {
 // encode gives the bytes of encoding. The records that every message writes have code of their own for them, which
 // takes a third of the time. Unlike encoding it does not look whether text is UTF-8: what a record holds came in an
 // entry, where that was looked at.
-func encode(m proto.Message) ([]byte, error) {
-	if s, ok := m.(interface{ MarshalVT() ([]byte, error) }); ok && exact(m) {
-		return s.MarshalVT()
+func encode(s *Scratch, m proto.Message) ([]byte, error) {
+	own, ok := m.(interface {
+		SizeVT() int
+		MarshalToSizedBufferVT([]byte) (int, error)
+	})
+	if !ok || !exact(m) {
+		return encoding.Marshal(m)
 	}
-	return encoding.Marshal(m)
+	v := s.value(own.SizeVT())
+	_, err := own.MarshalToSizedBufferVT(v)
+	return v, err
 }
 
 // exact tells that a record's own code writes the very bytes of encoding. It does not sort the keys of a map, and drops

@@ -46,8 +46,8 @@ type diskStore interface {
 	Failed() <-chan struct{}
 	// NoRoom is ErrNoRoom while the disk is full.
 	NoRoom() error
-	// NewWriteBatch is NewBatch for one that only writes.
-	NewWriteBatch() Batch
+	// NewWriteBatch is NewBatch for one that only writes, about so many bytes.
+	NewWriteBatch(bytes int) Batch
 	// Ending tells the store that it will be closed soon.
 	Ending()
 }
@@ -57,17 +57,18 @@ var (
 	_ diskStore = (*Pebble)(nil)
 )
 
-// layers are what lies over the store beneath, the newest first. They do not change as long as somebody reads the top one.
+// layers are what lies over the store beneath, the newest first, as they were at a version.
 type layers struct {
 	top, out *layer // out is nil if nothing is being written out
+	version  uint64
 }
 
 // get tells what the layers say of a key.
-func (l layers) get(key string) (value []byte, there, said bool) {
-	if value, there, said = l.top.get(key); said || l.out == nil {
+func (l layers) get(key []byte) (value []byte, there, said bool) {
+	if value, there, said = l.top.get(key, l.version); said || l.out == nil {
 		return value, there, said
 	}
-	return l.out.get(key)
+	return l.out.get(key, l.version)
 }
 
 // NewWriteBack puts a write-back layer over a store, which belongs to it from now on. It is written out when so many bytes
@@ -77,7 +78,7 @@ func NewWriteBack(beneath Store, bytes int) *WriteBack {
 		bytes = writeBackBytes
 	}
 	disk, _ := beneath.(diskStore)
-	return &WriteBack{beneath: beneath, disk: disk, most: bytes, layers: layers{top: &layer{}}, pinned: map[*view]struct{}{}}
+	return &WriteBack{beneath: beneath, disk: disk, most: bytes, layers: layers{top: newLayer(0)}, pinned: map[*view]struct{}{}}
 }
 
 // Get implements Reader.
@@ -124,21 +125,21 @@ func (s *WriteBack) moment() (*writeBackSnapshot, error) {
 		s.below = &view{store: s.beneath}
 	}
 	s.below.readers++
-	s.layers.top.readers++
+	s.layers.top.open(s.layers.version)
 	return &writeBackSnapshot{store: s, layers: s.layers, below: s.below}, nil
 }
 
 // read counts one who reads a layer beside those who were counted, until unread.
-func (s *WriteBack) read(l *layer) {
+func (s *WriteBack) read(l *layer, version uint64) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	l.readers++
+	l.open(version)
 }
 
 func (s *WriteBack) unread(l *layer) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	l.readers--
+	l.leave()
 }
 
 // NewBatch implements Store. Writing to a batch after an iterator over it was made does not change what that one walks.
@@ -167,8 +168,7 @@ func (s *WriteBack) give(d *draft) {
 	s.spare = d
 }
 
-// commit makes the writes of a batch in the top layer. Those who read it keep it as it is: then it is changed in a copy, and
-// the nodes of its trees are copied as they change.
+// commit makes the writes of a batch in the top layer, under a version that those who read it do not have.
 func (s *WriteBack) commit(writes []batchWrite) error {
 	if err := s.failure(); err != nil {
 		return err
@@ -180,12 +180,9 @@ func (s *WriteBack) commit(writes []batchWrite) error {
 		return ErrClosed
 	case s.err != nil:
 		return s.err
-	case s.layers.top.readers > 0:
-		s.layers.top = s.layers.top.clone()
 	}
-	for _, w := range writes {
-		s.layers.top.apply(w)
-	}
+	s.layers.version++
+	s.layers.top.change(writes, s.layers.version, s.layers.top.read())
 	return s.pace()
 }
 
@@ -250,7 +247,7 @@ func (s *WriteBack) full(times int) bool {
 func (s *WriteBack) freeze() (l *layer, done chan struct{}) {
 	s.writing = make(chan struct{})
 	s.layers.out = s.layers.top
-	s.layers.top = &layer{}
+	s.layers.top = newLayer(len(s.layers.out.slots))
 	s.retire()
 	return s.layers.out, s.writing
 }
@@ -274,7 +271,7 @@ func (s *WriteBack) writeOut(l *layer, done chan struct{}) error {
 func (s *WriteBack) write(l *layer) error {
 	var b Batch
 	if s.disk != nil {
-		b = s.disk.NewWriteBatch()
+		b = s.disk.NewWriteBatch(l.size())
 	} else {
 		b = s.beneath.NewBatch()
 	}

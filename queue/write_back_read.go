@@ -14,7 +14,7 @@ func (s *writeBackSnapshot) Get(key []byte) ([]byte, error) {
 	if s.store == nil {
 		return nil, ErrClosed
 	}
-	value, there, said := s.layers.get(string(key))
+	value, there, said := s.layers.get(key)
 	if said {
 		return found(value, there)
 	}
@@ -34,17 +34,17 @@ func (s *writeBackSnapshot) NewIter(lower, upper []byte) (Iterator, error) {
 	if s.store == nil {
 		return nil, ErrClosed
 	}
-	return s.iterate(lower, upper, nil)
+	return s.iterate(lower, upper, version{})
 }
 
-// iterate walks the moment, with a layer over it unless that is nil.
-func (s *writeBackSnapshot) iterate(lower, upper []byte, over *layer) (Iterator, error) {
+// iterate walks the moment, with a layer over it unless there is none.
+func (s *writeBackSnapshot) iterate(lower, upper []byte, over version) (Iterator, error) {
 	it, err := s.below.iterate(lower, upper)
 	if err != nil {
 		return nil, err
 	}
-	s.store.read(s.layers.top)
-	return &writeBackIterator{overlay(it, lower, upper, s.layers.out, s.layers.top, over), s.store, s.layers.top}, nil
+	s.store.read(s.layers.top, s.layers.version)
+	return &writeBackIterator{overlay(it, lower, upper, version{s.layers.out, s.layers.version}, version{s.layers.top, s.layers.version}, over), s.store, s.layers.top}, nil
 }
 
 // writeBackIterator reads a layer until it is closed.
@@ -91,11 +91,11 @@ func (b *writeBackBatch) begin() error {
 	return b.store.begin(b)
 }
 
-func (b *writeBackBatch) write(w batchWrite) error {
+func (b *writeBackBatch) write(kind writeKind, key, value []byte) error {
 	if err := b.begin(); err != nil {
 		return err
 	}
-	b.draft.add(w)
+	b.draft.add(batchWrite{kind: kind, key: b.draft.keys.key(key), value: value})
 	return nil
 }
 
@@ -119,22 +119,21 @@ func (b *writeBackBatch) NewIter(lower, upper []byte) (Iterator, error) {
 	own := b.draft.walk()
 	it, err := b.snapshot.iterate(lower, upper, own)
 	if err != nil {
-		b.draft.left(own)
+		own.leave()
 		return nil, err
 	}
-	return &batchIterator{it, b.draft, own}, nil
+	return &batchIterator{it, own.layer}, nil
 }
 
-// batchIterator tells the batch's draft when it is closed.
+// batchIterator reads what the batch wrote until it is closed.
 type batchIterator struct {
 	Iterator
-	draft *draft
-	own   *layer // nil once closed
+	own *layer // nil once closed
 }
 
 func (it *batchIterator) Close() error {
 	if it.own != nil {
-		it.draft.left(it.own)
+		it.own.leave()
 		it.own = nil
 	}
 	return it.Iterator.Close()
@@ -142,17 +141,17 @@ func (it *batchIterator) Close() error {
 
 // Set implements Batch.
 func (b *writeBackBatch) Set(key, value []byte) error {
-	return b.write(batchWrite{kind: writeSet, key: string(key), value: value})
+	return b.write(writeSet, key, value)
 }
 
 // Delete implements Batch.
 func (b *writeBackBatch) Delete(key []byte) error {
-	return b.write(batchWrite{kind: writeDelete, key: string(key)})
+	return b.write(writeDelete, key, nil)
 }
 
 // SingleDelete implements Batch.
 func (b *writeBackBatch) SingleDelete(key []byte) error {
-	return b.write(batchWrite{kind: writeSingleDelete, key: string(key)})
+	return b.write(writeSingleDelete, key, nil)
 }
 
 // DeleteRange implements Batch.
@@ -165,7 +164,11 @@ func (b *writeBackBatch) DeleteRange(lower, upper []byte) error {
 	case string(lower) >= string(upper):
 		return nil
 	}
-	return b.write(batchWrite{kind: writeDeleteRange, key: string(lower), upper: string(upper)})
+	if err := b.begin(); err != nil {
+		return err
+	}
+	b.draft.add(batchWrite{kind: writeDeleteRange, key: string(lower), upper: string(upper)})
+	return nil
 }
 
 // Commit implements Batch.
@@ -176,7 +179,7 @@ func (b *writeBackBatch) Commit() error {
 	if b.snapshot == nil || len(b.draft.writes) == 0 {
 		return errors.Join(b.store.failure(), b.Close())
 	}
-	left := b.snapshot.Close() // or the top layer would be copied, and what this commit has written out pinned, for this batch
+	left := b.snapshot.Close() // or what was there before would be kept, and what this commit has written out pinned, for this batch
 	err := b.store.commit(b.draft.writes)
 	return errors.Join(err, left, b.Close())
 }

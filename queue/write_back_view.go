@@ -90,7 +90,7 @@ func (s *WriteBack) pin() {
 // leave takes a reader off the layer and the view of a moment; the view's last one closes it.
 func (s *WriteBack) leave(v *view, top *layer) error {
 	s.mu.Lock()
-	top.readers--
+	top.leave()
 	v.readers--
 	last := v.readers == 0 && v.retired
 	if last {

@@ -5,28 +5,34 @@ import (
 	"strings"
 )
 
+// version is a layer as it was at a version.
+type version struct {
+	*layer
+	number uint64
+}
+
 // overlay walks layers, each over the one before and all over what lies beneath, within bounds. It closes beneath.
-func overlay(beneath Iterator, lower, upper []byte, layers ...*layer) Iterator {
+func overlay(beneath Iterator, lower, upper []byte, layers ...version) Iterator {
 	lower, upper = bytes.Clone(lower), bytes.Clone(upper) // the caller may use them again
-	for _, layer := range layers {
-		if layer != nil && layer.touches(lower, upper) {
-			beneath = &layerIterator{layer: layer, beneath: beneath, cursor: newLayerCursor(layer, lower, upper)}
+	for _, v := range layers {
+		if v.layer != nil && v.touches(lower, upper) {
+			beneath = &layerIterator{version: v, beneath: beneath, cursor: newLayerCursor(v.layer, v.number, lower, upper)}
 		}
 	}
 	return beneath
 }
 
 // touches tells that the layer may change what lies within bounds.
-func (l *layer) touches(lower, upper []byte) bool {
-	if len(l.removed) > 0 {
-		return true
-	}
-	return newLayerCursor(l, lower, upper).seekGE("")
+func (v version) touches(lower, upper []byte) bool {
+	v.mu.RLock()
+	removed := len(v.removed) > 0
+	v.mu.RUnlock()
+	return removed || newLayerCursor(v.layer, v.number, lower, upper).seekGE("")
 }
 
 // layerIterator walks one layer over what lies beneath it.
 type layerIterator struct {
-	layer   *layer
+	version version
 	cursor  *layerCursor
 	beneath Iterator
 	// under: beneath stands on a key. Cursor and beneath stand on the next keys in the direction of the walk.
@@ -169,19 +175,30 @@ func (it *layerIterator) settle() bool {
 
 // leap takes what lies beneath over a range that the layer removed.
 func (it *layerIterator) leap() bool {
-	key := string(it.beneath.Key())
-	for _, s := range it.layer.removed {
-		if !s.covers(key) {
-			continue
-		}
-		if it.back {
-			it.under = it.beneath.SeekLT([]byte(s.lower))
-		} else {
-			it.under = it.beneath.SeekGE([]byte(s.upper))
-		}
-		return true
+	gone, ok := it.version.removal(it.beneath.Key())
+	switch {
+	case !ok:
+		return false
+	case it.back:
+		it.under = it.beneath.SeekLT([]byte(gone.lower))
+	default:
+		it.under = it.beneath.SeekGE([]byte(gone.upper))
 	}
-	return false
+	return true
+}
+
+// removal is a range that the layer removed and that a key is in.
+func (v version) removal(key []byte) (span, bool) {
+	v.mu.RLock()
+	defer v.mu.RUnlock()
+	if len(v.removed) == 0 {
+		return span{}, false
+	}
+	gone := v.removes(string(key), v.number)
+	if gone == nil {
+		return span{}, false
+	}
+	return *gone, true
 }
 
 func (it *layerIterator) Key() []byte { return it.key }

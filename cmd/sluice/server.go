@@ -144,6 +144,7 @@ func serve(ctx context.Context, cfg server.Config) error {
 	if err != nil {
 		return startTrouble(cfg, err)
 	}
+	go paceCollector(ctx)
 	return damageTrouble(cfg, node.Run(ctx))
 }
 

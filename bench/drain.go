@@ -20,7 +20,7 @@ import (
 )
 
 // drainWindow is how many messages of an instance may be with its worker at once.
-const drainWindow = 64
+const drainWindow = 512
 
 // drainWithin bounds one drain.
 const drainWithin = 30 * time.Minute

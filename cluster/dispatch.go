@@ -244,6 +244,13 @@ func (d *dispatcher) pick(s *session) (h *held, given fsm.Given, version uint64)
 	return h, h.given, h.version
 }
 
+// waiting is how many instances of a session wait to be looked at.
+func (d *dispatcher) waiting(s *session) int {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return s.ready.Len()
+}
+
 // follows tells whether what a stream brings of an instance comes after what that stream itself brought last.
 func (d *dispatcher) follows(h *held, stream string) bool {
 	d.mu.Lock()

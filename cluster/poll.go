@@ -118,7 +118,8 @@ func (l *leadership) collect(s *session, most int, got *pollResult) error {
 		if h == nil {
 			return nil
 		}
-		o, before, err := got.offer(view, h, l.dispatch.follows(h, got.stream), given, most-len(got.resp.Deliveries))
+		left := most - len(got.resp.Deliveries)
+		o, before, err := got.offer(view, h, l.dispatch.follows(h, got.stream), given, left, got.atOnce(left, l.dispatch.waiting(s)))
 		if errors.Is(err, reason.UnknownInstance) || errors.Is(err, reason.UnknownApplication) {
 			o, err = &fsm.Offer{}, nil
 		}
@@ -136,8 +137,8 @@ func (l *leadership) collect(s *session, most int, got *pollResult) error {
 // of what is new, or the worker would get the later without the earlier. It ignores what it holds. If this answer follows
 // that one within a stream, nothing can be missing in between. before is what counts as given when the offer is to be
 // made once more.
-func (p *pollResult) offer(view *fsm.View, h *held, follows bool, given fsm.Given, most int) (o *fsm.Offer, before fsm.Given, err error) {
-	o, err = view.Offer(h.id, given, min(most, p.atOnce()))
+func (p *pollResult) offer(view *fsm.View, h *held, follows bool, given fsm.Given, most, atOnce int) (o *fsm.Offer, before fsm.Given, err error) {
+	o, err = view.Offer(h.id, given, min(most, atOnce))
 	if err != nil || follows || p.has(h) || len(o.Deliveries) == 0 || given == (fsm.Given{}) {
 		return o, given, err
 	}
@@ -174,10 +175,11 @@ func (p *pollResult) add(out *handOut, o *fsm.Offer) {
 	}
 }
 
-// atOnce is how many deliveries one look may bring, so that an answer does not outgrow its bound by much.
-func (p *pollResult) atOnce() int {
+// atOnce is how many deliveries one look may bring, of so many that are left to give, while others wait to be looked at: so
+// few that an answer does not outgrow its bound by much and that they get a share, but enough to pay for the look.
+func (p *pollResult) atOnce(left, others int) int {
 	if n := len(p.resp.Deliveries); n > 0 && p.size/n < smallDelivery {
-		return offerAtOnce
+		return max(offerAtOnce, left/(others+1))
 	}
 	return offerAtFirst
 }

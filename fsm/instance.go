@@ -60,15 +60,19 @@ func (i *instance) head(l sluicev1.Lane) *head {
 }
 
 // first gives up to n of the first sequence numbers of a lane, which are good until the lane changes.
-func (i *instance) first(r laneReader, l sluicev1.Lane, n int) ([]uint64, error) {
+func (i *instance) first(r queue.Reader, l sluicev1.Lane, n int) ([]uint64, error) {
 	h, have := i.head(l), int(min(i.lane(l).Messages, uint64(n)))
 	if len(h.seqs) < have && !h.whole {
+		if dense(i.lane(l)) {
+			h.count(i.lane(l), 4*max(n, headMost))
+			return h.seqs[:have], nil
+		}
 		from := i.lane(l).Front
 		if known := len(h.seqs); known > 0 {
 			from = h.seqs[known-1] + 1
 		}
 		limit := 4*max(n, headMost) - len(h.seqs) // more than is asked for, so that a lane is read on once in so many settlements
-		more, err := r.seqs(i, l, from, limit)
+		more, err := queue.Seqs(r, i.rec.Uid, l, from, limit)
 		if err != nil {
 			return nil, err
 		}
@@ -78,6 +82,19 @@ func (i *instance) first(r laneReader, l sluicev1.Lane, n int) ([]uint64, error)
 		return nil, errors.Join(queue.ErrCorrupt, errors.New("fsm: a lane of "+i.id().String()+" holds fewer messages than its header says"))
 	}
 	return h.seqs[:have], nil
+}
+
+// dense tells that a lane holds every sequence number from its front to its tail, which its header then tells alone.
+func dense(l *logv1.LaneRecord) bool { return l.Messages > 0 && l.Tail-l.Front+1 == l.Messages }
+
+// count finds the first sequence numbers of a lane that is dense, up to a limit.
+func (h *head) count(l *logv1.LaneRecord, limit int) {
+	n := min(l.Messages, uint64(limit))
+	seqs := make([]uint64, n)
+	for at := range seqs {
+		seqs[at] = l.Front + uint64(at)
+	}
+	*h = head{seqs: seqs, whole: n == l.Messages}
 }
 
 // appended notes a new tail; first tells that the lane was empty.

@@ -7,8 +7,8 @@ import (
 )
 
 const (
-	// aheadBytes bounds those that are read ahead of a lane's head at once.
-	aheadBytes = 1 << 20
+	// aheadMessages and aheadBytes bound what is read of a lane at once: about as many as its owner is given at once.
+	aheadMessages, aheadBytes = 16, 64 << 10
 	// recordBytes is what a message takes beside its data and headers.
 	recordBytes = 512
 )
@@ -74,33 +74,31 @@ func (t *txn) message(i *instance, lane sluicev1.Lane, seq uint64) (*logv1.Messa
 	if m := t.m.lately.get(i.rec.Uid, lane, seq); m != nil {
 		return m, nil
 	}
-	return queue.Message(t, i.rec.Uid, lane, seq)
+	if i.lane(lane).Messages == 1 {
+		return queue.Message(t, i.rec.Uid, lane, seq)
+	}
+	return t.readAhead(i, lane, seq)
 }
 
-// laneReader reads which messages a lane holds.
-type laneReader interface {
-	queue.Reader
-	seqs(i *instance, lane sluicev1.Lane, from uint64, limit int) ([]uint64, error)
-}
-
-// seqs lists sequence numbers of a lane, and keeps the messages: they will be settled next.
-func (t *txn) seqs(i *instance, lane sluicev1.Lane, from uint64, limit int) (seqs []uint64, err error) {
-	bytes := uint64(0)
-	err = queue.Messages(t, i.rec.Uid, lane, from, func(m *logv1.MessageRecord) bool {
-		seqs = append(seqs, m.Seq)
-		if bytes += weight(m); bytes <= aheadBytes && t.m.lately.get(i.rec.Uid, lane, m.Seq) == nil {
+// readAhead is message, and keeps it with some that come after it: they will be settled next.
+func (t *txn) readAhead(i *instance, lane sluicev1.Lane, seq uint64) (found *logv1.MessageRecord, err error) {
+	read, bytes := 0, uint64(0)
+	err = queue.Messages(t, i.rec.Uid, lane, seq, func(m *logv1.MessageRecord) bool {
+		if found == nil && m.Seq != seq {
+			return false
+		}
+		if found == nil {
+			found = m
+		}
+		if t.m.lately.get(i.rec.Uid, lane, m.Seq) == nil {
 			t.m.lately.put(i.rec.Uid, m)
 		}
-		return len(seqs) < limit && bytes <= aheadBytes
+		read++
+		bytes += weight(m)
+		return read < aheadMessages && bytes < aheadBytes
 	})
-	if err != nil || len(seqs) == limit || bytes <= aheadBytes {
-		return seqs, err
+	if err == nil && found == nil {
+		err = queue.ErrNotFound
 	}
-	more, err := queue.Seqs(t, i.rec.Uid, lane, seqs[len(seqs)-1]+1, limit-len(seqs))
-	return append(seqs, more...), err
-}
-
-// seqs lists sequence numbers of a lane.
-func (r *reading) seqs(i *instance, lane sluicev1.Lane, from uint64, limit int) ([]uint64, error) {
-	return queue.Seqs(r, i.rec.Uid, lane, from, limit)
+	return found, err
 }

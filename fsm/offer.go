@@ -199,16 +199,19 @@ func (o *offering) messages() error {
 	lane := i.working()
 	attempt := i.lane(lane).HeadAttempts + 1
 	last, count := o.Given.seq, uint64(0)
+	begin := func(head uint64) {
+		given := uint32(1)
+		if head == o.Given.head {
+			given = o.Given.attempt
+		}
+		if attempt != given {
+			last = 0
+		}
+		o.Given.head, o.Given.attempt = head, attempt
+	}
 	visit := func(seq uint64, load func() (*logv1.MessageRecord, error)) (bool, error) {
 		if count++; count == 1 {
-			given := uint32(1)
-			if seq == o.Given.head {
-				given = o.Given.attempt
-			}
-			if attempt != given {
-				last = 0
-			}
-			o.Given.head, o.Given.attempt = seq, attempt
+			begin(seq)
 		}
 		if seq <= last {
 			return count < n, nil
@@ -224,7 +227,8 @@ func (o *offering) messages() error {
 		o.deliver(m, count == 1, attempt)
 		return count < n, nil
 	}
-	if l := i.lane(lane); l.Messages == 1 { // it is the tail, unless it was put back; a walk would be dearer
+	l := i.lane(lane)
+	if l.Messages == 1 { // it is the tail, unless it was put back; a walk would be dearer
 		m, err := queue.Message(o.r, i.rec.Uid, lane, l.Tail)
 		if err == nil {
 			_, err = visit(m.Seq, func() (*logv1.MessageRecord, error) { return m, nil })
@@ -233,7 +237,16 @@ func (o *offering) messages() error {
 			return err
 		}
 	}
-	return queue.Places(o.r, i.rec.Uid, lane, i.lane(lane).Front, visit)
+	from := l.Front
+	if dense(l) { // what was given need not be walked over
+		if begin(from); last >= from {
+			from, count = last+1, min(last-from+1, n)
+		}
+		if count == n {
+			return nil
+		}
+	}
+	return queue.Places(o.r, i.rec.Uid, lane, from, visit)
 }
 
 func (o *offering) deliver(m *logv1.MessageRecord, head bool, attempt uint32) {

@@ -162,7 +162,9 @@ func (t *txn) accept(i *instance, m *logv1.MessageRecord) (*sluicev1.Receipt, er
 	r.NextSeq++
 	l.Tail = m.Seq
 	i.head(m.Lane).appended(m, m.Ahead == 0)
-	t.m.lately.put(r.Uid, m)
+	if m.Disposition != deferred { // that one will not be settled soon
+		t.m.lately.put(r.Uid, m)
+	}
 	t.countAccepted(m)
 	if m.Disposition == deferred {
 		if err := t.messageEvent(i, sluicev1.EventType_EVENT_MESSAGE_DEFERRED, m, ""); err != nil {

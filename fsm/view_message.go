@@ -33,7 +33,7 @@ func (v *View) Message(id InstanceID, messageID string) (out *sluicev1.MessageSt
 }
 
 // messageStatus finds what is known of a message.
-func messageStatus(r laneReader, i *instance, id string, now int64) (*sluicev1.MessageStatus, error) {
+func messageStatus(r queue.Reader, i *instance, id string, now int64) (*sluicev1.MessageStatus, error) {
 	lane, seq, err := queue.Unsettled(r, i.rec.Uid, id)
 	if errors.Is(err, queue.ErrNotFound) {
 		return settledStatus(r, i, id, now)
@@ -76,7 +76,7 @@ type lookout struct {
 	out []uint64
 }
 
-func look(r laneReader, i *instance, l sluicev1.Lane) (*lookout, error) {
+func look(r queue.Reader, i *instance, l sluicev1.Lane) (*lookout, error) {
 	o := &lookout{r: r, i: i}
 	if l != i.working() {
 		return o, nil

@@ -40,6 +40,9 @@ const (
 	defaultCacheBytes    = 48 << 20
 	defaultMemTableBytes = 32 << 20
 	defaultOpenFiles     = 512
+	// l0Tables is how many tables may lie over each other before they are merged with what is beneath, and baseBytes how large
+	// that may be: what is removed soon is merged less often. Bloom filters answer for most of the tables.
+	l0Tables, baseBytes = 12, 256 << 20
 	// bloomBitsPerKey costs a little over a byte a key and answers 99 % of the look-ups of unknown ids without a read.
 	bloomBitsPerKey = 10
 	// indexBlockBytes keeps a table's index in one block: a look-up reads one block less.
@@ -204,6 +207,8 @@ func (p *Pebble) options(base vfs.FS) *pebble.Options {
 		MemTableSize:                uint64(p.config.MemTableBytes),
 		MemTableStopWritesThreshold: stallNever,
 		L0StopWritesThreshold:       stallNever,
+		L0CompactionThreshold:       l0Tables,
+		LBaseMaxBytes:               baseBytes,
 		MaxOpenFiles:                p.config.OpenFiles,
 		MaxManifestFileSize:         manifestBytesMax,
 		CompactionConcurrencyRange:  func() (int, int) { return 1, 2 },

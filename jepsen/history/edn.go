@@ -22,8 +22,8 @@ type ednOp struct {
 }
 
 // WriteEDN writes the operations and faults as Jepsen does: one map a line, :invoke, then :ok, :fail or :info. Every
-// client is a process, until an operation of it is unknown: that process has crashed then, and the client goes on as the
-// next one. An operation that nothing was said of has its :info at the end.
+// client is a process, and one more for what it does meanwhile, until an operation is unknown: that process has crashed then,
+// and the client goes on as the next one. An operation that nothing was said of has its :info at the end.
 func (h *History) WriteEDN(out io.Writer) error {
 	lines := h.ednLines()
 	w := bufio.NewWriter(out)
@@ -38,20 +38,29 @@ func (h *History) WriteEDN(out io.Writer) error {
 	return nil
 }
 
+// ednProcess does one thing at a time: it is busy until then.
+type ednProcess struct {
+	name string
+	busy time.Duration
+}
+
 func (h *History) ednLines() (lines []ednOp) {
-	processes := map[string]string{}
+	processes := map[string][]*ednProcess{}
 	next, last := 0, time.Duration(0)
 	for _, o := range h.Operations {
 		last = max(last, o.Call, o.Told)
 	}
 	for _, o := range h.Operations {
-		process, known := processes[o.Client]
-		if !known {
-			process, next = strconv.Itoa(next), next+1
-			processes[o.Client] = process
+		at := slices.IndexFunc(processes[o.Client], func(p *ednProcess) bool { return p.busy <= o.Call })
+		if at < 0 {
+			at = len(processes[o.Client])
+			processes[o.Client] = append(processes[o.Client], &ednProcess{name: strconv.Itoa(next)})
+			next++
 		}
-		lines = append(lines, ednOp{o.Call, process, ":invoke", string(o.What), edn(o.Args)})
-		end := ednOp{o.Return, process, "", string(o.What), edn(o.Answer)}
+		process := processes[o.Client][at]
+		process.busy = o.Return
+		lines = append(lines, ednOp{o.Call, process.name, ":invoke", string(o.What), edn(o.Args)})
+		end := ednOp{o.Return, process.name, "", string(o.What), edn(o.Answer)}
 		switch o.Result {
 		case OK:
 			end.kind = ":ok"
@@ -59,7 +68,7 @@ func (h *History) ednLines() (lines []ednOp) {
 			end.kind = ":fail"
 		case Unknown:
 			end.kind, end.at = ":info", cmp.Or(o.Told, last)
-			delete(processes, o.Client)
+			processes[o.Client] = slices.Delete(processes[o.Client], at, at+1)
 		}
 		lines = append(lines, end)
 	}

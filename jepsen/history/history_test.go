@@ -77,6 +77,38 @@ func TestUnknownIsNeverDropped(t *testing.T) {
 	}
 }
 
+// A process of Jepsen's does one thing at a time, a client several.
+func TestAClientThatDoesSeveralThingsIsSeveralProcesses(t *testing.T) {
+	t.Parallel()
+	var out, edn bytes.Buffer
+	l := NewLog(&out, ticking())
+	call := func(id string) { l.Call(Call{ID: id, Client: "c1", What: Send}) }
+	end := func(id string) { l.Return(Return{ID: id, Result: OK}) }
+	call("1")
+	call("2")
+	end("1")
+	call("3")
+	end("2")
+	end("3")
+	h, err := Read(&out)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := h.WriteEDN(&edn); err != nil {
+		t.Fatal(err)
+	}
+	want := `{:index 0, :time 1, :type :invoke, :process 0, :f :send, :value {}}
+{:index 1, :time 2, :type :invoke, :process 1, :f :send, :value {}}
+{:index 2, :time 3, :type :ok, :process 0, :f :send, :value {}}
+{:index 3, :time 4, :type :invoke, :process 0, :f :send, :value {}}
+{:index 4, :time 5, :type :ok, :process 1, :f :send, :value {}}
+{:index 5, :time 6, :type :ok, :process 0, :f :send, :value {}}
+`
+	if edn.String() != want {
+		t.Errorf("history.edn is\n%s", edn.String())
+	}
+}
+
 func TestAHistoryTellsWhetherItIsWhole(t *testing.T) {
 	t.Parallel()
 	var out bytes.Buffer

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"slices"
+	"sync"
 	"time"
 
 	"sluice/client"
@@ -88,12 +89,27 @@ func Send(ctx context.Context, w world.World, name string, l Load) error {
 	l = l.Defaults()
 	s := &sender{caller: newCaller(name, c, w.History()), w: w, load: l, random: chance(l.Seed, name)}
 	for ctx.Err() == nil {
-		s.one(ctx)
+		if s.random.IntN(6) == 0 {
+			s.several(ctx)
+		} else {
+			s.one(ctx)
+		}
 		if w.Wait(ctx, l.Pause/2+time.Duration(s.random.Int64N(int64(l.Pause)))) != nil {
 			break
 		}
 	}
 	return nil
+}
+
+// several sends new messages at once, which the client gathers.
+func (s *sender) several(ctx context.Context) {
+	var all sync.WaitGroup
+	defer all.Wait()
+	for range 2 + s.random.IntN(7) {
+		m := s.next()
+		s.remember(m)
+		all.Go(func() { _, _ = s.send(ctx, m) }) // whatever comes of it is in the history
+	}
 }
 
 // one sends a new message, or one of late again, or one of late with other content, which must be refused.

@@ -47,7 +47,9 @@ func (t *txn) end(i *instance, m *logv1.MessageRecord, e ending) error {
 	if err := t.leave(i, m); err != nil {
 		return err
 	}
-	s := settled(m, e, failure, t.now)
+	s := &t.m.remembered
+	s.Reset()
+	settled(s, m, e, failure, t.now)
 	if s.DeadLetter != nil {
 		if err := t.bury(i, m, s, t.attemptsOf(i, e, failure)); err != nil {
 			return err
@@ -73,12 +75,11 @@ func (t *txn) end(i *instance, m *logv1.MessageRecord, e ending) error {
 	return t.queueUp(i)
 }
 
-// settled is what is remembered of a message.
-func settled(m *logv1.MessageRecord, e ending, f *logv1.FailureRecord, now int64) *logv1.SettledRecord {
-	s := &logv1.SettledRecord{
-		Id: m.Message.Id, Seq: m.Seq, Lane: m.Lane, Disposition: m.Disposition, Mode: m.Mode, Epoch: m.Epoch, Ahead: m.Ahead, Index: m.Index,
-		Digest: m.Digest, Settlement: e.kind, TimeMs: now, Attempts: f.GetAttempts(), Edits: m.Edits,
-	}
+// settled fills in what is remembered of a message.
+func settled(s *logv1.SettledRecord, m *logv1.MessageRecord, e ending, f *logv1.FailureRecord, now int64) {
+	s.Id, s.Seq, s.Lane, s.Disposition = m.Message.Id, m.Seq, m.Lane, m.Disposition
+	s.Mode, s.Epoch, s.Ahead, s.Index = m.Mode, m.Epoch, m.Ahead, m.Index
+	s.Digest, s.Settlement, s.TimeMs, s.Attempts, s.Edits = m.Digest, e.kind, now, f.GetAttempts(), m.Edits
 	first, last := f.GetFirstError(), f.GetLastError()
 	if by := e.by; by != nil {
 		s.SettleEpoch, s.SettleAttempt, s.SettleOutcome, s.SettleDigest = by.Epoch, e.attempt, by.Outcome, e.digest
@@ -94,7 +95,6 @@ func settled(m *logv1.MessageRecord, e ending, f *logv1.FailureRecord, now int64
 	if e.kind == deadLettered || e.kind == expired {
 		s.DeadLetter = newDeadLetter(e.reason, first, last, now)
 	}
-	return s
 }
 
 // newDeadLetter says why a message was dead-lettered. Those that failed alike have one fingerprint.

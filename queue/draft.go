@@ -7,13 +7,27 @@ type draft struct {
 	// last is the place in writes of what was written to a key last, unless a range was removed since.
 	last    map[string]int
 	removed []span
-	// walked holds the first so many of the writes, for those who walk the batch, each time under a new version; nil before
-	// the first.
-	walked version
+	// walked holds the writes to a table for those who walk it in the batch; under allTables, those to all.
+	walked map[int]*draftWalk
+}
+
+// draftWalk holds those of the first so many writes of a draft that are for who walks it, each time under a new version.
+type draftWalk struct {
+	version
 	placed int
 }
 
-func newDraft() *draft { return &draft{last: map[string]int{}} }
+const allTables = -1
+
+// tableWithin is the one table that a walk within bounds goes over, or allTables.
+func tableWithin(lower, upper []byte) int {
+	if len(lower) == 0 || len(upper) == 0 || upper[0] != lower[0] && (upper[0] != lower[0]+1 || len(upper) > 1) {
+		return allTables
+	}
+	return int(lower[0])
+}
+
+func newDraft() *draft { return &draft{last: map[string]int{}, walked: map[int]*draftWalk{}} }
 
 func (d *draft) add(w batchWrite) {
 	d.writes = append(d.writes, w)
@@ -47,19 +61,27 @@ func (d *draft) get(key []byte) (value []byte, there, said bool) {
 	return nil, false, false
 }
 
-// walk gives what was written until now, for one who walks it until left.
-func (d *draft) walk() version {
-	if d.walked.layer == nil {
-		d.walked.layer = newLayer(len(d.writes))
+// walk gives what was written until now within bounds, for one who walks it until leave.
+func (d *draft) walk(lower, upper []byte) version {
+	table := tableWithin(lower, upper)
+	w := d.walked[table]
+	if w == nil {
+		w = &draftWalk{version: version{layer: newLayer(0)}}
+		d.walked[table] = w
 	}
-	l := d.walked.layer
-	if d.placed < len(d.writes) {
-		d.walked.number++
-		l.change(d.writes[d.placed:], d.walked.number, l.read())
-		d.placed = len(d.writes)
+	var writes []batchWrite
+	for _, b := range d.writes[w.placed:] {
+		if table == allTables || b.kind == writeDeleteRange || int(tableOf(b.key)) == table {
+			writes = append(writes, b)
+		}
 	}
-	l.open(d.walked.number)
-	return d.walked
+	w.placed = len(d.writes)
+	if len(writes) > 0 {
+		w.number++
+		w.change(writes, w.number, w.read())
+	}
+	w.open(w.number)
+	return w.version
 }
 
 // spareWrites is how many writes a draft may have had that is used again.
@@ -72,6 +94,7 @@ func (d *draft) reset() bool {
 	}
 	clear(d.writes)
 	clear(d.last)
-	d.writes, d.removed, d.walked, d.placed = d.writes[:0], nil, version{}, 0
+	clear(d.walked)
+	d.writes, d.removed = d.writes[:0], nil
 	return true
 }

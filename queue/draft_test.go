@@ -28,9 +28,16 @@ func TestADraftIsReadAsItIsWalked(t *testing.T) {
 		case 2:
 			d.add(batchWrite{kind: writeDeleteRange, key: w.key, upper: w.key + "5"})
 		}
-		walked := d.walk()
+		var lower, upper []byte
+		if r.IntN(2) == 0 {
+			lower, upper = []byte("1"), []byte([]string{"2", "15"}[r.IntN(2)])
+		}
+		walked := d.walk(lower, upper)
 		for k := range 20 {
 			k := fmt.Sprint(k)
+			if lower != nil && k[0] != lower[0] {
+				continue
+			}
 			value, there, _ := d.get([]byte(k))
 			want, wanted, _ := walked.get([]byte(k), walked.number)
 			if there != wanted || string(value) != string(want) {

@@ -116,7 +116,7 @@ func (b *writeBackBatch) NewIter(lower, upper []byte) (Iterator, error) {
 	if err := b.begin(); err != nil {
 		return nil, err
 	}
-	own := b.draft.walk()
+	own := b.draft.walk(lower, upper)
 	it, err := b.snapshot.iterate(lower, upper, own)
 	if err != nil {
 		own.leave()

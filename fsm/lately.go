@@ -74,7 +74,10 @@ func (t *txn) message(i *instance, lane sluicev1.Lane, seq uint64) (*logv1.Messa
 	if m := t.m.lately.get(i.rec.Uid, lane, seq); m != nil {
 		return m, nil
 	}
-	if i.lane(lane).Messages == 1 {
+	switch l := i.lane(lane); {
+	case l.Messages == 0 || seq < l.Front || seq > l.Tail: // a walk from there would go over all that is gone
+		return nil, queue.ErrNotFound
+	case l.Messages == 1:
 		return queue.Message(t, i.rec.Uid, lane, seq)
 	}
 	return t.readAhead(i, lane, seq)

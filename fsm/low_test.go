@@ -117,6 +117,31 @@ func TestWalksBeginAtTheFront(t *testing.T) {
 	}
 }
 
+// What cannot be in a lane, by its header, is not looked for there.
+func TestWhatIsGoneIsNotWalkedFor(t *testing.T) {
+	t.Parallel()
+	r, w := walked(t)
+	r.declare("app", dedup(time.Second))
+	r.send("i", "a", "b", "c", "d")
+	r.own("i", "s")
+	r.work("s", "i", "a", "b")
+	e := r.instance("i").Epoch
+	r.advance(time.Hour)
+	clear(w.from)
+	for _, at := range []struct {
+		lane sluicev1.Lane
+		seq  uint64
+	}{{laneNormal, 1}, {laneNormal, 5}, {laneRecovery, 3}} {
+		s := &sluicev1.Settlement{Application: "app", Instance: "i", Epoch: e, Seq: at.seq, Lane: at.lane, Outcome: outCompleted}
+		if got := r.settle("s", s); got != "UNKNOWN_MESSAGE" {
+			t.Errorf("seq %d of %v: %q", at.seq, at.lane, got)
+		}
+	}
+	if n := len(w.from['n']); n > 0 {
+		t.Errorf("%d walks", n)
+	}
+}
+
 // A walk over expiries that are held begins where the last one ended.
 func TestThawGoesOnWhereItEnded(t *testing.T) {
 	t.Parallel()

@@ -65,7 +65,7 @@ type Offer struct {
 	RecoveryTaken bool
 }
 
-// mostOfferBytes bounds what an offer holds of messages' data beyond its first message.
+// mostOfferBytes bounds what an offer holds of messages' data and headers beyond its first message.
 const mostOfferBytes = 4 << 20
 
 // offering is an Offer in the making.
@@ -262,7 +262,7 @@ func (o *offering) deliver(m *logv1.MessageRecord, head bool, attempt uint32) {
 	if o.Given.first == 0 {
 		o.Given.first = m.Seq
 	}
-	o.bytes += m.Bytes
+	o.bytes += weight(m) - recordBytes
 }
 
 func (o *offering) bringState() error {

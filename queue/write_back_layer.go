@@ -285,18 +285,15 @@ func (l *layer) sorted(table byte) []*slot {
 
 // size is about what writeTo will write.
 func (l *layer) size() (bytes int) {
-	l.mu.RLock()
-	defer l.mu.RUnlock()
 	for _, s := range l.slots {
 		bytes += len(s.key) + len(s.value) + writeBytes/8
 	}
 	return bytes
 }
 
-// writeTo writes a layer that is not changed any more to a batch of what lies beneath.
+// writeTo writes a layer that is not changed any more to a batch of what lies beneath. It takes no lock: one who puts a table
+// in order meanwhile would wait for it, and all who read for that one.
 func (l *layer) writeTo(b Batch) error {
-	l.mu.RLock()
-	defer l.mu.RUnlock()
 	for _, s := range l.removed {
 		if err := b.DeleteRange([]byte(s.lower), []byte(s.upper)); err != nil {
 			return err

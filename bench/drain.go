@@ -19,7 +19,8 @@ import (
 	"sluice/client"
 )
 
-// drainWindow is how many messages of an instance may be with its worker at once.
+// drainWindow is how many messages of an instance may be with its worker at once, so that one instance is not bound by how
+// long a round takes.
 const drainWindow = 512
 
 // drainWithin bounds one drain.

@@ -31,7 +31,7 @@ func (s *settings) isolation(ctx context.Context) (err error) {
 	defer func() { err = errors.Join(err, end()) }()
 	// The load's instances are named 0, 1, …: the backlog lies at the one that follows.
 	b := backlog{1, s.deferred}
-	d := s.newDrainage(c, b, drainWindow)
+	d := s.newDrainage(c, b, orderWindow)
 	d.application, d.first = fmt.Sprintf("job-%d", isolationSenders), others.instances
 	fmt.Printf("\n| jobs at 100 instances, %d senders, while one other instance | per second | p50 | p99 | p99.9 | foreign CPU |\n| --- | ---: | ---: | ---: | ---: | ---: |\n", isolationSenders)
 	measure := func(what string) error {

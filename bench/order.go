@@ -16,11 +16,13 @@ import (
 const (
 	// commitSamples is how many sends, one after the other, tell how long a commit takes.
 	commitSamples = 1000
+	// orderWindow is how many of an instance's messages are with its worker at once beside one at a time.
+	orderWindow = 64
 	// orderSeconds is about how long the messages of one instance are worked off, one at a time.
 	orderSeconds = 5
 )
 
-// order measures one instance whose messages are worked off strictly one after the other, and with the window of the drains,
+// order measures one instance whose messages are worked off strictly one after the other, and with a window,
 // against the time of a commit: each settlement takes one, and so did each send.
 func (s *settings) order(ctx context.Context) (err error) {
 	n, c, end, err := s.launch(ctx)
@@ -35,7 +37,7 @@ func (s *settings) order(ctx context.Context) (err error) {
 	fmt.Printf("\nA commit, as a lone sender sees it: %v, median of %d.\n\n| one instance, window | per second | over 1 / (2 × commit) | over window 1 | foreign CPU |\n| ---: | ---: | ---: | ---: | ---: |\n", commit.Round(10*time.Microsecond), commitSamples)
 	each := int(orderSeconds * time.Second / (2 * commit))
 	one := 0.0
-	for _, window := range []int{1, drainWindow} {
+	for _, window := range []int{1, orderWindow} {
 		b := backlog{1, each}
 		if window > 1 {
 			b.each = 10 * each

@@ -16,7 +16,7 @@ import (
 const (
 	// commitSamples is how many sends, one after the other, tell how long a commit takes.
 	commitSamples = 1000
-	// orderWindow is how many of an instance's messages are with its worker at once beside one at a time.
+	// orderWindow is the window of what is measured beside window 1, and of the instance that isolation drains.
 	orderWindow = 64
 	// orderSeconds is about how long the messages of one instance are worked off, one at a time.
 	orderSeconds = 5

@@ -18,9 +18,10 @@ const (
 	pollMost    = 1024
 	pollLongest = 60 * time.Second
 	pollBytes   = 4 << 20
-	// offerAtFirst and offerAtOnce bound one look at an instance, before and after its messages proved to be small.
+	// offerAtFirst bounds one look at an instance before messages have proved to be small, which is below smallDelivery; from
+	// then on it may bring the instance's share, and at least offerAtLeast.
 	offerAtFirst  = 2
-	offerAtOnce   = 16
+	offerAtLeast  = 16
 	smallDelivery = 128 << 10
 	shortestWait  = 100 * time.Millisecond
 	// creditLasts is how long a poll that did not wait counts as a wish for work.
@@ -136,7 +137,7 @@ func (l *leadership) collect(s *session, most int, got *pollResult) error {
 // nobody knows: a node on its way may have died. So what that one brought and is still out goes along once more, ahead
 // of what is new, or the worker would get the later without the earlier. It ignores what it holds. If this answer follows
 // that one within a stream, nothing can be missing in between. before is what counts as given when the offer is to be
-// made once more.
+// made once more. atOnce bounds what is new, most what is made once more, too.
 func (p *pollResult) offer(view *fsm.View, h *held, follows bool, given fsm.Given, most, atOnce int) (o *fsm.Offer, before fsm.Given, err error) {
 	o, err = view.Offer(h.id, given, min(most, atOnce))
 	if err != nil || follows || p.has(h) || len(o.Deliveries) == 0 || given == (fsm.Given{}) {
@@ -179,7 +180,7 @@ func (p *pollResult) add(out *handOut, o *fsm.Offer) {
 // few that an answer does not outgrow its bound by much and that they get a share, but enough to pay for the look.
 func (p *pollResult) atOnce(left, others int) int {
 	if n := len(p.resp.Deliveries); n > 0 && p.size/n < smallDelivery {
-		return max(offerAtOnce, left/(others+1))
+		return max(offerAtLeast, left/(others+1))
 	}
 	return offerAtFirst
 }

@@ -31,9 +31,12 @@ type head struct {
 	whole, named bool
 }
 
-// headMost is how many sequence numbers of a lane are kept in memory, about; a larger window reads more. headShort are moved
-// up where one goes.
-const headMost, headShort = 64, 16
+const (
+	// headMost is how many sequence numbers of a lane are kept in memory, about; a larger window reads more.
+	headMost = 64
+	// headShort is how long a list may be that is moved up when its first goes, so that it keeps its room; a longer one is cut.
+	headShort = 16
+)
 
 // key is that of the instance's record.
 func (i *instance) key() []byte {
@@ -64,7 +67,7 @@ func (i *instance) first(r queue.Reader, l sluicev1.Lane, n int) ([]uint64, erro
 	h, have := i.head(l), int(min(i.lane(l).Messages, uint64(n)))
 	if len(h.seqs) < have && !h.whole {
 		if dense(i.lane(l)) {
-			h.count(i.lane(l), 4*max(n, headMost))
+			h.fill(i.lane(l), 4*max(n, headMost))
 			return h.seqs[:have], nil
 		}
 		from := i.lane(l).Front
@@ -84,11 +87,11 @@ func (i *instance) first(r queue.Reader, l sluicev1.Lane, n int) ([]uint64, erro
 	return h.seqs[:have], nil
 }
 
-// dense tells that a lane holds every sequence number from its front to its tail, which its header then tells alone.
+// dense tells that a lane holds every sequence number from its front to its tail: its header alone says which those are.
 func dense(l *logv1.LaneRecord) bool { return l.Messages > 0 && l.Tail-l.Front+1 == l.Messages }
 
-// count finds the first sequence numbers of a lane that is dense, up to a limit.
-func (h *head) count(l *logv1.LaneRecord, limit int) {
+// fill finds the first sequence numbers of a lane that is dense, up to a limit.
+func (h *head) fill(l *logv1.LaneRecord, limit int) {
 	n := min(l.Messages, uint64(limit))
 	seqs := make([]uint64, n)
 	for at := range seqs {

@@ -7,7 +7,8 @@ import (
 )
 
 const (
-	// aheadMessages and aheadBytes bound what is read of a lane at once: about as many as its owner is given at once.
+	// aheadMessages and aheadBytes bound what one settlement reads of a lane: where many lanes are drained, more would be dropped
+	// before it is settled.
 	aheadMessages, aheadBytes = 16, 64 << 10
 	// recordBytes is what a message takes beside its data and headers.
 	recordBytes = 512
@@ -42,8 +43,11 @@ func (l *lately) put(uid uint64, m *logv1.MessageRecord) {
 }
 
 // weight is about what a message takes in memory.
-func weight(m *logv1.MessageRecord) uint64 {
-	bytes := m.Bytes + recordBytes
+func weight(m *logv1.MessageRecord) uint64 { return payload(m) + recordBytes }
+
+// payload is the bytes of a message's data and headers.
+func payload(m *logv1.MessageRecord) uint64 {
+	bytes := m.Bytes
 	for name, value := range m.Message.Headers {
 		bytes += uint64(len(name) + len(value))
 	}
@@ -83,14 +87,14 @@ func (t *txn) message(i *instance, lane sluicev1.Lane, seq uint64) (*logv1.Messa
 	return t.readAhead(i, lane, seq)
 }
 
-// readAhead is message, and keeps it with some that come after it: they will be settled next.
+// readAhead reads a message and some behind it, and keeps them all: they will be settled next.
 func (t *txn) readAhead(i *instance, lane sluicev1.Lane, seq uint64) (found *logv1.MessageRecord, err error) {
 	read, bytes := 0, uint64(0)
 	err = queue.Messages(t, i.rec.Uid, lane, seq, func(m *logv1.MessageRecord) bool {
-		if found == nil && m.Seq != seq {
+		switch {
+		case found == nil && m.Seq != seq:
 			return false
-		}
-		if found == nil {
+		case found == nil:
 			found = m
 		}
 		if t.m.lately.get(i.rec.Uid, lane, m.Seq) == nil {

@@ -34,7 +34,7 @@ type Machine struct {
 	written      *queue.Recent
 	lately       *lately
 	scratch      queue.Scratch
-	remembered   logv1.SettledRecord // of the message that is being settled
+	remembered   logv1.SettledRecord // of the message that is being settled: filled in again for each, so nobody may keep it
 	// touched and settled are how many the last call of Apply had of each: about as many as the next one will.
 	touched, settled int
 	recent           [recentDigests]mark

@@ -262,7 +262,7 @@ func (o *offering) deliver(m *logv1.MessageRecord, head bool, attempt uint32) {
 	if o.Given.first == 0 {
 		o.Given.first = m.Seq
 	}
-	o.bytes += weight(m) - recordBytes
+	o.bytes += payload(m)
 }
 
 func (o *offering) bringState() error {

@@ -89,8 +89,12 @@ func digestOf(m proto.Message) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
+	return digestOfBytes(b), nil
+}
+
+func digestOfBytes(b []byte) []byte {
 	sum := sha256.Sum256(b)
-	return sum[:16], nil
+	return sum[:16]
 }
 
 func markDuplicate(o *logv1.Outcome) *logv1.Outcome {

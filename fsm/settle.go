@@ -1,7 +1,6 @@
 package fsm
 
 import (
-	"crypto/sha256"
 	"errors"
 	"fmt"
 	"slices"
@@ -82,7 +81,8 @@ func settlementDigest(s *sluicev1.Settlement) ([]byte, error) {
 	if s.RetryAfter != nil || len(s.Outgoing) > 0 {
 		return digestOf(s)
 	}
-	// Without these its own code writes the very bytes that digestOf is of.
+	// Without these its own code writes the very bytes that digestOf is of: the only map and duration are in them. That text is
+	// UTF-8 was looked at in the entry.
 	var small [256]byte
 	b := small[:]
 	if n := s.SizeVT(); n <= len(small) {
@@ -93,8 +93,7 @@ func settlementDigest(s *sluicev1.Settlement) ([]byte, error) {
 	if _, err := s.MarshalToSizedBufferVT(b); err != nil {
 		return nil, err
 	}
-	sum := sha256.Sum256(b)
-	return sum[:16], nil
+	return digestOfBytes(b), nil
 }
 
 func checkSettlement(a *application, s *sluicev1.Settlement) error {

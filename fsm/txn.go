@@ -18,15 +18,15 @@ import (
 // Headers are changed in memory and written at the end of each entry, in the order in which they were first changed,
 // so that the writes of an entry, and with them the digest, do not depend on how entries were batched or cached.
 type txn struct {
-	*queue.Scratch
-	m     *Machine
-	b     queue.Batch
-	hash  *xxhash.Digest
-	fx    Effects
-	now   int64  // the state's clock, Unix ms
-	index uint64 // of the entry
-	actor string // of the command
-	place uint32 // of the entry's next event
+	*queue.Scratch // lent to those who write through it
+	m              *Machine
+	b              queue.Batch
+	hash           *xxhash.Digest
+	fx             Effects
+	now            int64  // the state's clock, Unix ms
+	index          uint64 // of the entry
+	actor          string // of the command
+	place          uint32 // of the entry's next event
 
 	dirty        []*instance
 	applications map[string]*application // changed in this entry

@@ -11,15 +11,17 @@ type draft struct {
 	walked map[int]*draftWalk
 }
 
-// draftWalk holds those of the first so many writes of a draft that are for who walks it, each time under a new version.
+// draftWalk is the writes to one table, or to all, as a layer, for those who walk it: what came since the last walk is added
+// under a new version. placed counts the draft's writes that were looked at.
 type draftWalk struct {
-	version
+	layerAt
 	placed int
 }
 
 const allTables = -1
 
-// tableWithin is the one table that a walk within bounds goes over, or allTables.
+// tableWithin is the one table that a walk within bounds goes over, or allTables. The successor of a table's first byte alone
+// bounds that table, too.
 func tableWithin(lower, upper []byte) int {
 	if len(lower) == 0 || len(upper) == 0 || upper[0] != lower[0] && (upper[0] != lower[0]+1 || len(upper) > 1) {
 		return allTables
@@ -62,11 +64,11 @@ func (d *draft) get(key []byte) (value []byte, there, said bool) {
 }
 
 // walk gives what was written until now within bounds, for one who walks it until leave.
-func (d *draft) walk(lower, upper []byte) version {
+func (d *draft) walk(lower, upper []byte) layerAt {
 	table := tableWithin(lower, upper)
 	w := d.walked[table]
 	if w == nil {
-		w = &draftWalk{version: version{layer: newLayer(0)}}
+		w = &draftWalk{layerAt: layerAt{layer: newLayer(0)}}
 		d.walked[table] = w
 	}
 	var writes []batchWrite
@@ -77,11 +79,11 @@ func (d *draft) walk(lower, upper []byte) version {
 	}
 	w.placed = len(d.writes)
 	if len(writes) > 0 {
-		w.number++
-		w.change(writes, w.number, w.read())
+		w.version++
+		w.change(writes, w.version, w.newestRead())
 	}
-	w.open(w.number)
-	return w.version
+	w.open(w.version)
+	return w.layerAt
 }
 
 // spareWrites is how many writes a draft may have had that is used again.

@@ -39,7 +39,7 @@ func TestADraftIsReadAsItIsWalked(t *testing.T) {
 				continue
 			}
 			value, there, _ := d.get([]byte(k))
-			want, wanted, _ := walked.get([]byte(k), walked.number)
+			want, wanted, _ := walked.get([]byte(k), walked.version)
 			if there != wanted || string(value) != string(want) {
 				t.Fatalf("seed %d, write %d, key %s: %q, %v; the layer says %q, %v", seed, n, k, value, there, want, wanted)
 			}

@@ -5,8 +5,8 @@ import "strings"
 // Scratch is memory that a Writer lends to the functions of this package, which would else ask for some with each key and
 // value. A Writer has it by embedding it, and is then used by one goroutine.
 type Scratch struct {
-	key  []byte
-	room []byte
+	key  []byte // what keys are built in, one at a time
+	room []byte // the rest of the piece that values are made of
 }
 
 // scratchRoom is how much is asked for at once. What is in it is kept as long as any of it is used.

@@ -7,7 +7,8 @@ import "errors"
 // ErrNotFound is what Get answers for a key that the store does not hold.
 var ErrNotFound = errors.New("queue: key not found")
 
-// Reader reads an ordered key-value store.
+// Reader reads an ordered key-value store. No method of it, or of a Batch, keeps a key or a bound that it is given: the caller
+// may use the same bytes for the next one.
 type Reader interface {
 	// Get gives the value of a key, which must not be changed and stays what it is, or ErrNotFound.
 	Get(key []byte) ([]byte, error)

@@ -2,7 +2,7 @@ package queue
 
 import "github.com/google/btree"
 
-// treeDegree keeps nodes small: writers copy the nodes on their way after each clone.
+// treeDegree keeps nodes small: writers of the memory store copy the nodes on their way after each clone.
 const treeDegree = 16
 
 // keyed is what a tree holds: something with a key that never changes once it is in a tree.

@@ -83,14 +83,15 @@ type removal struct {
 // it meanwhile as it was at a version. Keys are found by hashing; of a table that somebody walks they are in order, too.
 type layer struct {
 	// readers counts those who read it, and seen is the newest version that one of them began to read. They are the owner's, who
-	// opens the layer for others and changes it under one lock.
+	// opens the layer for others and changes it under one lock, or is one goroutine: a draft.
 	readers int
 	seen    uint64
 
-	// mu guards what follows.
+	// mu: the owner alone changes what follows, and holds it for that; it reads without. Those who read hold it shared, or alone
+	// to put a table in order.
 	mu    sync.RWMutex
 	slots map[string]*slot
-	spare []slot // to come
+	spare []slot // for keys to come, made many at once
 	// held counts the slots by the first byte of their keys; ordered has them in order, and is nil before somebody walks them.
 	held    [256]int
 	ordered [256]*btree.BTreeG[*slot]
@@ -130,8 +131,8 @@ func (l *layer) open(version uint64) {
 
 func (l *layer) leave() { l.readers-- }
 
-// read is the newest version that somebody may read; 0: nobody reads.
-func (l *layer) read() uint64 {
+// newestRead is the newest version that somebody may read; 0: nobody reads, or nobody anything of the layer's.
+func (l *layer) newestRead() uint64 {
 	if l.readers == 0 {
 		l.seen = 0
 	}

@@ -5,34 +5,34 @@ import (
 	"strings"
 )
 
-// version is a layer as it was at a version.
-type version struct {
+// layerAt is a layer as it was at a version.
+type layerAt struct {
 	*layer
-	number uint64
+	version uint64
 }
 
 // overlay walks layers, each over the one before and all over what lies beneath, within bounds. It closes beneath.
-func overlay(beneath Iterator, lower, upper []byte, layers ...version) Iterator {
+func overlay(beneath Iterator, lower, upper []byte, layers ...layerAt) Iterator {
 	lower, upper = bytes.Clone(lower), bytes.Clone(upper) // the caller may use them again
 	for _, v := range layers {
 		if v.layer != nil && v.touches(lower, upper) {
-			beneath = &layerIterator{version: v, beneath: beneath, cursor: newLayerCursor(v.layer, v.number, lower, upper)}
+			beneath = &layerIterator{over: v, beneath: beneath, cursor: newLayerCursor(v.layer, v.version, lower, upper)}
 		}
 	}
 	return beneath
 }
 
 // touches tells that the layer may change what lies within bounds.
-func (v version) touches(lower, upper []byte) bool {
+func (v layerAt) touches(lower, upper []byte) bool {
 	v.mu.RLock()
 	removed := len(v.removed) > 0
 	v.mu.RUnlock()
-	return removed || newLayerCursor(v.layer, v.number, lower, upper).seekGE("")
+	return removed || newLayerCursor(v.layer, v.version, lower, upper).seekGE("")
 }
 
 // layerIterator walks one layer over what lies beneath it.
 type layerIterator struct {
-	version version
+	over    layerAt
 	cursor  *layerCursor
 	beneath Iterator
 	// under: beneath stands on a key. Cursor and beneath stand on the next keys in the direction of the walk.
@@ -175,7 +175,7 @@ func (it *layerIterator) settle() bool {
 
 // leap takes what lies beneath over a range that the layer removed.
 func (it *layerIterator) leap() bool {
-	gone, ok := it.version.removal(it.beneath.Key())
+	gone, ok := it.over.removal(it.beneath.Key())
 	switch {
 	case !ok:
 		return false
@@ -188,13 +188,13 @@ func (it *layerIterator) leap() bool {
 }
 
 // removal is a range that the layer removed and that a key is in.
-func (v version) removal(key []byte) (span, bool) {
+func (v layerAt) removal(key []byte) (span, bool) {
 	v.mu.RLock()
 	defer v.mu.RUnlock()
 	if len(v.removed) == 0 {
 		return span{}, false
 	}
-	gone := v.removes(string(key), v.number)
+	gone := v.removes(string(key), v.version)
 	if gone == nil {
 		return span{}, false
 	}

@@ -34,17 +34,17 @@ func (s *writeBackSnapshot) NewIter(lower, upper []byte) (Iterator, error) {
 	if s.store == nil {
 		return nil, ErrClosed
 	}
-	return s.iterate(lower, upper, version{})
+	return s.iterate(lower, upper, layerAt{})
 }
 
 // iterate walks the moment, with a layer over it unless there is none.
-func (s *writeBackSnapshot) iterate(lower, upper []byte, over version) (Iterator, error) {
+func (s *writeBackSnapshot) iterate(lower, upper []byte, over layerAt) (Iterator, error) {
 	it, err := s.below.iterate(lower, upper)
 	if err != nil {
 		return nil, err
 	}
 	s.store.read(s.layers.top, s.layers.version)
-	return &writeBackIterator{overlay(it, lower, upper, version{s.layers.out, s.layers.version}, version{s.layers.top, s.layers.version}, over), s.store, s.layers.top}, nil
+	return &writeBackIterator{overlay(it, lower, upper, layerAt{s.layers.out, s.layers.version}, layerAt{s.layers.top, s.layers.version}, over), s.store, s.layers.top}, nil
 }
 
 // writeBackIterator reads a layer until it is closed.

@@ -8,11 +8,11 @@ import (
 	"runtime/metrics"
 )
 
-// spareHeap is how much garbage may pile up before it is collected, whatever little is in use.
+// spareHeap is about how much garbage may pile up before it is collected, whatever little is in use.
 const spareHeap = 64 << 20
 
 // paceCollector has garbage collected when there is three quarters as much of it as of what is in use, where Go's default is
-// as much, but not before there is spareHeap of it: a node that settles what it accepts has few things in use, and would go
+// as much, but not before there is about spareHeap of it: a node that settles what it accepts has few things in use, and would go
 // through them many times a second. It sets that after each collection, which has found out what is in use, until ctx ends.
 // Who sets GOGC has it as it says.
 func paceCollector(ctx context.Context) {
@@ -42,6 +42,7 @@ func paceCollector(ctx context.Context) {
 // afterCollection is closed after the next collection.
 func afterCollection() <-chan struct{} {
 	done := make(chan struct{})
+	// It is of a size that is not packed with other small things, which would keep it alive.
 	runtime.AddCleanup(&struct{ unused [64]byte }{}, func(done chan struct{}) { close(done) }, done)
 	return done
 }

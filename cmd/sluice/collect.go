@@ -11,9 +11,9 @@ import (
 // spareHeap is about how much garbage may pile up before it is collected, whatever little is in use.
 const spareHeap = 64 << 20
 
-// paceCollector has garbage collected when there is three quarters as much of it as of what is in use, where Go's default is
-// as much, but not before there is about spareHeap of it: a node that settles what it accepts has few things in use, and would go
-// through them many times a second. It sets that after each collection, which has found out what is in use, until ctx ends.
+// paceCollector has garbage collected when there is as much of it as of what is in use, which is Go's default, but not before
+// there is about spareHeap of it: a node that settles what it accepts has few things in use, and would go through them many times
+// a second. It sets that after each collection, which has found out what is in use, until ctx ends.
 // Who sets GOGC has it as it says.
 func paceCollector(ctx context.Context) {
 	if os.Getenv("GOGC") != "" {
@@ -49,7 +49,7 @@ func afterCollection() <-chan struct{} {
 
 // collectorPercent is the garbage that may pile up, in percent of what is in use; in steps, so that it seldom changes.
 func collectorPercent(used uint64) int {
-	const least, step = 75, 25
+	const least, step = 100, 25
 	most := uint64(1000)
 	if used > 0 {
 		most = min(most, spareHeap*100/used)

@@ -8,7 +8,7 @@ import (
 
 func TestGarbageIsCollectedWhenThereIsEnoughOfIt(t *testing.T) {
 	t.Parallel()
-	for used, want := range map[uint64]int{0: 1000, 1 << 20: 1000, 10 << 20: 625, 20 << 20: 300, 32 << 20: 200, 63 << 20: 100, 64 << 20: 100, 80 << 20: 75, 90 << 20: 75, 10 << 30: 75} {
+	for used, want := range map[uint64]int{0: 1000, 1 << 20: 1000, 10 << 20: 625, 20 << 20: 300, 32 << 20: 200, 63 << 20: 100, 64 << 20: 100, 90 << 20: 100, 10 << 30: 100} {
 		if got := collectorPercent(used); got != want {
 			t.Errorf("with %d MiB in use: %d percent, want %d", used>>20, got, want)
 		}

@@ -80,7 +80,7 @@ func (d *draft) walk(lower, upper []byte) layerAt {
 	w.placed = len(d.writes)
 	if len(writes) > 0 {
 		w.version++
-		w.change(writes, w.version, w.newestRead())
+		w.change(writes, w.version)
 	}
 	w.open(w.version)
 	return w.layerAt

@@ -182,7 +182,7 @@ func (s *WriteBack) commit(writes []batchWrite) error {
 		return s.err
 	}
 	s.layers.version++
-	s.layers.top.change(writes, s.layers.version, s.layers.top.newestRead())
+	s.layers.top.change(writes, s.layers.version)
 	return s.pace()
 }
 

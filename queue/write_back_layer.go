@@ -123,7 +123,8 @@ func (l *layer) empty() bool {
 	return len(l.slots) == 0 && len(l.removed) == 0
 }
 
-// open counts one more who reads the layer as it was at a version, until leave. Under the owner's lock, as leave and read are.
+// open counts one more who reads the layer as it was at a version, until leave. Under the owner's lock, as leave and change
+// are.
 func (l *layer) open(version uint64) {
 	l.readers++
 	l.seen = max(l.seen, version)
@@ -164,9 +165,9 @@ func (l *layer) removes(key string, version uint64) *span {
 	return nil
 }
 
-// change makes writes, under a version that is newer than all before. Those who read the layer go on as it was for them:
-// the owner says up to which version somebody does, or 0.
-func (l *layer) change(writes []batchWrite, version, seen uint64) {
+// change makes writes, under a version that is newer than all before. For those who read the layer it stays as it was.
+func (l *layer) change(writes []batchWrite, version uint64) {
+	seen := l.newestRead()
 	for chunk := range slices.Chunk(writes, changeChunk) {
 		l.apply(chunk, version, seen)
 	}

@@ -88,7 +88,7 @@ type Config struct {
 	// QueueLength and QueueBytes bound what waits to be proposed; default 8,192 and 64 MiB. Beyond them: OVERLOADED.
 	QueueLength, QueueBytes int
 	// EntriesInFlight is how many entries the leader has under way at most, below TrailingLogs/4; default 2. It has more than
-	// one only where an entry waits for the disks most of the time.
+	// one only where what waits fills another.
 	EntriesInFlight int
 	// ForwardCalls is how many batches a follower has under way to the leader at once; default 4.
 	ForwardCalls int

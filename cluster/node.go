@@ -38,8 +38,6 @@ type Node struct {
 	folder  *folder
 	group   *group
 	raftLog RaftLog
-	// appends is how long it took to write entries to it.
-	appends tempo
 	snaps   raft.SnapshotStore
 	// snapshotDue is rung when much has come since the last snapshot.
 	snapshotDue bell

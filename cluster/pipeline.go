@@ -16,15 +16,17 @@ func (t *raftTransport) AppendEntriesPipeline(id raft.ServerID, target raft.Serv
 	if err != nil {
 		return nil, err
 	}
-	p := &drainedPipeline{AppendPipeline: inner, answers: make(chan raft.AppendFuture), closed: make(chan struct{})}
+	p := &drainedPipeline{AppendPipeline: inner, answers: make(chan raft.AppendFuture), closed: make(chan struct{}), node: t.node}
 	go p.drain()
 	return p, nil
 }
 
 // drainedPipeline is a pipeline whose answers are always taken. There are never more of them than were sent, and nothing
-// is sent for long after the last was asked for.
+// is sent for long after the last was asked for. Raft is told of an answer when the entries it acknowledges are on this
+// node's own disk too: what raft takes for committed then is.
 type drainedPipeline struct {
 	raft.AppendPipeline
+	node    *Node
 	answers chan raft.AppendFuture
 	closed  chan struct{}
 	once    sync.Once
@@ -44,10 +46,15 @@ func (p *drainedPipeline) drain() {
 	for {
 		var next raft.AppendFuture
 		var out chan<- raft.AppendFuture
+		var written <-chan struct{}
 		if len(waiting) > 0 {
-			next, out = waiting[0], p.answers
+			next = waiting[0]
+			if written = p.node.unwritten(acknowledges(next.Request(), next.Response())); written == nil {
+				out = p.answers
+			}
 		}
 		select {
+		case <-written:
 		case f := <-p.AppendPipeline.Consumer():
 			waiting = append(waiting, f)
 		case out <- next:

@@ -30,7 +30,7 @@ func TestAPipelineTakesMoreThanIsAskedFor(t *testing.T) {
 			}
 		}
 	}()
-	p, err := (&raftTransport{NetworkTransport: near}).AppendEntriesPipeline("far", far.LocalAddr())
+	p, err := (&raftTransport{NetworkTransport: near, node: &Node{}}).AppendEntriesPipeline("far", far.LocalAddr())
 	if err != nil {
 		t.Fatal(err)
 	}

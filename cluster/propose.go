@@ -120,14 +120,18 @@ func (p *proposal) finish(outcomes []*logv1.Outcome, err error) {
 
 // submit queues a proposal and waits for its outcome.
 func (p *proposer) submit(ctx context.Context, q *proposal) ([]*logv1.Outcome, error) {
-	if p.queuedBytes.Add(int64(q.bytes)) > int64(p.node.cfg.QueueBytes) {
-		p.queuedBytes.Add(-int64(q.bytes))
+	bytes, commands := p.queued(1, q)
+	if bytes > int64(p.node.cfg.QueueBytes) {
+		p.queued(-1, q)
 		return nil, reason.Overloaded.Errorf("more than %d bytes wait to be proposed: try again later", p.node.cfg.QueueBytes)
 	}
 	select {
 	case p.queue <- q:
+		if p.fills(bytes, commands) {
+			p.room.ring()
+		}
 	default:
-		p.queuedBytes.Add(-int64(q.bytes))
+		p.queued(-1, q)
 		return nil, reason.Overloaded.Errorf("%d calls wait to be proposed: try again later", cap(p.queue))
 	}
 	select {

@@ -21,15 +21,13 @@ const enqueueTimeout = 10 * time.Second
 // flight the next one fills; nothing lingers.
 type proposer struct {
 	node *Node
-	// queue holds what waits; queuedBytes counts it.
-	queue       chan *proposal
-	queuedBytes atomic.Int64
-	// slots holds a token for each entry in flight, calls for each batch under way to the leader. landed is rung when an entry
-	// is no longer in flight.
+	// queue holds what waits; queuedBytes and queuedCommands count it.
+	queue                       chan *proposal
+	queuedBytes, queuedCommands atomic.Int64
+	// slots holds a token for each entry in flight, calls for each batch under way to the leader. room is rung when one more
+	// entry may be: see atOnce.
 	slots, calls chan struct{}
-	landed       bell
-	// commits is how long entries took from their start to their outcome.
-	commits tempo
+	room         bell
 	// awaiting holds the entries in flight, in order.
 	awaiting chan *flight
 
@@ -58,7 +56,7 @@ func newProposer(n *Node) *proposer {
 	return &proposer{
 		node: n, queue: make(chan *proposal, n.cfg.QueueLength),
 		slots: make(chan struct{}, n.cfg.EntriesInFlight), calls: make(chan struct{}, n.cfg.ForwardCalls),
-		awaiting: make(chan *flight, n.cfg.EntriesInFlight), landed: newBell(),
+		awaiting: make(chan *flight, n.cfg.EntriesInFlight), room: newBell(),
 	}
 }
 
@@ -100,8 +98,13 @@ func (p *proposer) next(ctx context.Context) *proposal {
 }
 
 func (p *proposer) take(q *proposal) bool {
-	p.queuedBytes.Add(-int64(q.bytes))
+	p.queued(-1, q)
 	return q.stage.CompareAndSwap(stageQueued, stageTaken)
+}
+
+// queued counts what is put into the queue, and what is taken out of it.
+func (p *proposer) queued(sign int64, q *proposal) (bytes, commands int64) {
+	return p.queuedBytes.Add(sign * int64(q.bytes)), p.queuedCommands.Add(sign * int64(len(q.commands)))
 }
 
 // gather adds to the first what waits, as far as one batch may grow.
@@ -127,11 +130,25 @@ func (p *proposer) gather(first *proposal) *batch {
 	return b
 }
 
+// atOnce is how many entries may be under way now. While one is, the next fills: one large entry costs less than two small
+// ones, and both would wait for the same disks. A second goes at once only if what waits fills it.
+func (p *proposer) atOnce() int {
+	if p.fills(p.queuedBytes.Load(), p.queuedCommands.Load()) {
+		return p.node.cfg.EntriesInFlight
+	}
+	return 1
+}
+
+// fills tells whether so much is an entry as large as they may be.
+func (p *proposer) fills(bytes, commands int64) bool {
+	return bytes >= int64(p.node.cfg.BatchBytes) || commands >= int64(p.node.cfg.BatchCommands)
+}
+
 // start waits until another entry may be under way; false: ctx has ended.
 func (p *proposer) start(ctx context.Context) bool {
 	for len(p.slots) >= p.atOnce() {
 		select {
-		case <-p.landed:
+		case <-p.room:
 		case <-ctx.Done():
 			return false
 		}
@@ -222,9 +239,8 @@ func (p *proposer) await() {
 	for f := range p.awaiting {
 		outcomes, err := p.outcome(f)
 		p.node.metrics.committed(f.started)
-		p.commits.note(time.Since(f.started))
 		<-p.slots
-		p.landed.ring()
+		p.room.ring()
 		if err != nil {
 			f.fail(err)
 			continue

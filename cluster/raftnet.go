@@ -198,6 +198,10 @@ func (t *raftTransport) relay() {
 		select {
 		case rpc := <-t.NetworkTransport.Consumer():
 			t.node.hear(rpc)
+			if !t.node.settleTail(rpc) {
+				rpc.Respond(nil, raft.ErrRaftShutdown)
+				continue
+			}
 			if t.spares(rpc) {
 				continue
 			}
@@ -226,6 +230,9 @@ func (t *raftTransport) AppendEntries(id raft.ServerID, target raft.ServerAddres
 	}
 	if resp.Success {
 		t.node.backing.acknowledged(id, args.Term, sent)
+	}
+	if !t.node.written(acknowledges(args, resp)) {
+		return raft.ErrRaftShutdown
 	}
 	return nil
 }

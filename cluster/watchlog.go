@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"runtime"
-	"time"
 
 	"github.com/hashicorp/raft"
 	"golang.org/x/sys/unix"
@@ -21,7 +20,8 @@ type watchedLog struct {
 	node *Node
 }
 
-// StoreLogs appends entries, or refuses to before it touches a full disk.
+// StoreLogs appends entries, or refuses to before it touches a full disk. When it returns they are on the disk, or this node
+// leads and acknowledges them to nobody before they are.
 func (w *watchedLog) StoreLogs(logs []*raft.Log) error {
 	if w.node.disk.critical() {
 		return errDiskFull
@@ -29,10 +29,12 @@ func (w *watchedLog) StoreLogs(logs []*raft.Log) error {
 	if err := w.followsSnapshot(logs[0].Index); err != nil {
 		return err
 	}
-	began := time.Now()
-	err := w.RaftLog.StoreLogs(logs)
-	w.node.appends.note(time.Since(began))
-	return w.note("write", err)
+	if later, ok := w.RaftLog.(laterLog); ok && w.node.besideFollowers(logs) {
+		return w.note("write", later.StoreLater(logs, func(err error) {
+			_ = w.note("write", err) // it ends the node; there is nobody else to tell
+		}))
+	}
+	return w.note("write", w.RaftLog.StoreLogs(logs))
 }
 
 // followsSnapshot refuses to begin a log anywhere but right behind the newest snapshot. Entries from before it may still be

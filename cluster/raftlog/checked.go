@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"hash/crc32"
 	"io"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -48,9 +49,10 @@ var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 // sumSize is what the checksum adds to an entry's extensions.
 const sumSize = 4
 
-// checked is a log with a checksum per entry and a deadline per append.
+// checked is a log with a checksum per entry and a deadline per write.
 //
-// One goroutine does the appends, one at a time, so that the caller can stop waiting for a disk that hangs.
+// One goroutine does the writes, one at a time and in the order in which they were asked for, so that the caller can stop
+// waiting for a disk that hangs, or need not wait at all.
 type checked struct {
 	inner    raft.LogStore
 	claim    *claim
@@ -59,14 +61,16 @@ type checked struct {
 	onStuck  func(error)
 	stats    Stats
 
-	// jobs hands appends to the goroutine; it is closed by stop. done is closed when the goroutine has ended.
-	jobs chan job
-	done chan struct{}
+	// jobs hands writes to the goroutine; it is closed by stop. done is closed when the goroutine has ended, stuck when a
+	// write takes too long.
+	jobs        chan job
+	done, stuck chan struct{}
+	stuckOnce   sync.Once
+	tail        tail
 
-	// turn holds a token that guards what follows: an append has it until it has its answer. It is no mutex, because
+	// turn holds a token that guards closed, and the order of what is handed to the goroutine. It is no mutex, because
 	// simulated time stands still while a goroutine waits for one.
 	turn   chan struct{}
-	failed error
 	closed bool
 }
 
@@ -77,18 +81,25 @@ type Stats struct {
 	Nanoseconds atomic.Uint64
 }
 
+// job is a write; answer is told, by the goroutine that does it, what came of it.
 type job struct {
 	do     func() error
-	answer chan error
+	answer func(error)
 }
 
+// jobsWaiting is how many writes may wait for the one under way.
+const jobsWaiting = 64
+
 func check(inner raft.LogStore, claim *claim, dir string, cfg Config) *checked {
-	c := &checked{inner: inner, claim: claim, dir: dir, deadline: cfg.WriteDeadline, onStuck: cfg.OnStuck, turn: make(chan struct{}, 1), jobs: make(chan job), done: make(chan struct{})}
+	c := &checked{
+		inner: inner, claim: claim, dir: dir, deadline: cfg.WriteDeadline, onStuck: cfg.OnStuck,
+		turn: make(chan struct{}, 1), jobs: make(chan job, jobsWaiting), done: make(chan struct{}), stuck: make(chan struct{}),
+	}
 	go c.work()
 	return c
 }
 
-// work does what it is given, and syncs the claim a while after it was raised.
+// work does what it is given, and syncs the claim a while after it was raised. The first write that fails is the last.
 func (c *checked) work() {
 	defer close(c.done)
 	var due <-chan time.Time
@@ -96,13 +107,15 @@ func (c *checked) work() {
 	for {
 		select {
 		case j, more := <-c.jobs:
-			if !more {
+			switch {
+			case !more:
 				return
-			}
-			if failed == nil {
+			case failed != nil:
+				j.answer(fmt.Errorf("%w: %w", ErrFailed, failed))
+			default:
 				failed = j.do()
+				j.answer(failed)
 			}
-			j.answer <- failed
 			if c.claim.dirty && due == nil {
 				due = time.After(claimSync)
 			}
@@ -117,13 +130,28 @@ func (c *checked) work() {
 func (c *checked) Stats() *Stats { return &c.stats }
 
 // FirstIndex is the first index in the log; 0: none.
-func (c *checked) FirstIndex() (uint64, error) { return c.inner.FirstIndex() }
+func (c *checked) FirstIndex() (uint64, error) {
+	first, _ := c.tail.ends()
+	index, err := c.inner.FirstIndex()
+	if err != nil || index > 0 {
+		return index, err
+	}
+	return first, nil
+}
 
 // LastIndex is the last index in the log; 0: none.
-func (c *checked) LastIndex() (uint64, error) { return c.inner.LastIndex() }
+func (c *checked) LastIndex() (uint64, error) {
+	if _, last := c.tail.ends(); last > 0 {
+		return last, nil
+	}
+	return c.inner.LastIndex()
+}
 
 // GetLog reads an entry and checks it.
 func (c *checked) GetLog(index uint64, l *raft.Log) error {
+	if c.tail.get(index, l) {
+		return nil
+	}
 	err := c.inner.GetLog(index, l)
 	switch {
 	case errors.Is(err, wal.ErrCorrupt), errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
@@ -164,7 +192,10 @@ func sum(l *raft.Log) uint32 {
 func (c *checked) StoreLog(l *raft.Log) error { return c.StoreLogs([]*raft.Log{l}) }
 
 // StoreLogs appends entries. When it returns without error they are on the disk.
-func (c *checked) StoreLogs(logs []*raft.Log) error {
+func (c *checked) StoreLogs(logs []*raft.Log) error { return c.run(c.append(logs)) }
+
+// append is the write of entries.
+func (c *checked) append(logs []*raft.Log) func() error {
 	sealed := make([]*raft.Log, len(logs))
 	bytes := 0
 	for n, l := range logs {
@@ -174,19 +205,19 @@ func (c *checked) StoreLogs(logs []*raft.Log) error {
 		bytes += len(l.Data)
 	}
 	start := time.Now()
-	err := c.run(func() error {
-		if err := c.inner.StoreLogs(sealed); err != nil || len(logs) == 0 {
+	return func() error {
+		if err := c.inner.StoreLogs(sealed); err != nil || len(sealed) == 0 {
 			return err
 		}
-		return c.claim.raise(logs[len(logs)-1].Index)
-	})
-	if err == nil {
+		if err := c.claim.raise(sealed[len(sealed)-1].Index); err != nil {
+			return err
+		}
 		c.stats.Appends.Add(1)
-		c.stats.Entries.Add(uint64(len(logs)))
+		c.stats.Entries.Add(uint64(len(sealed)))
 		c.stats.Bytes.Add(uint64(bytes))
 		c.stats.Nanoseconds.Add(uint64(time.Since(start)))
+		return nil
 	}
-	return err
 }
 
 // DeleteRange removes entries, both ends included.
@@ -203,50 +234,78 @@ func (c *checked) DeleteRange(first, last uint64) error {
 	})
 }
 
-// run does a write within the deadline. The first that fails is the last.
+// run does a write within the deadline.
 func (c *checked) run(do func() error) error {
-	c.turn <- struct{}{}
-	defer func() { <-c.turn }()
-	switch {
-	case c.failed != nil:
-		return fmt.Errorf("%w: %w", ErrFailed, c.failed)
-	case c.closed:
-		return ErrClosed
-	}
-	j := job{do: do, answer: make(chan error, 1)}
-	late := time.NewTimer(c.deadline)
+	answer := make(chan error, 1)
+	late := time.AfterFunc(c.deadline, c.hang)
 	defer late.Stop()
-	jobs := c.jobs
-	for {
-		select {
-		case jobs <- j:
-			jobs = nil
-		case c.failed = <-j.answer:
-			return c.failed
-		case <-late.C:
-			c.failed = fmt.Errorf("%w: a write in %s takes longer than %v", ErrStuck, c.dir, c.deadline)
-			c.onStuck(c.failed)
-			return c.failed
-		}
+	if err := c.hand(job{do: do, answer: func(err error) { answer <- err }}); err != nil {
+		return err
+	}
+	select {
+	case err := <-answer:
+		return err
+	case <-c.stuck:
+		return c.hangs()
 	}
 }
 
-// stop ends the goroutine. It is an error while a write hangs.
+// hand gives the goroutine a write, once there is room for it.
+func (c *checked) hand(j job) error {
+	c.turn <- struct{}{}
+	defer func() { <-c.turn }()
+	switch {
+	case c.isStuck():
+		return fmt.Errorf("%w: %w", ErrFailed, c.hangs())
+	case c.closed:
+		return ErrClosed
+	}
+	select {
+	case c.jobs <- j:
+		return nil
+	case <-c.stuck:
+		return c.hangs()
+	}
+}
+
+// hang notes, once, that a write takes too long. Nothing more is taken then.
+func (c *checked) hang() {
+	c.stuckOnce.Do(func() {
+		c.onStuck(c.hangs())
+		close(c.stuck)
+	})
+}
+
+func (c *checked) hangs() error {
+	return fmt.Errorf("%w: a write in %s takes longer than %v", ErrStuck, c.dir, c.deadline)
+}
+
+func (c *checked) isStuck() bool {
+	select {
+	case <-c.stuck:
+		return true
+	default:
+		return false
+	}
+}
+
+// stop ends the goroutine once it has done what it was given. It is an error while a write hangs.
 func (c *checked) stop() error {
 	c.turn <- struct{}{}
 	defer func() { <-c.turn }()
-	if c.closed {
+	if !c.closed {
+		c.closed = true
+		close(c.jobs)
+	}
+	select {
+	case <-c.done:
 		return nil
+	case <-c.stuck:
 	}
-	c.closed = true
-	close(c.jobs)
-	if errors.Is(c.failed, ErrStuck) {
-		select {
-		case <-c.done:
-		default:
-			return c.failed
-		}
+	select {
+	case <-c.done:
+		return nil
+	default:
+		return c.hangs()
 	}
-	<-c.done
-	return nil
 }

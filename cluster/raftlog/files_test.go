@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"math/rand/v2"
 	"strings"
+	"sync/atomic"
 	"testing"
 
 	"github.com/hashicorp/raft"
@@ -28,14 +29,17 @@ func TestPowerLossesLoseNothingAcknowledged(t *testing.T) {
 	t.Parallel()
 	for seed := range uint64(20) {
 		rng := rand.New(rand.NewPCG(seed, 1))
-		m, first, last := disk.NewMemory(), uint64(1), uint64(0)
+		m, first, last, kept, handed := disk.NewMemory(), uint64(1), uint64(0), uint64(0), uint64(0)
 		for range 10 {
-			s := openOn(t, m.Mount(), []int{0, fileSegmentLeast, 16 << 10}[seed%3])
-			if got, err := s.LastIndex(); err != nil || got != last {
-				t.Fatalf("seed %d: the log ends at %d, acknowledged was %d (%v)", seed, got, last, err)
+			files := m.Mount()
+			s := openOn(t, files, []int{0, fileSegmentLeast, 16 << 10}[seed%3])
+			got, err := s.LastIndex()
+			if err != nil || got < last || got > handed {
+				t.Fatalf("seed %d: the log ends at %d, acknowledged was %d, and %d was written (%v)", seed, got, last, handed, err)
 			}
-			if term, err := s.GetUint64([]byte("term")); err != nil || term != last {
-				t.Fatalf("seed %d: term %d, kept was %d (%v)", seed, term, last, err)
+			last = got
+			if term, err := s.GetUint64([]byte("term")); err != nil || term != kept {
+				t.Fatalf("seed %d: term %d, kept was %d (%v)", seed, term, kept, err)
 			}
 			for n := max(first, 1); n <= last; n++ {
 				var l raft.Log
@@ -63,12 +67,47 @@ func TestPowerLossesLoseNothingAcknowledged(t *testing.T) {
 				}
 				first = last - 99
 			}
-			if err := s.SetUint64([]byte("term"), last); err != nil {
-				t.Fatal(err)
+			if kept = last; s.SetUint64([]byte("term"), kept) != nil {
+				t.Fatalf("seed %d: the term cannot be written", seed)
 			}
+			last, handed = fillLater(t, s, files, rng, last)
 			m.PowerLoss(rng, rng.IntN(101))
 		}
 	}
+}
+
+// fillLater hands entries to a log that it writes later, and from some of them on never does. It answers what was
+// acknowledged, and what may be found.
+func fillLater(t *testing.T, s *Store, files *disk.Mount, rng *rand.Rand, last uint64) (acknowledged, handed uint64) {
+	t.Helper()
+	var done atomic.Uint64
+	done.Store(last)
+	handed = last
+	hangs := rng.IntN(4)
+	for n := range 6 {
+		if n == hangs {
+			if rng.IntN(2) == 0 {
+				for news := s.Unwritten(handed); news != nil; news = s.Unwritten(handed) {
+					<-news
+				}
+			}
+			files.Hang()
+		}
+		var logs []*raft.Log
+		for range 1 + rng.IntN(50) {
+			handed++
+			logs = append(logs, entry(handed))
+		}
+		upTo := handed
+		if err := s.StoreLater(logs, func(err error) {
+			if err == nil {
+				done.Store(upTo)
+			}
+		}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return done.Load(), handed
 }
 
 func TestSegmentsThatAreTooSmallAreRefused(t *testing.T) {

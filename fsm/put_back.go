@@ -102,7 +102,7 @@ type puttingBack struct {
 // one puts back one dead letter, or lets it wait until nothing is out before it.
 func (p *puttingBack) one(l sluicev1.Lane, seq uint64) (*sluicev1.PutBackResult, error) {
 	result := &sluicev1.PutBackResult{Seq: seq}
-	m, err := p.returnable(p.i, l, seq)
+	m, err := returnable(p, p.i, l, seq, p.now)
 	if err == nil {
 		result.MessageId = m.Message.Id
 		if result.Waiting = p.wait; result.Waiting {
@@ -153,15 +153,15 @@ func (p *puttingBack) finish() error {
 }
 
 // returnable finds a dead letter that may be put back, or refuses.
-func (t *txn) returnable(i *instance, l sluicev1.Lane, seq uint64) (*logv1.MessageRecord, error) {
-	m, err := queue.DeadLetter(t, i.rec.Uid, l, seq)
+func returnable(r queue.Reader, i *instance, l sluicev1.Lane, seq uint64, now int64) (*logv1.MessageRecord, error) {
+	m, err := queue.DeadLetter(r, i.rec.Uid, l, seq)
 	if errors.Is(err, queue.ErrNotFound) {
 		return nil, reason.UnknownMessage.Errorf("there is no dead letter with seq %d in %v of %s", seq, l, i.id())
 	}
 	if err != nil {
 		return nil, err
 	}
-	taken, err := t.idTaken(i, m)
+	taken, err := idTaken(r, i, m, now)
 	if err != nil {
 		return nil, err
 	}
@@ -172,16 +172,16 @@ func (t *txn) returnable(i *instance, l sluicev1.Lane, seq uint64) (*logv1.Messa
 }
 
 // idTaken tells that another message of the dead letter's id is in the inbox, or remembered.
-func (t *txn) idTaken(i *instance, m *logv1.MessageRecord) (bool, error) {
-	_, _, err := queue.Unsettled(t, i.rec.Uid, m.Message.Id)
+func idTaken(r queue.Reader, i *instance, m *logv1.MessageRecord, now int64) (bool, error) {
+	_, _, err := queue.Unsettled(r, i.rec.Uid, m.Message.Id)
 	if !errors.Is(err, queue.ErrNotFound) {
 		return err == nil, err
 	}
-	s, err := i.memory().SettledByID(t, m.Message.Id)
+	s, err := i.memory().SettledByID(r, m.Message.Id)
 	if err != nil {
 		return false, ignore(err, queue.ErrNotFound)
 	}
-	return s.Seq != m.Seq && !forgotten(s, i.app, t.now), nil
+	return s.Seq != m.Seq && !forgotten(s, i.app, now), nil
 }
 
 // revive revokes that a message was dead-lettered: it is unsettled again, at its old place, with its attempts on record.

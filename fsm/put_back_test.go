@@ -442,3 +442,28 @@ func TestPutBackBeginsASeriesOfAttempts(t *testing.T) {
 	}
 	r.work("s", "i", "b", "c")
 }
+
+// What waits to be put back is back, and counted, once the whole application has entered recovery, whether anybody has
+// touched the instance since or not.
+func TestPutBackIsCountedWhenTheApplicationEnters(t *testing.T) {
+	t.Parallel()
+	r := setup(t, window(2))
+	r.enter("i")
+	r.send("i", "a", "b", "c", "d", "e")
+	r.bury("i", 1, 2, 4)
+	r.complete("i", 0)
+	r.own("i", "s")
+	r.wantOuts("i", "c e")
+	r.putBack("i", true, 4, 2)
+	r.enterAll("fire")
+	before := r.instance("i")
+	r.sendRecovery("i", "r1") // touches it
+	after := r.instance("i")
+	if before.DeferredMessages != 4 || before.OldestDeferredTime == nil {
+		t.Fatal(before)
+	}
+	after.RecoveryMessages, after.InFlight, after.NextSeq = 0, 0, before.NextSeq
+	if !proto.Equal(before, after) {
+		t.Fatalf("read before it was touched:\n%v\nand after:\n%v", before, after)
+	}
+}

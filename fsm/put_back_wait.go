@@ -79,7 +79,7 @@ func (t *txn) letBack(i *instance) error {
 
 // waited puts back a dead letter that waited.
 func (p *puttingBack) waited(seq uint64) error {
-	m, err := p.returnable(p.i, normalLane, seq)
+	m, err := returnable(p, p.i, normalLane, seq, p.now)
 	if err == nil {
 		return p.atOnce(m)
 	}

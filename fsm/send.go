@@ -185,10 +185,19 @@ func (t *txn) accept(i *instance, m *logv1.MessageRecord) (*sluicev1.Receipt, er
 
 // join puts a message into its lane, at the place of its sequence number, and into every count: leave undoes it.
 func (t *txn) join(i *instance, m *logv1.MessageRecord) error {
-	r, l := i.rec, i.lane(m.Lane)
-	if err := queue.Append(t, r.Uid, m); err != nil {
+	if err := queue.Append(t, i.rec.Uid, m); err != nil {
 		return err
 	}
+	if i.countIn(m); m.Disposition == deferred {
+		t.countDeferred(i.app, 1, m.Bytes)
+	}
+	t.change(i)
+	return nil
+}
+
+// countIn counts a message that joins its lane.
+func (i *instance) countIn(m *logv1.MessageRecord) {
+	r, l := i.rec, i.lane(m.Lane)
 	if l.Messages == 0 || m.Seq < l.Front {
 		l.Front = m.Seq
 	}
@@ -200,10 +209,7 @@ func (t *txn) join(i *instance, m *logv1.MessageRecord) error {
 		}
 		r.DeferredMessages++
 		r.DeferredBytes += m.Bytes
-		t.countDeferred(i.app, 1, m.Bytes)
 	}
-	t.change(i)
-	return nil
 }
 
 func (t *txn) countAccepted(m *logv1.MessageRecord) {

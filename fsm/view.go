@@ -165,17 +165,49 @@ func (v *View) Instance(id InstanceID) (out *sluicev1.Instance, err error) {
 }
 
 func (r *reading) show(i *instance) (*sluicev1.Instance, error) {
+	back, err := r.letBack(i)
+	if err != nil {
+		return nil, err
+	}
 	out := i.answer()
 	if i.rec.DeferredMessages == 0 {
 		return out, nil
 	}
-	err := queue.Messages(r, i.rec.Uid, normalLane, max(i.rec.DeferredFrom, i.rec.Normal.Front), func(m *logv1.MessageRecord) bool {
-		if m.Disposition == deferred {
-			out.OldestDeferredTime = timestamp(m.TimeMs)
+	oldest := back
+	err = queue.Messages(r, i.rec.Uid, normalLane, max(i.rec.DeferredFrom, i.rec.Normal.Front), func(m *logv1.MessageRecord) bool {
+		if m.Disposition == deferred && (oldest == nil || m.Seq < oldest.Seq) {
+			oldest = m
 		}
 		return m.Disposition != deferred
 	})
+	if oldest != nil {
+		out.OldestDeferredTime = timestamp(oldest.TimeMs)
+	}
 	return out, err
+}
+
+// letBack counts in, as catching up will, the dead letters that wait to be put back into an instance whose application has
+// entered recovery since, and answers the first of them that is deferred. The header is the reader's own.
+func (r *reading) letBack(i *instance) (first *logv1.MessageRecord, err error) {
+	if i.rec.PutBackWaiting == 0 || i.rec.Mode != recoveryMode {
+		return nil, nil
+	}
+	meta, err := r.moment()
+	if err != nil {
+		return nil, err
+	}
+	err = scan(r, numbered(tablePutBack, i.rec.Uid), func(k, _ []byte) error {
+		m, err := returnable(r, i, normalLane, beUint64(k[9:]), meta.ClockMs)
+		if _, refused := fault(err); err != nil {
+			return refused
+		}
+		i.countIn(m)
+		if first == nil && m.Disposition == deferred {
+			first = m
+		}
+		return nil
+	})
+	return first, err
 }
 
 // Page sizes of lists.

@@ -3,6 +3,7 @@ package cluster
 import (
 	"errors"
 	"fmt"
+	"strings"
 	"sync/atomic"
 	"testing"
 
@@ -195,5 +196,27 @@ func TestASecondEntryGoesWhenItIsFull(t *testing.T) {
 	}
 	if err := <-proposed; err != nil {
 		t.Fatal(err)
+	}
+}
+
+// A leader whose disk takes its time is not to blame its heir for that.
+func TestALeaderHandsOverWhatIsOnItsDisk(t *testing.T) {
+	w, disks := onDisks(t, nil)
+	w.founded("a", "b", "c")
+	w.must(w.nodes["a"], declare("app"))
+	old := w.leader("a", "b", "c")
+	peers := others(old.cfg.NodeID)
+	disks[old.cfg.NodeID].Hang()
+	defer disks[old.cfg.NodeID].Resume()
+	_, proposed := heldBehind(t, w, old, peers)
+	if err := old.handLead(w.context(), peers[0]); err == nil || !strings.Contains(err.Error(), "the disk of node "+old.cfg.NodeID) {
+		t.Fatalf("handed over before the disk had it: %v", err)
+	}
+	disks[old.cfg.NodeID].Resume()
+	if err := <-proposed; err != nil {
+		t.Fatal(err)
+	}
+	if id, err := old.TransferLeadership(w.context(), peers[0]); err != nil || id == old.cfg.NodeID {
+		t.Fatalf("%s leads: %v", id, err)
 	}
 }

@@ -21,8 +21,8 @@ func (t *raftTransport) AppendEntriesPipeline(id raft.ServerID, target raft.Serv
 	return p, nil
 }
 
-// drainedPipeline is a pipeline whose answers are always taken. There are never more of them than were sent, and nothing
-// is sent for long after the last was asked for. Raft is told of an answer when the entries it acknowledges are on this
+// drainedPipeline is a pipeline whose answers are always taken. There are never more of them than were sent, and little is
+// sent after the last was asked for. Raft is told of an answer when the entries it acknowledges are on this
 // node's own disk too: what raft takes for committed then is.
 type drainedPipeline struct {
 	raft.AppendPipeline

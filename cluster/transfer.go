@@ -90,6 +90,9 @@ const (
 // follower's goroutine lies there until raft's pause for a follower that does not answer is over, some 10 seconds; the word
 // of a second try has no place beside it, and the leader takes no entries until then.
 func (n *Node) handLead(ctx context.Context, nodeID string) error {
+	if err := n.tailWritten(ctx); err != nil {
+		return err
+	}
 	heir, err := n.heir(ctx, nodeID)
 	if err != nil {
 		return err
@@ -99,6 +102,27 @@ func (n *Node) handLead(ctx context.Context, nodeID string) error {
 		defer n.mu.Unlock()
 		n.declined[heir.ID] = time.Now()
 		return err
+	}
+	return nil
+}
+
+// tailWritten waits until all that is in this node's log now is on its disk, as long as an election takes. Raft would ask the
+// heir without a pause whether it has the last entry, and is told once that is on this node's disk.
+func (n *Node) tailWritten(ctx context.Context) error {
+	last, err := n.raftLog.LastIndex()
+	if err != nil {
+		return err
+	}
+	patience := time.NewTimer(n.cfg.ElectionTimeout)
+	defer patience.Stop()
+	for news := n.unwritten(last); news != nil; news = n.unwritten(last) {
+		select {
+		case <-news:
+		case <-patience.C:
+			return fmt.Errorf("cluster: the disk of node %s has not taken entry %d within %v", n.cfg.NodeID, last, n.cfg.ElectionTimeout)
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
 	}
 	return nil
 }

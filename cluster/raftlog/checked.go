@@ -113,7 +113,9 @@ func (c *checked) work() {
 			case failed != nil:
 				j.answer(fmt.Errorf("%w: %w", ErrFailed, failed))
 			default:
+				late := time.AfterFunc(c.deadline, c.hang)
 				failed = j.do()
+				late.Stop()
 				j.answer(failed)
 			}
 			if c.claim.dirty && due == nil {
@@ -204,8 +206,8 @@ func (c *checked) append(logs []*raft.Log) func() error {
 		sealed[n] = &s
 		bytes += len(l.Data)
 	}
-	start := time.Now()
 	return func() error {
+		start := time.Now()
 		if err := c.inner.StoreLogs(sealed); err != nil || len(sealed) == 0 {
 			return err
 		}
@@ -234,11 +236,9 @@ func (c *checked) DeleteRange(first, last uint64) error {
 	})
 }
 
-// run does a write within the deadline.
+// run does a write, and waits for it for as long as the disk does not hang.
 func (c *checked) run(do func() error) error {
 	answer := make(chan error, 1)
-	late := time.AfterFunc(c.deadline, c.hang)
-	defer late.Stop()
 	if err := c.hand(job{do: do, answer: func(err error) { answer <- err }}); err != nil {
 		return err
 	}

@@ -2,7 +2,6 @@ package raftlog
 
 import (
 	"sync"
-	"time"
 
 	"github.com/hashicorp/raft"
 )
@@ -16,9 +15,7 @@ func (c *checked) StoreLater(logs []*raft.Log, stored func(error)) error {
 		stored(nil)
 		return nil
 	}
-	late := time.AfterFunc(c.deadline, c.hang)
 	j := job{do: c.append(logs), answer: func(err error) {
-		late.Stop()
 		if err == nil {
 			c.tail.written()
 		}
@@ -26,7 +23,6 @@ func (c *checked) StoreLater(logs []*raft.Log, stored func(error)) error {
 	}}
 	c.tail.add(logs)
 	if err := c.hand(j); err != nil {
-		late.Stop()
 		c.tail.drop()
 		return err
 	}

@@ -145,3 +145,27 @@ func TestADiskThatHangsLater(t *testing.T) {
 		<-c.done
 	})
 }
+
+// Each write has the deadline for itself, however long it waited for those before it.
+func TestADeadlineIsForOneWrite(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		c, g := gate(t, Config{OnStuck: func(err error) { t.Error(err) }})
+		for n := range uint64(3) {
+			if err := c.StoreLater([]*raft.Log{entry(n + 1)}, func(err error) {
+				if err != nil {
+					t.Error(err)
+				}
+			}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		for range 3 {
+			time.Sleep(6 * time.Second)
+			g.through <- nil
+		}
+		if err := c.stop(); err != nil {
+			t.Fatal(err)
+		}
+	})
+}

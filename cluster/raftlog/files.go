@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
@@ -51,7 +50,7 @@ func openFiles(dir string, cfg Config) (*Store, error) {
 	if err != nil {
 		return nil, errors.Join(err, claim.Close())
 	}
-	files := &segmentFiles{cfg.Files}
+	files := &segmentFiles{files: cfg.Files, make: makeZeros}
 	log, err := wal.Open(path, wal.WithLogger(obs.Hclog(cfg.Logger, "raft-wal")), wal.WithMetaStore(&mendedMeta{meta, files}),
 		wal.WithSegmentFiler(segment.NewFiler(path, files)), wal.WithSegmentSize(cfg.SegmentBytes))
 	if err != nil {
@@ -61,74 +60,6 @@ func openFiles(dir string, cfg Config) (*Store, error) {
 		return nil, errors.Join(err, log.Close(), claim.Close())
 	}
 	return &Store{checked: check(log, claim, dir, cfg), StableStore: stable, closers: []io.Closer{log, claim}}, nil
-}
-
-// segmentFiles is what raft-wal asks of a file system.
-type segmentFiles struct{ files disk.FS }
-
-// ListDir lists the files of a folder in order.
-func (s *segmentFiles) ListDir(dir string) ([]string, error) { return disk.List(s.files, dir) }
-
-// Create makes a file of zeros.
-func (s *segmentFiles) Create(dir, name string, size uint64) (types.WritableFile, error) {
-	path := filepath.Join(dir, name)
-	if _, err := s.files.Stat(path); err == nil {
-		return nil, fmt.Errorf("raftlog: %s: %w", path, fs.ErrExist)
-	}
-	file, err := disk.Create(s.files, path)
-	if err != nil {
-		return nil, err
-	}
-	if _, err := file.WriteAt(make([]byte, size), 0); err != nil {
-		return nil, errors.Join(err, file.Close())
-	}
-	return &segmentFile{File: file, files: s.files, dir: dir}, nil
-}
-
-// Delete removes a file, durably.
-func (s *segmentFiles) Delete(dir, name string) error {
-	if err := s.files.Remove(filepath.Join(dir, name)); err != nil {
-		return err
-	}
-	return disk.SyncFolder(s.files, dir)
-}
-
-// OpenReader opens a file to be read.
-func (s *segmentFiles) OpenReader(dir, name string) (types.ReadableFile, error) {
-	return s.files.Open(filepath.Join(dir, name))
-}
-
-// OpenWriter opens a file that is there to be written on.
-func (s *segmentFiles) OpenWriter(dir, name string) (types.WritableFile, error) {
-	path := filepath.Join(dir, name)
-	if _, err := s.files.Stat(path); err != nil {
-		return nil, err
-	}
-	file, err := disk.Open(s.files, path)
-	if err != nil {
-		return nil, err
-	}
-	return &segmentFile{File: file, files: s.files, dir: dir}, nil
-}
-
-// segmentFile makes its name durable with its first sync.
-type segmentFile struct {
-	disk.File
-	files disk.FS
-	dir   string
-	once  sync.Once
-}
-
-// Sync makes what was written durable, for as long as the disk takes.
-func (f *segmentFile) Sync() error {
-	if d, ok := f.files.(interface{ Delay() }); ok {
-		d.Delay()
-	}
-	err := f.File.Sync()
-	if err == nil {
-		f.once.Do(func() { err = disk.SyncFolder(f.files, f.dir) })
-	}
-	return err
 }
 
 const fileMetaName = "meta.json"

@@ -18,6 +18,7 @@ import (
 	wal "github.com/hashicorp/raft-wal"
 	walfs "github.com/hashicorp/raft-wal/fs"
 	"github.com/hashicorp/raft-wal/metadb"
+	"github.com/hashicorp/raft-wal/segment"
 	"go.etcd.io/bbolt"
 	boltErrors "go.etcd.io/bbolt/errors"
 
@@ -242,7 +243,9 @@ func openLog(dir string, cfg Config) (backend, error) {
 		return nil, err
 	}
 	meta := &metadb.BoltMetaDB{}
-	log, err := wal.Open(path, wal.WithLogger(obs.Hclog(cfg.Logger, "raft-wal")), wal.WithMetaStore(&mendedMeta{meta, walfs.New()}))
+	files := &segmentFiles{files: disk.System(), make: makeRoom}
+	log, err := wal.Open(path, wal.WithLogger(obs.Hclog(cfg.Logger, "raft-wal")), wal.WithMetaStore(&mendedMeta{meta, walfs.New()}),
+		wal.WithSegmentFiler(segment.NewFiler(path, files)))
 	if err != nil {
 		return nil, errors.Join(err, meta.Close())
 	}

@@ -13,11 +13,11 @@ func clusterTable() []*Mutant {
 		{
 			Name: "log-not-synced", Breaks: "the raft log acknowledges entries that are not on the disk",
 			Edits: []Edit{
-				{"cluster/raftlog/files.go", "	err := f.File.Sync()\n", "	var err error\n"},
+				{"cluster/raftlog/segment_files.go", "		return f.SyncData()\n", "		return nil\n"},
 				{"cluster/raftlog/claim.go", "if last < c.index {", "if last < c.index && claimFile == \"\" {"}, // it would tell
 			},
 			Caught: []string{"I1"}, Sim: shaped("all", under(20, world.PowerLoss)),
-			Why: "the files of its log are those of a library there, over which nothing can be laid",
+			Why: "liveness alone speaks: after such a loss of power no node starts, for its log ends before what it says of it",
 		},
 		{
 			Name: "reads-without-leader", Breaks: "a node answers a linearizable read from what it has applied, without asking the leader",

@@ -161,7 +161,7 @@ func TestADeadlineIsForOneWrite(t *testing.T) {
 			}
 		}
 		for range 3 {
-			time.Sleep(6 * time.Second)
+			<-time.NewTimer(6 * time.Second).C
 			g.through <- nil
 		}
 		if err := c.stop(); err != nil {

@@ -152,24 +152,39 @@ func (c *comparison) measure(ctx context.Context) error {
 	if len(systems) == 1 && len(c.peers) > 0 {
 		return errors.New("none of the peers is installed")
 	}
+	var err error
 	for repetition := range c.repeat {
-		for i := range systems {
-			one := systems[(i+repetition)%len(systems)]
-			if err := c.measureOne(ctx, one, repetition+1); err != nil {
-				return fmt.Errorf("%s, repetition %d: %w", one.Name(), repetition+1, err)
-			}
+		if systems, err = c.turn(ctx, systems, repetition, "", c.measureOne); err != nil {
+			return err
 		}
 		if !c.open {
 			continue
 		}
-		for i := range systems {
-			one := systems[(i+repetition)%len(systems)]
-			if err := c.measureOpen(ctx, one, repetition+1); err != nil {
-				return fmt.Errorf("%s, open loop, repetition %d: %w", one.Name(), repetition+1, err)
-			}
+		if systems, err = c.turn(ctx, systems, repetition, ", open loop", c.measureOpen); err != nil {
+			return err
 		}
 	}
 	return nil
+}
+
+// turn measures each system once, and answers those that are to be measured again. A peer that fails is not, and that is
+// said; if Sluice fails, all does.
+func (c *comparison) turn(ctx context.Context, systems []load.Peer, repetition int, what string, measure func(context.Context, load.Peer, int) error) (left []load.Peer, err error) {
+	failed := map[string]bool{}
+	for i := range systems {
+		one := systems[(i+repetition)%len(systems)]
+		err := measure(ctx, one, repetition+1)
+		if err == nil {
+			continue
+		}
+		err = fmt.Errorf("%s, repetition %d%s: %w", one.Name(), repetition+1, what, err)
+		if _, ours := one.(peer.Sluice); ours || ctx.Err() != nil {
+			return nil, err
+		}
+		failed[one.Name()] = true
+		c.skip("%v; it was not measured again", err)
+	}
+	return slices.DeleteFunc(slices.Clone(systems), func(one load.Peer) bool { return failed[one.Name()] }), nil
 }
 
 // measureOne starts a cluster, measures the closed loop with each number of senders, and stops it.

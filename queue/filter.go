@@ -1,24 +1,30 @@
 package queue
 
-import "github.com/bits-and-blooms/bloom/v3"
+import (
+	"hash/maphash"
+
+	"github.com/greatroar/blobloom"
+)
 
 const (
 	// filterFirst is for how many keys the first part of a filter is made. Each part is filterGrowth times the one before.
 	filterFirst, filterGrowth = 1 << 10, 16
-	// filterMost bounds the keys of one filter, to about 20 MiB.
+	// filterMost bounds the keys of one filter, to about 29 MiB.
 	filterMost = 1 << 24
 	// filterWrong is how often a part takes a key to be there that is not, which is then looked for in vain. A filter that is
 	// full has five parts.
-	filterWrong = 0.01
-	// filterHashes is how many bits stand for a key: what is best for filterWrong.
-	filterHashes = 7
+	filterWrong = 0.002
 )
 
-// filter tells of keys whether they may be in a set that grows: a chain of Bloom filters, of which the last is filled.
+// filterSeed makes it impossible to choose keys that look alike to the filters.
+var filterSeed = maphash.MakeSeed()
+
+// filter tells of keys whether they may be in a set that grows: a chain of Bloom filters, of which the last is filled. All bits
+// of a key lie in one line of the processor's cache.
 type filter struct {
-	parts      []*bloom.BloomFilter
-	held, room uint // of the last part
-	all        uint
+	parts      []*blobloom.Filter
+	held, room uint64 // of the last part
+	all        uint64
 }
 
 // add puts a key into the set; false: the set is full.
@@ -28,10 +34,9 @@ func (f *filter) add(key []byte) bool {
 	}
 	if f.held == f.room {
 		f.room = min(max(filterFirst, f.room*filterGrowth), filterMost-f.all)
-		bits, _ := bloom.EstimateParameters(f.room, filterWrong)
-		f.parts, f.held = append(f.parts, bloom.New(bits, filterHashes)), 0
+		f.parts, f.held = append(f.parts, blobloom.NewOptimized(blobloom.Config{Capacity: f.room, FPRate: filterWrong})), 0
 	}
-	f.parts[len(f.parts)-1].Add(key)
+	f.parts[len(f.parts)-1].Add(maphash.Bytes(filterSeed, key))
 	f.held++
 	f.all++
 	return true
@@ -42,9 +47,9 @@ func (f *filter) has(key []byte) bool {
 	if len(f.parts) == 0 {
 		return false
 	}
-	at := bloom.Locations(key, filterHashes)
+	hash := maphash.Bytes(filterSeed, key)
 	for _, part := range f.parts {
-		if part.TestLocations(at) {
+		if part.Has(hash) {
 			return true
 		}
 	}

@@ -152,25 +152,22 @@ func (c *comparison) measure(ctx context.Context) error {
 	if len(systems) == 1 && len(c.peers) > 0 {
 		return errors.New("none of the peers is installed")
 	}
-	var err error
 	for repetition := range c.repeat {
-		if systems, err = c.turn(ctx, systems, repetition, "", c.measureOne); err != nil {
+		if err := c.turn(ctx, systems, repetition, "", c.measureOne); err != nil {
 			return err
 		}
 		if !c.open {
 			continue
 		}
-		if systems, err = c.turn(ctx, systems, repetition, ", open loop", c.measureOpen); err != nil {
+		if err := c.turn(ctx, systems, repetition, ", open loop", c.measureOpen); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// turn measures each system once, and answers those that are to be measured again. A peer that fails is not, and that is
-// said; if Sluice fails, all does.
-func (c *comparison) turn(ctx context.Context, systems []load.Peer, repetition int, what string, measure func(context.Context, load.Peer, int) error) (left []load.Peer, err error) {
-	failed := map[string]bool{}
+// turn measures each system once. What a peer fails in is missing, and that is said; if Sluice fails, all does.
+func (c *comparison) turn(ctx context.Context, systems []load.Peer, repetition int, what string, measure func(context.Context, load.Peer, int) error) error {
 	for i := range systems {
 		one := systems[(i+repetition)%len(systems)]
 		err := measure(ctx, one, repetition+1)
@@ -179,12 +176,11 @@ func (c *comparison) turn(ctx context.Context, systems []load.Peer, repetition i
 		}
 		err = fmt.Errorf("%s, repetition %d%s: %w", one.Name(), repetition+1, what, err)
 		if _, ours := one.(peer.Sluice); ours || ctx.Err() != nil {
-			return nil, err
+			return err
 		}
-		failed[one.Name()] = true
-		c.skip("%v; it was not measured again", err)
+		c.skip("%v", err)
 	}
-	return slices.DeleteFunc(slices.Clone(systems), func(one load.Peer) bool { return failed[one.Name()] }), nil
+	return nil
 }
 
 // measureOne starts a cluster, measures the closed loop with each number of senders, and stops it.

@@ -28,3 +28,31 @@ func TestACollectionIsNoticed(t *testing.T) {
 		}
 	}
 }
+
+// Memory is given back when the node has come to rest, and not again and again where that frees nothing.
+func TestMemoryIsGivenBackAtRest(t *testing.T) {
+	t.Parallel()
+	const mib = 1 << 20
+	var r rest
+	for n, step := range []struct {
+		heap heap
+		want bool
+	}{
+		{heap{allocated: 100 * mib, free: 300 * mib, objects: 90 * mib, live: 60 * mib}, false},   // nothing to compare with yet
+		{heap{allocated: 900 * mib, free: 300 * mib, objects: 90 * mib, live: 60 * mib}, false},   // at work
+		{heap{allocated: 905 * mib, free: 300 * mib, objects: 90 * mib, live: 60 * mib}, true},    // at rest
+		{heap{allocated: 906 * mib, free: 20 * mib, objects: 71 * mib, live: 60 * mib}, false},    // still, with what it kept
+		{heap{allocated: 907 * mib, free: 20 * mib, objects: 95 * mib, live: 60 * mib}, false},    // a little garbage
+		{heap{allocated: 4000 * mib, free: 200 * mib, objects: 95 * mib, live: 60 * mib}, false},  // at work again
+		{heap{allocated: 4001 * mib, free: 200 * mib, objects: 95 * mib, live: 60 * mib}, true},   // and at rest
+		{heap{allocated: 4002 * mib, free: 200 * mib, objects: 95 * mib, live: 100 * mib}, false}, // objects read before live
+	} {
+		got := r.look(step.heap)
+		if got != step.want {
+			t.Errorf("look %d: %v, want %v", n, got, step.want)
+		}
+		if got {
+			r.returned(heap{allocated: step.heap.allocated, free: 180 * mib, objects: 70 * mib, live: 60 * mib})
+		}
+	}
+}

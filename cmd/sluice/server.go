@@ -145,6 +145,7 @@ func serve(ctx context.Context, cfg server.Config) error {
 		return startTrouble(cfg, err)
 	}
 	go paceCollector(ctx)
+	go returnMemory(ctx)
 	return damageTrouble(cfg, node.Run(ctx))
 }
 

@@ -67,8 +67,14 @@ func (t *leaseTimes) judge(c *Case, id string, l lease, e Entry, now moment) {
 	if now.proposed-since.proposed >= l.ttl/2 || now.applied-since.applied >= l.ttl/2 {
 		return
 	}
-	if since != l.since && now.proposed-t.last[e.Term].proposed >= l.ttl { // the leader's first entry may have been long in coming
-		return
+	if last := t.last[e.Term]; since != l.since { // the leader's first entry may have been long in coming
+		if now.proposed-last.proposed >= l.ttl {
+			return
+		}
+		// Entries tell no time while their leader's clock is behind what they have told before.
+		if now.proposed == last.proposed && now.applied-last.applied >= l.ttl {
+			return
+		}
 	}
 	if c.faultSpans()[string(world.ClockSkew)].overlaps(since.applied-settleTime, now.applied) {
 		return

@@ -40,6 +40,8 @@ func TestALeaseThatIsCutShortIsCaught(t *testing.T) {
 		"by the leader that opened it": {true, nil, []leaseStep{{1, 50, 50, open(0)}, {1, 51, 51, expire()}}},
 		"by a new leader":              {true, nil, []leaseStep{{1, 0, 0, open(0)}, {1, 99, 99, leader()}, {2, 100, 100, leader()}, {2, 100, 101, expire()}}},
 		"a first entry long in coming": {false, nil, []leaseStep{{1, 0, 0, open(0)}, {1, 80, 80, leader()}, {2, 100, 100, leader()}, {2, 100, 101, expire()}}},
+		"the same by a clock behind":   {false, nil, []leaseStep{{1, 0, 0, open(0)}, {1, 100, 80, leader()}, {2, 100, 100, leader()}, {2, 100, 101, expire()}}},
+		"a clock behind, soon":         {true, nil, []leaseStep{{1, 0, 0, open(0)}, {1, 100, 99, leader()}, {2, 100, 100, leader()}, {2, 100, 101, expire()}}},
 		"a whole one":                  {false, nil, []leaseStep{{1, 0, 0, open(0)}, {2, 100, 100, leader()}, {2, 115, 115, expire()}}},
 		"an entry that hung in a disk": {false, nil, []leaseStep{{1, 0, 0, open(0)}, {2, 100, 116, leader()}, {2, 115, 116, expire()}}},
 		"a clock that stood still":     {false, nil, []leaseStep{{1, 0, 0, open(0)}, {2, 100, 100, leader()}, {2, 100, 115, expire()}}},

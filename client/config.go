@@ -11,6 +11,7 @@ import (
 	"net/http"
 	"net/url"
 	"os"
+	"strconv"
 	"strings"
 	"time"
 )
@@ -114,12 +115,16 @@ func (c Config) baseURL(address string) (*url.URL, error) {
 	if c.TLS != nil {
 		scheme = "https"
 	}
+	given := address
 	if !strings.Contains(address, "://") {
 		address = scheme + "://" + address
 	}
 	u, err := url.Parse(address)
 	if err != nil || u.Host == "" || u.Port() == "" || (u.Scheme != "http" && u.Scheme != "https") {
-		return nil, fmt.Errorf("client: address %q is not host:port", address)
+		return nil, fmt.Errorf("client: address %q is not host:port", given)
+	}
+	if port, err := strconv.ParseUint(u.Port(), 10, 16); err != nil || port == 0 {
+		return nil, fmt.Errorf("client: address %q: the port must be within 1 and 65535", given)
 	}
 	if u.Scheme == "http" && !c.Insecure && !loopback(u.Hostname()) {
 		return nil, fmt.Errorf("client: %s is not a loopback address: give TLS files, or set Insecure to allow plain text", u.Host)

@@ -190,3 +190,15 @@ func TestACallThatIsGivenUpWaitsForNoSilentNode(t *testing.T) {
 		<-time.After(handshakeTimeout) // the dialing ends by itself
 	})
 }
+
+// An address that cannot be one is said as it was given.
+func TestAnAddressThatCannotBeIsSaidAsItWasGiven(t *testing.T) {
+	t.Parallel()
+	for address, words := range map[string]string{
+		"127.0.0.1": `address "127.0.0.1" is not host:port`, "localhost:99999": `address "localhost:99999": the port must be within 1 and 65535`, "localhost:0": "the port must be within",
+	} {
+		if _, err := New(Config{Addresses: []string{address}}); err == nil || !strings.Contains(err.Error(), words) {
+			t.Errorf("%s: want %q, got %v", address, words, err)
+		}
+	}
+}

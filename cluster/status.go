@@ -35,6 +35,9 @@ func (n *Node) Ready() []Check {
 		commit := n.raft().CommitIndex()
 		caught.OK = known.OK && commit > 0 && applied+readyLag >= commit
 		caught.Text += fmt.Sprintf(", committed %d", commit)
+		if !known.OK {
+			caught.Text += "; whether that is all only a leader can tell"
+		}
 	}
 	space := Check{Name: "disk", OK: !n.disk.full(), Text: "there is space"}
 	if !space.OK {

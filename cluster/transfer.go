@@ -3,6 +3,7 @@ package cluster
 import (
 	"context"
 	"fmt"
+	"strings"
 	"sync"
 	"time"
 
@@ -37,7 +38,11 @@ func (n *Node) transfer(ctx context.Context, nodeID string) (string, error) {
 		return nodeID, nil
 	}
 	if target, ok := n.server(nodeID); nodeID != "" && (!ok || target.Suffrage != raft.Voter) {
-		return "", reason.BadField.Errorf("node %q is no voter of the cluster", nodeID)
+		var voters []string
+		for _, s := range n.otherVoters() {
+			voters = append(voters, string(s.ID))
+		}
+		return "", reason.BadField.Errorf("node %q is no voter of the cluster; the others that vote are: %s", nodeID, strings.Join(voters, ", "))
 	}
 	if err := n.handLead(ctx, nodeID); err != nil {
 		return "", reason.NoLeader.Errorf("the lead was not handed over: %v", err)

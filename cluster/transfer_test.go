@@ -27,6 +27,9 @@ func TestTheLeadIsNotHandedToANodeThatIsDown(t *testing.T) {
 		}
 		w.send(lead, "app", "i", time.Now().String())
 	}
+	if _, err := lead.transfer(w.context(), "d"); !errors.Is(err, reason.BadField) || !strings.Contains(err.Error(), down) {
+		t.Fatalf("the lead for somebody unknown: %v", err)
+	}
 	heir, err := lead.transfer(w.context(), "")
 	if err != nil || heir == down || heir == lead.cfg.NodeID {
 		t.Fatalf("the lead for anybody went to %q: %v", heir, err)

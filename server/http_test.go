@@ -101,7 +101,7 @@ func TestAnOversizeCallIsRefusedByItsLimit(t *testing.T) {
 			t.Errorf("want the limit named, got %q", got.Message)
 		}
 	}
-	small := pack(t, `{"messages": []}`)
+	small := pack(t, `{"messages": [{}]}`)
 	s.post(t, s.h1, "MessageService/Send", pack(t, huge), "Content-Encoding", "gzip").want(t, "resource_exhausted", "LIMIT_MESSAGE_BYTES")
 	s.post(t, s.h1, "MessageService/Send", "no gzip", "Content-Encoding", "gzip").want(t, "invalid_argument", "BAD_FIELD")
 	s.post(t, s.h1, "MessageService/Send", small[:len(small)-9], "Content-Encoding", "gzip").want(t, "invalid_argument", "BAD_FIELD")
@@ -109,7 +109,7 @@ func TestAnOversizeCallIsRefusedByItsLimit(t *testing.T) {
 		t.Errorf("a packed call: want it taken, got %d %s", got.status, got.body)
 	}
 
-	at := `{"messages": [` + strings.Repeat(" ", 1<<20-16) + `]}`
+	at := `{"messages": [{}` + strings.Repeat(" ", 1<<20-18) + `]}`
 	if got := s.post(t, s.h1, "MessageService/Send", at); got.status != http.StatusOK || len(at) != 1<<20 {
 		t.Errorf("a call of exactly the limit: want it taken, got %d %.200s", got.status, got.body)
 	}

@@ -95,6 +95,8 @@ func TestBadInput(t *testing.T) {
 		{"put back too many", "InstanceService/PutBack", `{"application": "a", "instance": "i", "lane": "LANE_NORMAL", "seqs": [` + strings.Repeat(`1,`, 1024) + `1]}`, "invalid_argument", "BAD_FIELD"},
 		{"put back a recovery message in normal mode", "InstanceService/PutBack", `{"application": "a", "instance": "i", "lane": "LANE_RECOVERY", "seqs": [1]}`, "failed_precondition", "NOT_IN_RECOVERY"},
 
+		{"send nothing", "MessageService/Send", `{}`, "invalid_argument", "BAD_FIELD"},
+		{"send under a name that is misspelt", "MessageService/Send", `{"mesages": [{"application": "a", "instance": "i", "type": "t"}]}`, "invalid_argument", "BAD_FIELD"},
 		{"transaction unknown", "TransactionService/Get", `{"application": "a", "instance": "i", "transaction": "nobody"}`, "not_found", "UNKNOWN_TRANSACTION"},
 		{"transaction without a name", "TransactionService/End", `{"application": "a", "instance": "i"}`, "invalid_argument", "BAD_NAME"},
 		{"operation unknown", "OperationService/Get", `{"id": "nobody"}`, "not_found", "UNKNOWN_OPERATION"},

@@ -36,6 +36,9 @@ type messageService struct {
 
 // Send offers messages to the gate.
 func (s *messageService) Send(ctx context.Context, req *connect.Request[sluicev1.SendRequest]) (*connect.Response[sluicev1.SendResponse], error) {
+	if len(req.Msg.GetMessages()) == 0 { // a name that is misspelt is passed over: nobody must take silence for a receipt
+		return nil, reason.BadField.Errorf("messages is empty; 1 to %d are allowed", sendCountMax)
+	}
 	results, err := s.send(ctx, req.Msg.GetMessages())
 	if err != nil && results == nil {
 		return nil, err

@@ -236,6 +236,17 @@ func TestPlainTextIsForLoopback(t *testing.T) {
 	refused(t, exitError, `next: (?s:.*)--advertise HOST:PORT`, "server", "--node-id", "n1", "--data-dir", t.TempDir(), "--listen", "0.0.0.0:0", "--bootstrap-expect", "1", "--insecure")
 }
 
+func TestGossipAddressesThatCannotBeAreRefused(t *testing.T) {
+	t.Parallel()
+	server := func(more ...string) []string {
+		return append([]string{"server", "--node-id", "n1", "--data-dir", t.TempDir(), "--listen", "127.0.0.1:7699"}, more...)
+	}
+	refused(t, exitUsage, `listen and gossip are both 127.0.0.1:7699(?s:.*)another port`, server("--gossip", "127.0.0.1:7699")...)
+	for _, address := range []string{"127.0.0.1:abc", "127.0.0.1:0", "127.0.0.1:65536", "127.0.0.1"} {
+		refused(t, exitUsage, `join: "`+address+`" is not host:port(?s:.*)--join HOST:PORT`, server("--gossip", "127.0.0.1:0", "--join", address)...)
+	}
+}
+
 func TestStartHeldHoldsEveryApplication(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"strconv"
 	"strings"
 	"syscall"
 	"time"
@@ -93,10 +94,27 @@ func serverConfig(sh *shell, k *koanf.Koanf) (server.Config, error) {
 	if cfg.TrailingLogs, err = count(k, "trailing-logs"); err != nil {
 		return server.Config{}, err
 	}
-	if cfg.Gossip == "" && (cfg.BootstrapExpect > 1 || len(cfg.Join) > 0) {
-		return server.Config{}, hint(fmt.Errorf("bootstrap-expect %d and %d times join: more nodes than one find each other by gossip: the node needs a gossip address", cfg.BootstrapExpect, len(cfg.Join)), "--gossip HOST:PORT")
+	if err := gossipAddresses(cfg); err != nil {
+		return server.Config{}, err
 	}
 	return cfg, cfg.Defaults().Validate()
+}
+
+// gossipAddresses refuses addresses of which gossip would only find out, again and again, that nobody is there.
+func gossipAddresses(cfg server.Config) error {
+	if cfg.Gossip == "" && (cfg.BootstrapExpect > 1 || len(cfg.Join) > 0) {
+		return hint(fmt.Errorf("bootstrap-expect %d and %d times join: more nodes than one find each other by gossip: the node needs a gossip address", cfg.BootstrapExpect, len(cfg.Join)), "--gossip HOST:PORT")
+	}
+	if cfg.Gossip != "" && cfg.Gossip == cfg.Listen && !strings.HasSuffix(cfg.Gossip, ":0") {
+		return hint(fmt.Errorf("listen and gossip are both %s: each needs a port of its own", cfg.Gossip), "--gossip HOST:PORT, with another port than --listen")
+	}
+	for _, address := range cfg.Join {
+		_, text, err := net.SplitHostPort(address)
+		if port, wrong := strconv.ParseUint(text, 10, 16); err != nil || wrong != nil || port == 0 {
+			return hint(fmt.Errorf("join: %q is not host:port with a port within 1 and 65535", address), "--join HOST:PORT, the gossip address of another node")
+		}
+	}
+	return nil
 }
 
 // span reads a setting that is a length of time; zero if it was not given.

@@ -4,6 +4,9 @@ import (
 	"errors"
 	"sync/atomic"
 	"testing"
+	"time"
+
+	"github.com/hashicorp/raft"
 
 	"sluice/api/reason"
 )
@@ -28,4 +31,25 @@ func TestARemovalWhoseAnswerIsLostIsNotToldAsNotDone(t *testing.T) {
 	if err := asked.Remove(w.context(), gone); !errors.Is(err, reason.UnknownMember) {
 		t.Fatalf("the removal was done, and its repetition is told as %v", err)
 	}
+}
+
+// A member that was given the vote while it was cut off, and has not heard of it yet, is needed for the next election.
+func TestAMemberThatHasNotHeardThatItVotesLetsOthersLead(t *testing.T) {
+	w := newWorld(t, func(c *Config) { c.PromoteAfter = time.Hour })
+	w.founded("a", "b")
+	w.must(w.nodes["a"], declare("app"))
+	w.start("c", 0)
+	w.ready("c")
+	lead := w.leader("a", "b")
+	heir := map[string]string{"a": "b", "b": "a"}[lead.cfg.NodeID]
+	w.fabric.isolate(w.nodes["c"].port.addr, true)
+	if err := lead.settled(lead.raft().AddVoter("c", raft.ServerAddress(w.nodes["c"].port.addr), 0, patience)); err != nil {
+		t.Fatal(err)
+	}
+	w.send(w.nodes[heir], "app", "i", "m")
+	w.kill(lead.cfg.NodeID)
+	w.fabric.isolate(w.nodes["c"].port.addr, false)
+	w.leader("c", heir)
+	w.send(w.nodes[heir], "app", "i", "m2")
+	w.sameDigest("c", heir)
 }

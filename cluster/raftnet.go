@@ -174,7 +174,8 @@ func (i Identity) member() string {
 // message: handled beside it they could change the term under a leader (hashicorp/raft #695). It counts the snapshots
 // that it sends to a peer (#697). It listens to what a leader says of itself, before raft does. Who is asked for a
 // vote does not hold it against the candidate that it has not heard yet of the candidate's membership. And it notes who
-// acknowledges what this node sends as a leader, and when that was sent. It answers itself what raft would do harm
+// acknowledges what this node sends as a leader, and when that was sent, and tells raft of it when it is on this node's disk,
+// too (beside.go). It answers itself what raft would do harm
 // with, and cuts off a call what raft could make nothing of (spare.go).
 type raftTransport struct {
 	*raft.NetworkTransport
@@ -206,7 +207,7 @@ func (t *raftTransport) relay() {
 				continue
 			}
 			select {
-			case t.rpcs <- t.trimmed(rpc):
+			case t.rpcs <- t.votable(t.trimmed(rpc)):
 				continue
 			case <-t.node.halted:
 			case <-t.node.abandoned:
@@ -216,6 +217,24 @@ func (t *raftTransport) relay() {
 		}
 		return
 	}
+}
+
+// votable is a question before a vote (pre-vote) under the id of a node that votes as far as this one knows. Raft asks for
+// nothing else by the id; who asks cannot know such a one, for this node may not have heard yet even that it votes itself.
+func (t *raftTransport) votable(rpc raft.RPC) raft.RPC {
+	req, ok := rpc.Command.(*raft.RequestPreVoteRequest)
+	if !ok {
+		return rpc
+	}
+	for _, s := range t.node.servers() {
+		if s.Suffrage == raft.Voter {
+			asked := *req
+			asked.ID = []byte(s.ID)
+			rpc.Command = &asked
+			break
+		}
+	}
+	return rpc
 }
 
 // SetHeartbeatHandler does nothing.

@@ -170,13 +170,13 @@ func (i Identity) member() string {
 	return i.Promised
 }
 
-// raftTransport is raft's network transport with seven changes. Heartbeats take raft's main loop like every other
+// raftTransport is raft's network transport with eight changes. Heartbeats take raft's main loop like every other
 // message: handled beside it they could change the term under a leader (hashicorp/raft #695). It counts the snapshots
 // that it sends to a peer (#697). It listens to what a leader says of itself, before raft does. Who is asked for a
 // vote does not hold it against the candidate that it has not heard yet of the candidate's membership. And it notes who
-// acknowledges what this node sends as a leader, and when that was sent, and tells raft of it when it is on this node's disk,
-// too (beside.go). It answers itself what raft would do harm
-// with, and cuts off a call what raft could make nothing of (spare.go).
+// acknowledges what this node sends as a leader, and when that was sent; raft is told of it when what was acknowledged is on
+// this node's disk, too (beside.go). It answers itself what raft would do harm with, and cuts off a call what raft could make
+// nothing of (spare.go).
 type raftTransport struct {
 	*raft.NetworkTransport
 	node *Node
@@ -266,7 +266,7 @@ func (t *raftTransport) RequestVote(id raft.ServerID, target raft.ServerAddress,
 }
 
 // RequestPreVote asks whether a vote would be given. Raft looks for the candidate here even if it has no id, and for
-// nothing else by it: the voter is asked under an id that it knows as a voter's, its own.
+// nothing else by it: the voter is asked under its own id, which it changes if it does not know yet that it votes (votable).
 func (t *raftTransport) RequestPreVote(id raft.ServerID, target raft.ServerAddress, args *raft.RequestPreVoteRequest, resp *raft.RequestPreVoteResponse) error {
 	asked := *args
 	asked.ID = []byte(id)

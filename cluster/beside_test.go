@@ -56,18 +56,36 @@ func heldBehind(t *testing.T, w *world, lead *member, peers []string) (index uin
 	return before + 1, answer
 }
 
-// While the leader's disk takes its time the followers write: but nobody takes for committed what the leader has not on its
-// disk, whoever else has.
-func TestALeaderIsTheFirstToCountOnItsDisk(t *testing.T) {
-	w, disks := onDisks(t, nil)
+// stalled is a cluster of three whose leader's disk takes nothing since an entry was proposed that the followers have.
+type stalled struct {
+	*world
+	lead  *member
+	peers []string
+	disk  *disk.Mount
+	// index is the entry's, proposed tells what became of it.
+	index    uint64
+	proposed <-chan error
+}
+
+func stall(t *testing.T, change func(*Config)) *stalled {
+	t.Helper()
+	w, disks := onDisks(t, change)
 	w.founded("a", "b", "c")
 	w.must(w.nodes["a"], declare("app"))
 	lead := w.leader("a", "b", "c")
-	peers := others(lead.cfg.NodeID)
+	s := &stalled{world: w, lead: lead, peers: others(lead.cfg.NodeID), disk: disks[lead.cfg.NodeID]}
 	w.send(lead, "app", "i", "before")
-	disks[lead.cfg.NodeID].Hang()
-	defer disks[lead.cfg.NodeID].Resume()
-	index, proposed := heldBehind(t, w, lead, peers)
+	s.disk.Hang()
+	t.Cleanup(s.disk.Resume)
+	s.index, s.proposed = heldBehind(t, w, lead, s.peers)
+	return s
+}
+
+// While the leader's disk takes its time the followers write: but nobody takes for committed what the leader has not on its
+// disk, whoever else has.
+func TestALeaderIsTheFirstToCountOnItsDisk(t *testing.T) {
+	w := stall(t, nil)
+	lead, index, proposed := w.lead, w.index, w.proposed
 	for range 3 { // what the followers said of the entry before has come in by then
 		if err := lead.verify(); err != nil {
 			t.Fatal(err)
@@ -83,7 +101,7 @@ func TestALeaderIsTheFirstToCountOnItsDisk(t *testing.T) {
 		t.Fatalf("answered before it was on the leader's disk: %v", err)
 	default:
 	}
-	disks[lead.cfg.NodeID].Resume()
+	w.disk.Resume()
 	if err := <-proposed; err != nil {
 		t.Fatal(err)
 	}
@@ -93,15 +111,9 @@ func TestALeaderIsTheFirstToCountOnItsDisk(t *testing.T) {
 
 // A node that led a moment ago tells a new leader only of what it has on its disk.
 func TestALeaderThatIsGoneAnswersForItsDisk(t *testing.T) {
-	w, disks := onDisks(t, nil)
-	w.founded("a", "b", "c")
-	w.must(w.nodes["a"], declare("app"))
-	old := w.leader("a", "b", "c")
-	peers := others(old.cfg.NodeID)
-	disks[old.cfg.NodeID].Hang()
-	defer disks[old.cfg.NodeID].Resume()
-	index, proposed := heldBehind(t, w, old, peers)
-	next, term := w.nodes[peers[0]], old.raft().CurrentTerm()
+	w := stall(t, nil)
+	old, index, proposed := w.lead, w.index, w.proposed
+	next, term := w.nodes[w.peers[0]], old.raft().CurrentTerm()
 	var released atomic.Bool
 	type answer struct {
 		raft.AppendEntriesResponse
@@ -131,7 +143,7 @@ func TestALeaderThatIsGoneAnswersForItsDisk(t *testing.T) {
 		return looks > 20
 	})
 	released.Store(true)
-	disks[old.cfg.NodeID].Resume()
+	w.disk.Resume()
 	if a := <-answered; a.err != nil || a.early || !a.Success {
 		t.Fatalf("before the entry was on its disk: %v; %+v %v", a.early, a.AppendEntriesResponse, a.err)
 	}
@@ -163,14 +175,8 @@ func TestALeaderWhoseDiskFailsBesideItsFollowersEnds(t *testing.T) {
 // While an entry is under way the next one fills, and goes when it is full.
 func TestASecondEntryGoesWhenItIsFull(t *testing.T) {
 	const full = 8
-	w, disks := onDisks(t, func(c *Config) { c.BatchCommands = full })
-	w.founded("a", "b", "c")
-	w.must(w.nodes["a"], declare("app"))
-	lead := w.leader("a", "b", "c")
-	w.send(lead, "app", "i", "before")
-	disks[lead.cfg.NodeID].Hang()
-	defer disks[lead.cfg.NodeID].Resume()
-	index, proposed := heldBehind(t, w, lead, others(lead.cfg.NodeID))
+	w := stall(t, func(c *Config) { c.BatchCommands = full })
+	lead, index, proposed := w.lead, w.index, w.proposed
 	results := make(chan error, 2*full)
 	ctx := w.context()
 	propose := func(count int) {
@@ -188,7 +194,7 @@ func TestASecondEntryGoesWhenItIsFull(t *testing.T) {
 	}
 	propose(full + 1)
 	w.until("a full entry is under way", lead.Node, func() bool { return lead.raft().LastIndex() == index+1 })
-	disks[lead.cfg.NodeID].Resume()
+	w.disk.Resume()
 	for range full/2 + full + 1 {
 		if err := <-results; err != nil {
 			t.Fatal(err)
@@ -201,18 +207,12 @@ func TestASecondEntryGoesWhenItIsFull(t *testing.T) {
 
 // A leader whose disk takes its time is not to blame its heir for that.
 func TestALeaderHandsOverWhatIsOnItsDisk(t *testing.T) {
-	w, disks := onDisks(t, nil)
-	w.founded("a", "b", "c")
-	w.must(w.nodes["a"], declare("app"))
-	old := w.leader("a", "b", "c")
-	peers := others(old.cfg.NodeID)
-	disks[old.cfg.NodeID].Hang()
-	defer disks[old.cfg.NodeID].Resume()
-	_, proposed := heldBehind(t, w, old, peers)
+	w := stall(t, nil)
+	old, peers, proposed := w.lead, w.peers, w.proposed
 	if err := old.handLead(w.context(), peers[0]); err == nil || !strings.Contains(err.Error(), "the disk of node "+old.cfg.NodeID) {
 		t.Fatalf("handed over before the disk had it: %v", err)
 	}
-	disks[old.cfg.NodeID].Resume()
+	w.disk.Resume()
 	if err := <-proposed; err != nil {
 		t.Fatal(err)
 	}

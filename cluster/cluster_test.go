@@ -9,7 +9,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/hashicorp/raft"
 	"golang.org/x/sys/unix"
 	"google.golang.org/protobuf/types/known/durationpb"
 
@@ -257,17 +256,7 @@ func TestNewNodeJoinsAndGetsItsVote(t *testing.T) {
 }
 
 func TestTheNewestMemberMayLeadThoseWhoHaveNotHeardOfIt(t *testing.T) {
-	w := newWorld(t, func(c *Config) { c.PromoteAfter = time.Hour })
-	w.founded("a", "b")
-	w.must(w.nodes["a"], declare("app"))
-	w.start("c", 0)
-	w.ready("c")
-	lead := w.leader("a", "b")
-	late := map[string]string{"a": "b", "b": "a"}[lead.cfg.NodeID]
-	w.fabric.isolate(w.nodes[late].port.addr, true)
-	if err := lead.settled(lead.raft().AddVoter("c", raft.ServerAddress(w.nodes["c"].port.addr), 0, patience)); err != nil {
-		t.Fatal(err)
-	}
+	w, lead, late := givesTheVote(t, func(late string) string { return late })
 	w.send(w.nodes["c"], "app", "i", "m")
 	w.kill(lead.cfg.NodeID)
 	w.fabric.isolate(w.nodes[late].port.addr, false)

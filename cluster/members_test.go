@@ -35,21 +35,29 @@ func TestARemovalWhoseAnswerIsLostIsNotToldAsNotDone(t *testing.T) {
 
 // A member that was given the vote while it was cut off, and has not heard of it yet, is needed for the next election.
 func TestAMemberThatHasNotHeardThatItVotesLetsOthersLead(t *testing.T) {
-	w := newWorld(t, func(c *Config) { c.PromoteAfter = time.Hour })
-	w.founded("a", "b")
-	w.must(w.nodes["a"], declare("app"))
-	w.start("c", 0)
-	w.ready("c")
-	lead := w.leader("a", "b")
-	heir := map[string]string{"a": "b", "b": "a"}[lead.cfg.NodeID]
-	w.fabric.isolate(w.nodes["c"].port.addr, true)
-	if err := lead.settled(lead.raft().AddVoter("c", raft.ServerAddress(w.nodes["c"].port.addr), 0, patience)); err != nil {
-		t.Fatal(err)
-	}
+	w, lead, heir := givesTheVote(t, func(string) string { return "c" })
 	w.send(w.nodes[heir], "app", "i", "m")
 	w.kill(lead.cfg.NodeID)
 	w.fabric.isolate(w.nodes["c"].port.addr, false)
 	w.leader("c", heir)
 	w.send(w.nodes[heir], "app", "i", "m2")
 	w.sameDigest("c", heir)
+}
+
+// givesTheVote founds a cluster of two, whose leader gives a third member, c, the vote while one is cut off: c, or the other,
+// as away chooses.
+func givesTheVote(t *testing.T, away func(other string) string) (w *world, lead *member, other string) {
+	t.Helper()
+	w = newWorld(t, func(c *Config) { c.PromoteAfter = time.Hour })
+	w.founded("a", "b")
+	w.must(w.nodes["a"], declare("app"))
+	w.start("c", 0)
+	w.ready("c")
+	lead = w.leader("a", "b")
+	other = map[string]string{"a": "b", "b": "a"}[lead.cfg.NodeID]
+	w.fabric.isolate(w.nodes[away(other)].port.addr, true)
+	if err := lead.settled(lead.raft().AddVoter("c", raft.ServerAddress(w.nodes["c"].port.addr), 0, patience)); err != nil {
+		t.Fatal(err)
+	}
+	return w, lead, other
 }

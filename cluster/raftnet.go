@@ -219,8 +219,9 @@ func (t *raftTransport) relay() {
 	}
 }
 
-// votable is a question before a vote (pre-vote) under the id of a node that votes as far as this one knows. Raft asks for
-// nothing else by the id; who asks cannot know such a one, for this node may not have heard yet even that it votes itself.
+// votable is a question before a vote (pre-vote) under the id of a node that votes as far as this one knows. Raft would look
+// for the candidate there, and does nothing else with the id; this node may not have heard yet of the candidate's membership,
+// nor that it votes itself.
 func (t *raftTransport) votable(rpc raft.RPC) raft.RPC {
 	req, ok := rpc.Command.(*raft.RequestPreVoteRequest)
 	if !ok {
@@ -263,14 +264,6 @@ func (t *raftTransport) RequestVote(id raft.ServerID, target raft.ServerAddress,
 	asked := *args
 	asked.ID = nil
 	return t.NetworkTransport.RequestVote(id, target, &asked, resp)
-}
-
-// RequestPreVote asks whether a vote would be given. Raft looks for the candidate here even if it has no id, and for
-// nothing else by it: the voter is asked under its own id, which it changes if it does not know yet that it votes (votable).
-func (t *raftTransport) RequestPreVote(id raft.ServerID, target raft.ServerAddress, args *raft.RequestPreVoteRequest, resp *raft.RequestPreVoteResponse) error {
-	asked := *args
-	asked.ID = []byte(id)
-	return t.NetworkTransport.RequestPreVote(id, target, &asked, resp)
 }
 
 // InstallSnapshot sends a snapshot, and warns when that happens again and again.

@@ -29,6 +29,7 @@ const (
 	ErrUnknownSession          = reason.UnknownSession
 	ErrUnknownOperation        = reason.UnknownOperation
 	ErrUnknownMember           = reason.UnknownMember
+	ErrMemberExists            = reason.MemberExists
 	ErrOutOfPattern            = reason.OutOfPattern
 	ErrNotSuitable             = reason.NotSuitable
 	ErrStaleEpoch              = reason.StaleEpoch

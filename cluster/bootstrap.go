@@ -243,9 +243,12 @@ func (n *Node) aMember(clusterID string) string {
 func (n *Node) join(ctx context.Context, member string) (bool, string) {
 	ctx, cancel := context.WithTimeout(ctx, joinTimeout)
 	defer cancel()
-	req := &sluicev1.JoinRequest{NodeId: n.cfg.NodeID, Address: n.cfg.Transport.Advertise(), Cluster: n.cfg.Cluster}
+	req := &sluicev1.JoinRequest{NodeId: n.cfg.NodeID, Address: n.cfg.Transport.Advertise(), Cluster: n.cfg.Cluster, Fresh: n.folder.current().fresh()}
 	resp := &sluicev1.JoinResponse{}
 	if err := n.callPeer(ctx, member, methodJoin, req, resp); err != nil {
+		if errors.Is(err, reason.MemberExists) {
+			n.fatal(fmt.Errorf("cluster: join: %w", err))
+		}
 		return false, fmt.Sprintf("asked %s to join: %v", member, err)
 	}
 	if resp.ClusterId == "" {

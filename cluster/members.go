@@ -68,7 +68,7 @@ func (n *Node) server(id string) (raft.Server, bool) {
 func (n *Node) Join(ctx context.Context, req *sluicev1.JoinRequest) (*sluicev1.JoinResponse, error) {
 	resp := &sluicev1.JoinResponse{}
 	err := n.atLeader(ctx, n.cfg.LeaderWait, methodAdmit, req, resp, func(*leadership) error {
-		return n.admit(req, resp)
+		return n.admit(ctx, req, resp)
 	})
 	if err != nil {
 		return nil, err
@@ -77,16 +77,18 @@ func (n *Node) Join(ctx context.Context, req *sluicev1.JoinRequest) (*sluicev1.J
 }
 
 // serveAdmit is Join at the leader alone.
-func (n *Node) serveAdmit(_ context.Context, req *sluicev1.JoinRequest) (*sluicev1.JoinResponse, error) {
+func (n *Node) serveAdmit(ctx context.Context, req *sluicev1.JoinRequest) (*sluicev1.JoinResponse, error) {
 	if _, err := n.leading(); err != nil {
 		return nil, err
 	}
 	resp := &sluicev1.JoinResponse{}
-	return resp, n.admit(req, resp)
+	return resp, n.admit(ctx, req, resp)
 }
 
-// admit changes the configuration for a node that joins, at the leader.
-func (n *Node) admit(req *sluicev1.JoinRequest, resp *sluicev1.JoinResponse) error {
+// admit changes the configuration for a node that joins, at the leader. One with an empty folder never takes the place of a
+// member that votes: it would vote once more, and not have what it acknowledged (docs/adr/0049). A member without a vote has
+// promised nothing that counted.
+func (n *Node) admit(ctx context.Context, req *sluicev1.JoinRequest, resp *sluicev1.JoinResponse) error {
 	resp.ClusterId = n.folder.current().ClusterID
 	if req.Cluster != "" && req.Cluster != n.cfg.Cluster {
 		return reason.Denied.Errorf("this is cluster %q, node %q wants to join cluster %q", n.cfg.Cluster, req.NodeId, req.Cluster)
@@ -94,9 +96,21 @@ func (n *Node) admit(req *sluicev1.JoinRequest, resp *sluicev1.JoinResponse) err
 	if req.NodeId == "" || req.Address == "" {
 		return reason.BadField.Errorf("a node joins with its id and its address")
 	}
+	if err := n.admitAlone(ctx); err != nil {
+		return err
+	}
+	defer func() { <-n.admitting }()
+	if req.Fresh {
+		// A leader that was replaced and does not know it yet may know a member without a vote that has it now.
+		if err := n.settled(n.raft().VerifyLeader()); err != nil {
+			return reason.NoLeader.Errorf("this node cannot tell whether it leads still: %v", err)
+		}
+	}
 	id, addr := raft.ServerID(req.NodeId), raft.ServerAddress(req.Address)
 	for _, s := range n.servers() {
 		switch {
+		case s.ID == id && s.Suffrage == raft.Voter && req.Fresh:
+			return reason.MemberExists.Errorf("node %q votes in this cluster, and the data folder of the node at %s never belonged to one: what the member acknowledged is not there", req.NodeId, req.Address)
 		case s.ID == id && s.Address == addr:
 			return nil
 		case s.ID == id && s.Suffrage == raft.Voter:
@@ -107,6 +121,16 @@ func (n *Node) admit(req *sluicev1.JoinRequest, resp *sluicev1.JoinResponse) err
 	}
 	n.log.Info("a node joins", "joining", req.NodeId, "address", req.Address)
 	return raftRefusal(n.settled(n.raft().AddNonvoter(id, addr, 0, changeTimeout)))
+}
+
+// admitAlone waits until nobody else is admitted or given a vote. Who called gives the token back.
+func (n *Node) admitAlone(ctx context.Context) error {
+	select {
+	case n.admitting <- struct{}{}:
+		return nil
+	case <-ctx.Done():
+		return reason.Overloaded.Errorf("another change of the members has taken all the time that there was: %v", ctx.Err())
+	}
 }
 
 // Remove takes a node out of the cluster. UNKNOWN_MEMBER: it is none, and that is committed; after OUTCOME_UNKNOWN it says
@@ -171,12 +195,24 @@ func (l *leadership) runPromotion(ctx context.Context) {
 			if time.Since(since[s.ID]) < l.node.cfg.PromoteAfter {
 				continue
 			}
-			l.node.log.Info("a node gets its vote", "promoted", string(s.ID))
-			if err := l.node.settled(l.node.raft().AddVoter(s.ID, s.Address, 0, changeTimeout)); err != nil {
+			if err := l.promote(ctx, s); err != nil {
 				l.dutyFailed("promote", err)
 			}
 		}
 	}
+}
+
+// promote gives a member the vote if it is caught up. None of its id joins with an empty folder meanwhile.
+func (l *leadership) promote(ctx context.Context, s raft.Server) error {
+	if err := l.node.admitAlone(ctx); err != nil {
+		return err
+	}
+	defer func() { <-l.node.admitting }()
+	if !l.caughtUp(ctx, s) {
+		return nil
+	}
+	l.node.log.Info("a node gets its vote", "promoted", string(s.ID))
+	return l.node.settled(l.node.raft().AddVoter(s.ID, s.Address, 0, changeTimeout))
 }
 
 func (l *leadership) caughtUp(ctx context.Context, s raft.Server) bool {

@@ -2,6 +2,7 @@ package cluster
 
 import (
 	"errors"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -9,6 +10,7 @@ import (
 	"github.com/hashicorp/raft"
 
 	"sluice/api/reason"
+	sluicev1 "sluice/api/sluice/v1"
 )
 
 // TestARemovalWhoseAnswerIsLostIsNotToldAsNotDone loses the leader's answer to a removal that took effect.
@@ -60,4 +62,67 @@ func givesTheVote(t *testing.T, away func(other string) string) (w *world, lead 
 		t.Fatal(err)
 	}
 	return w, lead, other
+}
+
+// A member that votes and comes back on an empty folder has forgotten what it acknowledged and whom it gave its vote: it is
+// none, until it was removed. What the cluster knows of the member stays as it was.
+func TestAMemberThatForgotEverythingIsRefusedUntilItIsRemoved(t *testing.T) {
+	w := newWorld(t, nil)
+	w.founded("a", "b", "c")
+	w.must(w.nodes["a"], declare("app"))
+	lead := w.leader("a", "b", "c")
+	gone := others(lead.cfg.NodeID)[0]
+	was := w.nodes[gone].port.addr
+	w.forget(gone)
+	again := w.start(gone, 0)
+	<-again.done
+	if !errors.Is(again.err, reason.MemberExists) || !strings.Contains(again.err.Error(), gone) {
+		t.Fatalf("a member that forgot everything ended with %v", again.err)
+	}
+	if r := again.raft(); r.LastIndex() != 0 || r.CurrentTerm() != 0 {
+		t.Errorf("it took part: last index %d, term %d", r.LastIndex(), r.CurrentTerm())
+	}
+	if s, ok := lead.server(gone); !ok || string(s.Address) != was || s.Suffrage != raft.Voter {
+		t.Errorf("the member it claimed to be is %+v, %v now", s, ok)
+	}
+	w.send(lead, "app", "i", "m")
+	if err := lead.Remove(w.context(), gone); err != nil {
+		t.Fatal(err)
+	}
+	w.start(gone, 0)
+	w.until("it votes", lead.Node, func() bool {
+		s, _ := lead.server(gone)
+		return s.Suffrage == raft.Voter
+	})
+	w.send(w.nodes[gone], "app", "i", "m2")
+	w.sameDigest("a", "b", "c")
+}
+
+// A member without a vote has promised nothing that counted: it may have lost the answer to its own join, or all it had.
+func TestAMemberWithoutAVoteMayForgetEverything(t *testing.T) {
+	w := newWorld(t, func(c *Config) { c.PromoteAfter = time.Hour })
+	w.founded("a")
+	w.must(w.nodes["a"], declare("app"))
+	w.start("b", 0)
+	w.ready("b")
+	w.forget("b")
+	w.start("b", 0)
+	w.ready("b")
+	w.send(w.nodes["b"], "app", "i", "m")
+	w.sameDigest("a", "b")
+}
+
+// A leader that was replaced and does not know it may take a voter for a member without a vote: it admits nobody who forgot.
+func TestALeaderThatWasReplacedAdmitsNobodyWhoForgot(t *testing.T) {
+	w := newWorld(t, func(c *Config) { c.PromoteAfter = time.Hour })
+	w.founded("a", "b", "c")
+	lead := w.leader("a", "b", "c")
+	w.start("d", 0)
+	w.ready("d")
+	w.fabric.isolate(lead.port.addr, true)
+	resp := &sluicev1.JoinResponse{}
+	err := lead.admit(w.context(), &sluicev1.JoinRequest{NodeId: "d", Address: w.nodes["d"].port.addr, Cluster: "test", Fresh: true}, resp)
+	if !errors.Is(err, reason.NoLeader) {
+		t.Errorf("a leader that was cut off admits a member that forgot everything: %v", err)
+	}
 }

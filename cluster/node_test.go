@@ -204,6 +204,18 @@ func (w *world) kill(id string) {
 	m.port.Close()
 }
 
+// forget ends a node without a word, and with it everything that it had on disk.
+func (w *world) forget(id string) {
+	w.t.Helper()
+	w.kill(id)
+	w.mu.Lock()
+	delete(w.logs, id)
+	w.mu.Unlock()
+	if err := os.RemoveAll(filepath.Join(w.dir, id)); err != nil {
+		w.t.Fatal(err)
+	}
+}
+
 func (w *world) stopAll() {
 	for _, m := range w.nodes {
 		m.end()

@@ -32,6 +32,9 @@ const (
 	// UnknownMember: no member of the cluster has that node id, or has it any more.
 	UnknownMember Reason = "UNKNOWN_MEMBER"
 
+	// MemberExists: the node id belongs to a member that votes, whose data the node that wants to join has not.
+	MemberExists Reason = "MEMBER_EXISTS"
+
 	OutOfPattern Reason = "OUT_OF_PATTERN"
 	// NotSuitable: the message's class is not taken in the instance's mode.
 	NotSuitable             Reason = "NOT_SUITABLE"
@@ -80,7 +83,7 @@ var codes = map[Reason]string{
 	OutOfPattern: "failed_precondition", NotSuitable: "failed_precondition", StaleEpoch: "failed_precondition", NotOwner: "failed_precondition",
 	NotInRecovery: "failed_precondition", PendingRecoveryMessages: "failed_precondition", AlreadySettled: "failed_precondition",
 	NotInFlight: "failed_precondition", InFlight: "failed_precondition", OutOfOrder: "failed_precondition", Terminated: "failed_precondition",
-	Changed: "failed_precondition", EventsGone: "out_of_range",
+	Changed: "failed_precondition", MemberExists: "failed_precondition", EventsGone: "out_of_range",
 	LimitMessageBytes: "resource_exhausted", LimitInboxMessages: "resource_exhausted", LimitInboxBytes: "resource_exhausted",
 	LimitDeferredMessages: "resource_exhausted", LimitDeferredBytes: "resource_exhausted", LimitApplicationBytes: "resource_exhausted", Rate: "resource_exhausted",
 	NoLeader: "unavailable", Overloaded: "unavailable", DiskFull: "unavailable",

@@ -14,6 +14,7 @@ import (
 	"github.com/knadh/koanf/v2"
 	"github.com/spf13/cobra"
 
+	"sluice/api/reason"
 	"sluice/cluster"
 	"sluice/internal/audit"
 	"sluice/internal/obs"
@@ -164,16 +165,19 @@ func serve(ctx context.Context, cfg server.Config) error {
 	}
 	go paceCollector(ctx)
 	go returnMemory(ctx)
-	return damageTrouble(cfg, node.Run(ctx))
+	return folderTrouble(cfg, node.Run(ctx))
 }
 
-// damageTrouble says what to do about a data folder that is not as it was written. The same id must not come back on an
-// empty folder: the node would have forgotten what it has promised.
-func damageTrouble(cfg server.Config, err error) error {
-	if !cluster.Damaged(err) {
-		return err
+// folderTrouble says what to do about a data folder that is not as it was written, or is not the one of the member that the
+// node claims to be.
+func folderTrouble(cfg server.Config, err error) error {
+	switch {
+	case errors.Is(err, reason.MemberExists):
+		return hint(err, "start it with the data folder of that member, or under another --node-id; if that folder is lost: sluice cluster remove %s --yes, and start this node again", cfg.NodeID)
+	case cluster.Damaged(err):
+		return hint(err, "keep %s aside for examination; start the node with an empty folder under a new id (--data-dir, --node-id, --join) and let it join; then: sluice cluster remove %s --yes", cfg.DataDir, cfg.NodeID)
 	}
-	return hint(err, "keep %s aside for examination; start the node with an empty folder under a new id (--data-dir, --node-id, --join) and let it join; then: sluice cluster remove %s --yes", cfg.DataDir, cfg.NodeID)
+	return err
 }
 
 // startTrouble says what to do when a node cannot start.
@@ -188,7 +192,7 @@ func startTrouble(cfg server.Config, err error) error {
 	case errors.Is(err, syscall.ENOSPC):
 		return hint(err, "free space where --data-dir %s lies; a fresh folder needs about 70 MB", cfg.DataDir)
 	}
-	return damageTrouble(cfg, addressTrouble(cfg, err))
+	return folderTrouble(cfg, addressTrouble(cfg, err))
 }
 
 // addressTrouble names the flags that an address asks for.

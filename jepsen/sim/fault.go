@@ -276,22 +276,18 @@ func (w *World) diskLoss(_ context.Context, _ world.Fault, at []*place) (world.H
 	return w.renewing(at), nil
 }
 
-// renew puts a node of another id and without data in a place. The old id goes first: no two may have one address.
+// renew puts a node without data in a place. The old id goes first: no two may have one address. Half of the new nodes have
+// the old id again, and are tried before it is gone, too.
 func (w *World) renew(ctx context.Context, p *place) error {
-	p.kill()
-	old := p.replace()
-	c, err := w.Client(ctx, "operator")
+	if p.renewing.Swap(true) { // another operator is at it
+		return nil
+	}
+	c, err := w.reborn(ctx, p)
+	p.renewing.Store(false)
 	if err != nil {
 		return err
 	}
 	defer c.Close()
-	if err := w.remove(ctx, c, old); err != nil {
-		w.trace.note("%s: %s could not be removed: %v", p.name, old, err)
-		return err
-	}
-	if err := p.start(); err != nil {
-		return err
-	}
 	for {
 		members, err := c.Cluster().Members(ctx)
 		for _, m := range members {
@@ -303,6 +299,56 @@ func (w *World) renew(ctx context.Context, p *place) error {
 			return fmt.Errorf("sim: %s did not become a voter: %w", p.nodeID(), err)
 		}
 	}
+}
+
+// reborn starts the new node of a place, and answers the client of the operator who did.
+func (w *World) reborn(ctx context.Context, p *place) (*client.Client, error) {
+	p.kill()
+	same := w.dice.of("reborn", p.name, strconv.Itoa(p.births)).IntN(2) == 0
+	old := p.replace(same)
+	c, err := w.Client(ctx, "operator")
+	if err != nil {
+		return nil, err
+	}
+	if same {
+		err = w.tooSoon(ctx, p)
+	}
+	if err == nil {
+		err = w.remove(ctx, c, old)
+	}
+	if err != nil {
+		w.trace.note("%s: %s could not be removed: %v", p.name, old, err)
+	} else {
+		err = p.boot()
+	}
+	if err != nil {
+		c.Close()
+		return nil, err
+	}
+	return c, nil
+}
+
+// tooSoonFor is how long a node that forgot everything is let try to be who it was: less than a vote takes to be given.
+const tooSoonFor = 2 * time.Second
+
+// tooSoon starts a node under an id that is a member's still. It ends by itself when the leader has refused it.
+func (w *World) tooSoon(ctx context.Context, p *place) error {
+	if err := p.boot(); err != nil {
+		return err
+	}
+	l := p.current()
+	if l == nil {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, tooSoonFor)
+	defer cancel()
+	select {
+	case <-l.done:
+	case <-ctx.Done():
+	}
+	p.kill()
+	p.disk.Wipe()
+	return nil
 }
 
 // removeWithin is how long a removal may take: a leader may have to be elected first, and has to hear of a quorum.

@@ -11,6 +11,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"sluice/api/reason"
 	"sluice/cluster"
 	"sluice/cluster/gossip"
 	"sluice/cluster/raftlog"
@@ -34,6 +35,8 @@ type place struct {
 	damaged atomic.Bool
 	// sick counts the faults in force that keep its node from running.
 	sick atomic.Int32
+	// renewing: an operator gives it another node, and nobody else starts one.
+	renewing atomic.Bool
 	// trap, if set, stops its node at a point.
 	trap atomic.Pointer[trap]
 
@@ -74,10 +77,18 @@ func (p *place) address() string { return p.ip + ":" + port }
 var errKilled = errors.New("sim: killed")
 
 // errRuns is what start answers when there is nothing to start.
-var errRuns = errors.New("sim: the node runs")
+var errRuns = errors.New("sim: the node runs, or is replaced")
 
-// start begins a life on the place's disk.
+// start begins a life on the place's disk, unless an operator is at it.
 func (p *place) start() error {
+	if p.renewing.Load() {
+		return fmt.Errorf("%w: %s", errRuns, p.name)
+	}
+	return p.boot()
+}
+
+// boot begins a life on the place's disk.
+func (p *place) boot() error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.life != nil && !p.life.ended() {
@@ -120,7 +131,7 @@ func (l *life) run(ctx context.Context) {
 		return
 	}
 	p.world.history.Mark(history.Mark{Name: history.NodeEnded, Text: fmt.Sprintf("%s ended by itself: %v", p.name, l.err)})
-	if !l.hurt.Load() {
+	if !l.hurt.Load() && !p.forgot(l.err) {
 		p.world.blame(fmt.Errorf("sim: %s ended, and nothing was wrong with its disk: %w", p.name, l.err))
 	}
 	p.world.later(superviseAfter, func() { p.supervise(l) })
@@ -160,6 +171,11 @@ func (l *life) ended() bool {
 	default:
 		return l.over.Load()
 	}
+}
+
+// forgot tells of a node that ended because it was started under the id of one whose disk is lost, as it was to be.
+func (p *place) forgot(err error) bool {
+	return p.renewing.Load() && errors.Is(err, reason.MemberExists)
 }
 
 // settle waits for a life that is about to end by itself.
@@ -233,8 +249,8 @@ func (p *place) halt(ctx context.Context) error {
 	}
 }
 
-// replace gives the place an empty disk and a node of another id.
-func (p *place) replace() (old string) {
+// replace gives the place an empty disk and a node of another id, or of the same.
+func (p *place) replace(same bool) (old string) {
 	p.disk.Wipe()
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -242,7 +258,9 @@ func (p *place) replace() (old string) {
 	p.damaged.Store(false)
 	p.births++
 	p.life = nil
-	p.id = fmt.Sprintf("%s-%d", p.name, p.births)
+	if !same {
+		p.id = fmt.Sprintf("%s-%d", p.name, p.births)
+	}
 	return old
 }
 

@@ -56,16 +56,26 @@ func (n *Node) seekCluster(ctx context.Context) (done bool, why string) {
 	if len(n.servers()) > 0 && i.ClusterID != "" {
 		return n.keepAddress(ctx)
 	}
-	if n.cfg.BootstrapExpect == 1 && i.ClusterID == "" {
-		return n.foundAlone()
-	}
 	if member := n.aMember(i.member()); member != "" {
 		return n.join(ctx, member)
+	}
+	if n.cfg.BootstrapExpect == 1 && i.member() == "" && !n.lookedAround() {
+		return false, "before it founds a cluster alone this node tries the addresses of others that it was told"
+	}
+	if n.cfg.BootstrapExpect == 1 && i.ClusterID == "" {
+		return n.foundAlone()
 	}
 	if n.cfg.BootstrapExpect > 1 && i.ClusterID == "" {
 		return n.foundTogether(ctx)
 	}
 	return false, fmt.Sprintf("no node of cluster %q is in sight that belongs to one; a node joins by --join, or founds a cluster by --bootstrap-expect", n.cfg.Cluster)
+}
+
+// lookedAround tells whether the node has tried to reach those that it was told of, once.
+func (n *Node) lookedAround() bool {
+	n.mu.RLock()
+	defer n.mu.RUnlock()
+	return n.asked || n.gossip == nil || len(n.cfg.Join) == 0
 }
 
 // foundAlone makes a cluster of this node.
@@ -243,7 +253,7 @@ func (n *Node) aMember(clusterID string) string {
 func (n *Node) join(ctx context.Context, member string) (bool, string) {
 	ctx, cancel := context.WithTimeout(ctx, joinTimeout)
 	defer cancel()
-	req := &sluicev1.JoinRequest{NodeId: n.cfg.NodeID, Address: n.cfg.Transport.Advertise(), Cluster: n.cfg.Cluster, Fresh: n.folder.current().fresh()}
+	req := &sluicev1.JoinRequest{NodeId: n.cfg.NodeID, Address: n.cfg.Transport.Advertise(), Cluster: n.cfg.Cluster, ClusterId: n.folder.current().member()}
 	resp := &sluicev1.JoinResponse{}
 	if err := n.callPeer(ctx, member, methodJoin, req, resp); err != nil {
 		if errors.Is(err, reason.MemberExists) {
@@ -271,7 +281,7 @@ func (n *Node) keepAddress(ctx context.Context) (bool, string) {
 	}
 	ctx, cancel := context.WithTimeout(ctx, joinTimeout)
 	defer cancel()
-	req := &sluicev1.JoinRequest{NodeId: n.cfg.NodeID, Address: here, Cluster: n.cfg.Cluster}
+	req := &sluicev1.JoinRequest{NodeId: n.cfg.NodeID, Address: here, Cluster: n.cfg.Cluster, ClusterId: n.folder.current().ClusterID}
 	if _, err := n.Join(ctx, req); err == nil {
 		return true, ""
 	}

@@ -256,6 +256,7 @@ func (f *fabric) gossip(cfg gossip.Config) (Gossip, error) {
 }
 
 func (h *hearsay) Run(ctx context.Context) error {
+	h.tell(gossip.Event{Kind: gossip.Asked})
 	<-ctx.Done()
 	return h.Close()
 }

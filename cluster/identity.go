@@ -144,9 +144,6 @@ func (f *folder) take(nodeID, cluster string) error {
 	return nil
 }
 
-// fresh tells that the folder never belonged to a cluster: its node has acknowledged nothing, and given no vote.
-func (i Identity) fresh() bool { return i.member() == "" && !i.Established }
-
 // current is the identity as it is on disk.
 func (f *folder) current() Identity {
 	f.mu.Lock()

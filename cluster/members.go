@@ -2,6 +2,7 @@ package cluster
 
 import (
 	"context"
+	"slices"
 	"strings"
 	"time"
 
@@ -85,64 +86,97 @@ func (n *Node) serveAdmit(ctx context.Context, req *sluicev1.JoinRequest) (*slui
 	return resp, n.admit(ctx, req, resp)
 }
 
-// admit changes the configuration for a node that joins, at the leader. One with an empty folder never takes the place of a
-// member that votes: it would vote once more, and not have what it acknowledged (docs/adr/0049). A member without a vote has
-// promised nothing that counted.
+// admit changes the configuration for a node that joins, at the leader. One whose folder never belonged to the cluster does not
+// take the place of a member that votes: it would vote once more, and not have what it acknowledged
+// (docs/adr/0049-a-vote-belongs-to-the-data-behind-it.md). A member without a vote has promised nothing that counted, and is
+// let in again unless it runs elsewhere.
 func (n *Node) admit(ctx context.Context, req *sluicev1.JoinRequest, resp *sluicev1.JoinResponse) error {
 	resp.ClusterId = n.folder.current().ClusterID
-	if req.Cluster != "" && req.Cluster != n.cfg.Cluster {
+	switch {
+	case req.Cluster != "" && req.Cluster != n.cfg.Cluster:
 		return reason.Denied.Errorf("this is cluster %q, node %q wants to join cluster %q", n.cfg.Cluster, req.NodeId, req.Cluster)
-	}
-	if req.NodeId == "" || req.Address == "" {
+	case req.ClusterId != "" && req.ClusterId != resp.ClusterId:
+		return reason.Denied.Errorf("this is cluster id %s, the data folder of node %q belongs to %s", resp.ClusterId, req.NodeId, req.ClusterId)
+	case req.NodeId == "" || req.Address == "":
 		return reason.BadField.Errorf("a node joins with its id and its address")
 	}
-	if err := n.admitAlone(ctx); err != nil {
+	if err := n.changeAlone(ctx); err != nil {
 		return err
 	}
-	defer func() { <-n.admitting }()
-	if req.Fresh {
-		// A leader that was replaced and does not know it yet may know a member without a vote that has it now.
-		if err := n.settled(n.raft().VerifyLeader()); err != nil {
-			return reason.NoLeader.Errorf("this node cannot tell whether it leads still: %v", err)
+	defer n.changed()
+	if req.ClusterId == "" { // a leader that was replaced and does not know it may know a member without a vote that has it now
+		if err := n.verify(); err != nil {
+			return err
 		}
 	}
-	id, addr := raft.ServerID(req.NodeId), raft.ServerAddress(req.Address)
-	for _, s := range n.servers() {
-		switch {
-		case s.ID == id && s.Suffrage == raft.Voter && req.Fresh:
-			return reason.MemberExists.Errorf("node %q votes in this cluster, and the data folder of the node at %s never belonged to one: what the member acknowledged is not there", req.NodeId, req.Address)
-		case s.ID == id && s.Address == addr:
-			return nil
-		case s.ID == id && s.Suffrage == raft.Voter:
-			return raftRefusal(n.settled(n.raft().AddVoter(id, addr, 0, changeTimeout)))
-		case s.ID != id && s.Address == addr:
-			return reason.BadField.Errorf("node %q has the address %s already", string(s.ID), req.Address)
-		}
+	change, err := n.placeFor(ctx, req)
+	if err != nil || change == nil {
+		return err
 	}
-	n.log.Info("a node joins", "joining", req.NodeId, "address", req.Address)
-	return raftRefusal(n.settled(n.raft().AddNonvoter(id, addr, 0, changeTimeout)))
+	return raftRefusal(n.settled(change(raft.ServerID(req.NodeId), raft.ServerAddress(req.Address), 0, changeTimeout)))
 }
 
-// admitAlone waits until nobody else is admitted or given a vote. Who called gives the token back.
-func (n *Node) admitAlone(ctx context.Context) error {
+// placeFor is the change of the configuration that lets a node in; nil: it is in it as it is.
+func (n *Node) placeFor(ctx context.Context, req *sluicev1.JoinRequest) (func(raft.ServerID, raft.ServerAddress, uint64, time.Duration) raft.IndexFuture, error) {
+	servers := n.servers()
+	if len(servers) == 0 {
+		return nil, reason.NoLeader.Errorf("this node does not know the members")
+	}
+	id, addr := raft.ServerID(req.NodeId), raft.ServerAddress(req.Address)
+	at := slices.IndexFunc(servers, func(s raft.Server) bool { return s.ID == id })
+	taken := slices.IndexFunc(servers, func(s raft.Server) bool { return s.ID != id && s.Address == addr })
+	switch {
+	case at >= 0 && req.ClusterId == "" && servers[at].Suffrage == raft.Voter:
+		return nil, reason.MemberExists.Errorf("node %q votes in this cluster, and the data folder of the node at %s never belonged to one: what the member acknowledged is not there", req.NodeId, req.Address)
+	case taken >= 0:
+		return nil, reason.BadField.Errorf("node %q has the address %s already", string(servers[taken].ID), req.Address)
+	case at < 0:
+		n.log.Info("a node joins", "joining", req.NodeId, "address", req.Address)
+		return n.raft().AddNonvoter, nil
+	case servers[at].Address == addr:
+		return nil, nil
+	case servers[at].Suffrage == raft.Voter:
+		return n.raft().AddVoter, nil
+	case req.ClusterId == "" && n.runs(ctx, servers[at]):
+		return nil, reason.MemberExists.Errorf("node %q runs at %s, and another one of its id at %s wants to join", req.NodeId, string(servers[at].Address), req.Address)
+	}
+	return n.raft().AddNonvoter, nil
+}
+
+// runs tells whether a member answers where it is said to be.
+func (n *Node) runs(ctx context.Context, s raft.Server) bool {
+	ctx, cancel := context.WithTimeout(ctx, promoteTimeout)
+	defer cancel()
+	resp := &peerv1.StatsResponse{}
+	return n.callPeer(ctx, string(s.Address), methodStats, &peerv1.StatsRequest{}, resp) == nil && resp.NodeId == string(s.ID)
+}
+
+// changeAlone waits until nobody else changes the members at this node, until changed.
+func (n *Node) changeAlone(ctx context.Context) error {
 	select {
-	case n.admitting <- struct{}{}:
+	case n.changing <- struct{}{}:
 		return nil
 	case <-ctx.Done():
 		return reason.Overloaded.Errorf("another change of the members has taken all the time that there was: %v", ctx.Err())
 	}
 }
 
+func (n *Node) changed() { <-n.changing }
+
 // Remove takes a node out of the cluster. UNKNOWN_MEMBER: it is none, and that is committed; after OUTCOME_UNKNOWN it says
 // that the removal is done.
 func (n *Node) Remove(ctx context.Context, nodeID string) error {
 	req := &sluicev1.RemoveRequest{NodeId: nodeID}
 	return n.untilLeader(ctx, n.cfg.LeaderWait, func() error {
-		return n.viaLeader(ctx, methodRemove, req, &sluicev1.RemoveResponse{}, func(*leadership) error { return n.dismiss(nodeID) }, changeRefusal)
+		return n.viaLeader(ctx, methodRemove, req, &sluicev1.RemoveResponse{}, func(*leadership) error { return n.dismiss(ctx, nodeID) }, changeRefusal)
 	})
 }
 
-func (n *Node) dismiss(nodeID string) error {
+func (n *Node) dismiss(ctx context.Context, nodeID string) error {
+	if err := n.changeAlone(ctx); err != nil {
+		return err
+	}
+	defer n.changed()
 	if _, ok := n.server(nodeID); !ok {
 		return n.noMember(nodeID)
 	}
@@ -166,11 +200,11 @@ func (n *Node) noMember(nodeID string) error {
 	return reason.UnknownMember.Errorf("node %q is no member of the cluster, or none any more; its members are %s", nodeID, strings.Join(ids, ", "))
 }
 
-func (n *Node) serveRemove(_ context.Context, req *sluicev1.RemoveRequest) (*sluicev1.RemoveResponse, error) {
+func (n *Node) serveRemove(ctx context.Context, req *sluicev1.RemoveRequest) (*sluicev1.RemoveResponse, error) {
 	if _, err := n.leading(); err != nil {
 		return nil, err
 	}
-	return &sluicev1.RemoveResponse{}, n.dismiss(req.NodeId)
+	return &sluicev1.RemoveResponse{}, n.dismiss(ctx, req.NodeId)
 }
 
 const (
@@ -195,24 +229,25 @@ func (l *leadership) runPromotion(ctx context.Context) {
 			if time.Since(since[s.ID]) < l.node.cfg.PromoteAfter {
 				continue
 			}
-			if err := l.promote(ctx, s); err != nil {
+			if err := l.promote(ctx, s.ID); err != nil {
 				l.dutyFailed("promote", err)
 			}
 		}
 	}
 }
 
-// promote gives a member the vote if it is caught up. None of its id joins with an empty folder meanwhile.
-func (l *leadership) promote(ctx context.Context, s raft.Server) error {
-	if err := l.node.admitAlone(ctx); err != nil {
+// promote gives a member the vote if it is there still, and caught up. None of its id joins with an empty folder meanwhile.
+func (l *leadership) promote(ctx context.Context, id raft.ServerID) error {
+	if err := l.node.changeAlone(ctx); err != nil {
 		return err
 	}
-	defer func() { <-l.node.admitting }()
-	if !l.caughtUp(ctx, s) {
+	defer l.node.changed()
+	s, ok := l.node.server(string(id))
+	if !ok || s.Suffrage == raft.Voter || !l.caughtUp(ctx, s) {
 		return nil
 	}
-	l.node.log.Info("a node gets its vote", "promoted", string(s.ID))
-	return l.node.settled(l.node.raft().AddVoter(s.ID, s.Address, 0, changeTimeout))
+	l.node.log.Info("a node gets its vote", "promoted", string(id))
+	return l.node.settled(l.node.raft().AddVoter(id, s.Address, 0, changeTimeout))
 }
 
 func (l *leadership) caughtUp(ctx context.Context, s raft.Server) bool {
@@ -220,5 +255,5 @@ func (l *leadership) caughtUp(ctx context.Context, s raft.Server) bool {
 	defer cancel()
 	resp := &peerv1.StatsResponse{}
 	err := l.node.callPeer(ctx, string(s.Address), methodStats, &peerv1.StatsRequest{}, resp)
-	return err == nil && resp.Term == l.node.raft().CurrentTerm() && resp.AppliedIndex+promoteLag >= l.node.group.applied.index()
+	return err == nil && resp.NodeId == string(s.ID) && resp.Term == l.node.raft().CurrentTerm() && resp.AppliedIndex+promoteLag >= l.node.group.applied.index()
 }

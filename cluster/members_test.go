@@ -75,7 +75,14 @@ func TestAMemberThatForgotEverythingIsRefusedUntilItIsRemoved(t *testing.T) {
 	was := w.nodes[gone].port.addr
 	w.forget(gone)
 	again := w.start(gone, 0)
-	<-again.done
+	w.until("it ends", lead.Node, func() bool {
+		select {
+		case <-again.done:
+			return true
+		default:
+			return false
+		}
+	})
 	if !errors.Is(again.err, reason.MemberExists) || !strings.Contains(again.err.Error(), gone) {
 		t.Fatalf("a member that forgot everything ended with %v", again.err)
 	}
@@ -112,6 +119,38 @@ func TestAMemberWithoutAVoteMayForgetEverything(t *testing.T) {
 	w.sameDigest("a", "b")
 }
 
+// A second node under the id of a member that has no vote yet would have its folder belong to the cluster, too, and could take its
+// place later.
+func TestAMemberThatRunsIsNotJoinedByAnother(t *testing.T) {
+	w := newWorld(t, func(c *Config) { c.PromoteAfter = time.Hour })
+	w.founded("a")
+	w.start("b", 0)
+	w.ready("b")
+	twin := &sluicev1.JoinRequest{NodeId: "b", Address: "10.0.0.99:1", Cluster: "test"}
+	if err := w.nodes["a"].admit(w.context(), twin, &sluicev1.JoinResponse{}); !errors.Is(err, reason.MemberExists) {
+		t.Errorf("a second node of the id of one that runs: %v", err)
+	}
+	other := &sluicev1.JoinRequest{NodeId: "b", Address: "10.0.0.99:1", Cluster: "test", ClusterId: "x"}
+	if err := w.nodes["a"].admit(w.context(), other, &sluicev1.JoinResponse{}); !errors.Is(err, reason.Denied) {
+		t.Errorf("a node of another cluster: %v", err)
+	}
+	w.kill("b")
+	if err := w.nodes["a"].admit(w.context(), twin, &sluicev1.JoinResponse{}); err != nil {
+		t.Errorf("its id is claimed once it has ended: %v", err)
+	}
+}
+
+// A node that may found a cluster alone, and was told of others, joins the one that it sees: it may have lost its folder.
+func TestANodeThatSeesItsClusterFoundsNone(t *testing.T) {
+	w := newWorld(t, func(c *Config) { c.Join = []string{"10.0.0.1:1"} })
+	w.founded("a")
+	w.start("b", 1)
+	w.ready("b")
+	if a, b := w.nodes["a"].folder.current().ClusterID, w.nodes["b"].folder.current().ClusterID; a != b {
+		t.Errorf("a belongs to cluster id %s, b to %s", a, b)
+	}
+}
+
 // A leader that was replaced and does not know it may take a voter for a member without a vote: it admits nobody who forgot.
 func TestALeaderThatWasReplacedAdmitsNobodyWhoForgot(t *testing.T) {
 	w := newWorld(t, func(c *Config) { c.PromoteAfter = time.Hour })
@@ -121,7 +160,7 @@ func TestALeaderThatWasReplacedAdmitsNobodyWhoForgot(t *testing.T) {
 	w.ready("d")
 	w.fabric.isolate(lead.port.addr, true)
 	resp := &sluicev1.JoinResponse{}
-	err := lead.admit(w.context(), &sluicev1.JoinRequest{NodeId: "d", Address: w.nodes["d"].port.addr, Cluster: "test", Fresh: true}, resp)
+	err := lead.admit(w.context(), &sluicev1.JoinRequest{NodeId: "d", Address: w.nodes["d"].port.addr, Cluster: "test"}, resp)
 	if !errors.Is(err, reason.NoLeader) {
 		t.Errorf("a leader that was cut off admits a member that forgot everything: %v", err)
 	}

@@ -72,8 +72,8 @@ type Node struct {
 	// leaderNews is told whenever another node, or none, leads, and when this node's duties begin.
 	leaderNews news
 
-	// admitting holds one token while a node is admitted or given its vote: what the one sees, the other does not change.
-	admitting chan struct{}
+	// changing holds a token while this node changes the members: what one change has looked at, no other changes.
+	changing chan struct{}
 
 	// running holds the goroutines of Run, of calls to the leader among them.
 	running errgroup.Group
@@ -92,6 +92,8 @@ type Node struct {
 	seen     map[string]gossip.Member
 	health   map[string]string
 	declined map[raft.ServerID]time.Time
+	// asked: gossip has tried all addresses of others that the node was told. Under mu.
+	asked bool
 }
 
 // RaftLog keeps raft's log and its few stable values.
@@ -118,7 +120,7 @@ func New(cfg Config) (*Node, error) {
 	}
 	n := &Node{
 		cfg: cfg, log: cfg.Logger.With("component", "cluster", "node", cfg.NodeID), metrics: newMetrics(), started: time.Now(),
-		leads: make(chan bool, 16), snapshotDue: newBell(), selecting: make(chan struct{}, selectionsMax), admitting: make(chan struct{}, 1), stopped: make(chan struct{}), halted: make(chan struct{}), parked: make(chan struct{}), abandoned: make(chan struct{}),
+		leads: make(chan bool, 16), snapshotDue: newBell(), selecting: make(chan struct{}, selectionsMax), changing: make(chan struct{}, 1), stopped: make(chan struct{}), halted: make(chan struct{}), parked: make(chan struct{}), abandoned: make(chan struct{}),
 		seen: map[string]gossip.Member{}, health: map[string]string{}, declined: map[raft.ServerID]time.Time{},
 	}
 	n.held.node, n.held.request = n, "start-held-"+uuid.NewString()

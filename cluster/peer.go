@@ -126,7 +126,7 @@ func (n *Node) serveQuiesced(ctx context.Context, req *peerv1.QuiescedRequest) (
 
 func (n *Node) serveStats(context.Context, *peerv1.StatsRequest) (*peerv1.StatsResponse, error) {
 	r := n.raft()
-	return &peerv1.StatsResponse{LastIndex: r.LastIndex(), AppliedIndex: n.group.applied.index(), Term: r.CurrentTerm()}, nil
+	return &peerv1.StatsResponse{LastIndex: r.LastIndex(), AppliedIndex: n.group.applied.index(), Term: r.CurrentTerm(), NodeId: n.cfg.NodeID}, nil
 }
 
 func marshal(cmd *logv1.Command) ([]byte, error) {

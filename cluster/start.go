@@ -223,6 +223,8 @@ func (n *Node) onGossip(e gossip.Event) {
 	switch e.Kind {
 	case gossip.Joined, gossip.Updated:
 		n.seen[id], n.health[id] = e.Member, "alive"
+	case gossip.Asked:
+		n.asked = true
 	case gossip.Left:
 		n.unseen(e.Member, left)
 		n.log.Info("a node said good-bye", "peer", id)

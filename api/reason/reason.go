@@ -32,7 +32,7 @@ const (
 	// UnknownMember: no member of the cluster has that node id, or has it any more.
 	UnknownMember Reason = "UNKNOWN_MEMBER"
 
-	// MemberExists: the node id belongs to a member that votes, whose data the node that wants to join has not.
+	// MemberExists: a node with an empty folder wants to join under the id of a member that votes, or that runs elsewhere.
 	MemberExists Reason = "MEMBER_EXISTS"
 
 	OutOfPattern Reason = "OUT_OF_PATTERN"

@@ -54,6 +54,8 @@ const (
 	Updated
 	Left
 	Failed
+	// Asked comes once, when all addresses of Config.Join were tried, behind what came of it. It is of no member.
+	Asked
 )
 
 // Event is one change.
@@ -257,8 +259,13 @@ func (g *Gossip) join(ctx context.Context) {
 	}
 	wait := g.cfg.JoinRetryMin
 	var alone loneliness
+	asked := false
 	for {
 		reached, err := g.list.Join(g.cfg.Join)
+		if !asked {
+			asked = true
+			g.queue(Event{Kind: Asked})
+		}
 		pause := wait
 		if g.list.NumMembers() > 1 {
 			wait, pause = g.cfg.JoinRetryMin, g.cfg.Rejoin
@@ -401,14 +408,21 @@ func (g *Gossip) note(kind EventKind, n *memberlist.Node) {
 		g.log.Warn("a node is passed over", "err", err)
 		return
 	}
-	g.mu.Lock()
 	m.Alive = kind == Joined || kind == Updated
-	g.pending = append(g.pending, Event{kind, m})
+	g.mu.Lock()
 	if m.Alive {
 		g.table[m.NodeID] = m
 	} else {
 		delete(g.table, m.NodeID)
 	}
+	g.mu.Unlock()
+	g.queue(Event{kind, m})
+}
+
+// queue has Run hand an event out, behind those before.
+func (g *Gossip) queue(e Event) {
+	g.mu.Lock()
+	g.pending = append(g.pending, e)
 	g.mu.Unlock()
 	select {
 	case g.bell <- struct{}{}:

@@ -173,9 +173,9 @@ func serve(ctx context.Context, cfg server.Config) error {
 func folderTrouble(cfg server.Config, err error) error {
 	switch {
 	case errors.Is(err, reason.MemberExists):
-		return hint(err, "start it with the data folder of that member, or under another --node-id; if that folder is lost: sluice cluster remove %s --yes, and start this node again", cfg.NodeID)
+		return hint(err, "start it with the data folder of that member, or under another --node-id; if that member is gone and its folder lost: sluice cluster remove %s --yes, and start this node again", cfg.NodeID)
 	case cluster.Damaged(err):
-		return hint(err, "keep %s aside for examination; start the node with an empty folder under a new id (--data-dir, --node-id, --join) and let it join; then: sluice cluster remove %s --yes", cfg.DataDir, cfg.NodeID)
+		return hint(err, "keep %s aside for examination; sluice cluster remove %s --yes; then start the node with an empty folder under a new id (--data-dir, --node-id, --join)", cfg.DataDir, cfg.NodeID)
 	}
 	return err
 }

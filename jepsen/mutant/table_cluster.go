@@ -7,7 +7,7 @@ func clusterTable() []*Mutant {
 	return []*Mutant{
 		{
 			Name: "gossip-removes-members", Breaks: "a leader removes a node from the cluster when gossip says that it is dead",
-			Edits:  []Edit{{"cluster/start.go", "	case gossip.Failed:\n		n.unseen(e.Member, \"dead\")\n", "	case gossip.Failed:\n		n.unseen(e.Member, \"dead\")\n		go func() { _ = n.dismiss(id) }()\n"}},
+			Edits:  []Edit{{"cluster/start.go", "	case gossip.Failed:\n		n.unseen(e.Member, \"dead\")\n", "	case gossip.Failed:\n		n.unseen(e.Member, \"dead\")\n		go func() { _ = n.dismiss(n.ended, id) }()\n"}},
 			Caught: []string{"members"}, Proc: under(30, world.GossipCut), Why: "the simulation does not look for it",
 		},
 		{

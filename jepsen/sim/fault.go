@@ -319,6 +319,7 @@ func (w *World) reborn(ctx context.Context, p *place) (*client.Client, error) {
 	if err != nil {
 		w.trace.note("%s: %s could not be removed: %v", p.name, old, err)
 	} else {
+		p.lost.Store(false)
 		err = p.boot()
 	}
 	if err != nil {

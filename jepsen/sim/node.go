@@ -35,6 +35,8 @@ type place struct {
 	damaged atomic.Bool
 	// sick counts the faults in force that keep its node from running.
 	sick atomic.Int32
+	// lost: its disk is lost, and the id of its node may be a member's still.
+	lost atomic.Bool
 	// renewing: an operator gives it another node, and nobody else starts one.
 	renewing atomic.Bool
 	// trap, if set, stops its node at a point.
@@ -175,7 +177,7 @@ func (l *life) ended() bool {
 
 // forgot tells of a node that ended because it was started under the id of one whose disk is lost, as it was to be.
 func (p *place) forgot(err error) bool {
-	return p.renewing.Load() && errors.Is(err, reason.MemberExists)
+	return p.lost.Load() && errors.Is(err, reason.MemberExists)
 }
 
 // settle waits for a life that is about to end by itself.
@@ -256,6 +258,7 @@ func (p *place) replace(same bool) (old string) {
 	defer p.mu.Unlock()
 	old = p.id
 	p.damaged.Store(false)
+	p.lost.Store(same)
 	p.births++
 	p.life = nil
 	if !same {

@@ -709,6 +709,7 @@ type StatsResponse struct {
 	LastIndex     uint64                 `protobuf:"varint,1,opt,name=last_index,json=lastIndex,proto3" json:"last_index,omitempty"`
 	AppliedIndex  uint64                 `protobuf:"varint,2,opt,name=applied_index,json=appliedIndex,proto3" json:"applied_index,omitempty"`
 	Term          uint64                 `protobuf:"varint,3,opt,name=term,proto3" json:"term,omitempty"`
+	NodeId        string                 `protobuf:"bytes,4,opt,name=node_id,json=nodeId,proto3" json:"node_id,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -764,6 +765,13 @@ func (x *StatsResponse) GetTerm() uint64 {
 	return 0
 }
 
+func (x *StatsResponse) GetNodeId() string {
+	if x != nil {
+		return x.NodeId
+	}
+	return ""
+}
+
 var File_peer_v1_peer_proto protoreflect.FileDescriptor
 
 const file_peer_v1_peer_proto_rawDesc = "" +
@@ -805,12 +813,13 @@ const file_peer_v1_peer_proto_rawDesc = "" +
 	"\n" +
 	"cluster_id\x18\x01 \x01(\tR\tclusterId\"\x11\n" +
 	"\x0fFoundedResponse\"\x0e\n" +
-	"\fStatsRequest\"g\n" +
+	"\fStatsRequest\"\x80\x01\n" +
 	"\rStatsResponse\x12\x1d\n" +
 	"\n" +
 	"last_index\x18\x01 \x01(\x04R\tlastIndex\x12#\n" +
 	"\rapplied_index\x18\x02 \x01(\x04R\fappliedIndex\x12\x12\n" +
-	"\x04term\x18\x03 \x01(\x04R\x04termB\x1bZ\x19sluice/api/peer/v1;peerv1b\x06proto3"
+	"\x04term\x18\x03 \x01(\x04R\x04term\x12\x17\n" +
+	"\anode_id\x18\x04 \x01(\tR\x06nodeIdB\x1bZ\x19sluice/api/peer/v1;peerv1b\x06proto3"
 
 var (
 	file_peer_v1_peer_proto_rawDescOnce sync.Once

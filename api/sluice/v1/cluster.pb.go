@@ -372,9 +372,10 @@ type JoinRequest struct {
 	NodeId  string                 `protobuf:"bytes,1,opt,name=node_id,json=nodeId,proto3" json:"node_id,omitempty"`
 	Address string                 `protobuf:"bytes,2,opt,name=address,proto3" json:"address,omitempty"`
 	Cluster string                 `protobuf:"bytes,3,opt,name=cluster,proto3" json:"cluster,omitempty"`
-	// The node has a data folder that never belonged to a cluster. MEMBER_EXISTS: a member of that id votes already, so that
-	// this is another node, or one that forgot what it acknowledged.
-	Fresh         bool `protobuf:"varint,4,opt,name=fresh,proto3" json:"fresh,omitempty"`
+	// The id of the cluster that the node's data folder belongs to, or that it has promised to found; empty: none. MEMBER_EXISTS:
+	// none, and a member of that id votes already, or runs elsewhere, so that this is another node, or one that forgot what it
+	// acknowledged. DENIED: another cluster.
+	ClusterId     string `protobuf:"bytes,4,opt,name=cluster_id,json=clusterId,proto3" json:"cluster_id,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -430,11 +431,11 @@ func (x *JoinRequest) GetCluster() string {
 	return ""
 }
 
-func (x *JoinRequest) GetFresh() bool {
+func (x *JoinRequest) GetClusterId() string {
 	if x != nil {
-		return x.Fresh
+		return x.ClusterId
 	}
-	return false
+	return ""
 }
 
 type JoinResponse struct {
@@ -849,12 +850,13 @@ const file_sluice_v1_cluster_proto_rawDesc = "" +
 	"\aversion\x18\a \x01(\tR\aversion\"\x10\n" +
 	"\x0eMembersRequest\">\n" +
 	"\x0fMembersResponse\x12+\n" +
-	"\amembers\x18\x01 \x03(\v2\x11.sluice.v1.MemberR\amembers\"p\n" +
+	"\amembers\x18\x01 \x03(\v2\x11.sluice.v1.MemberR\amembers\"y\n" +
 	"\vJoinRequest\x12\x17\n" +
 	"\anode_id\x18\x01 \x01(\tR\x06nodeId\x12\x18\n" +
 	"\aaddress\x18\x02 \x01(\tR\aaddress\x12\x18\n" +
-	"\acluster\x18\x03 \x01(\tR\acluster\x12\x14\n" +
-	"\x05fresh\x18\x04 \x01(\bR\x05fresh\"-\n" +
+	"\acluster\x18\x03 \x01(\tR\acluster\x12\x1d\n" +
+	"\n" +
+	"cluster_id\x18\x04 \x01(\tR\tclusterId\"-\n" +
 	"\fJoinResponse\x12\x1d\n" +
 	"\n" +
 	"cluster_id\x18\x01 \x01(\tR\tclusterId\"(\n" +

@@ -64,6 +64,9 @@ type Config struct {
 	OpenStore func(dir string) (queue.Store, error)
 	// CacheInstances is how many instance headers stay decoded in memory; 0: fsm's default.
 	CacheInstances int
+	// BucketRecords is how many records the first memory buckets of an application take, and must be the same at all nodes; 0:
+	// fsm's default.
+	BucketRecords int
 
 	// HeartbeatTimeout, ElectionTimeout, LeaderLeaseTimeout and CommitTimeout are raft's;
 	// default 300 ms each, and 20 ms (docs/adr/0022-election-timeouts.md).

@@ -111,11 +111,31 @@ func (g *group) open(dir string) (*state, error) {
 		return nil, fmt.Errorf("cluster: open state %s: %w", dir, err)
 	}
 	guarded := guard(store)
-	machine, err := fsm.Open(guarded, fsm.Options{CacheInstances: g.cfg.CacheInstances})
+	machine, err := fsm.Open(guarded, fsm.Options{CacheInstances: g.cfg.CacheInstances, BucketRecords: g.cfg.BucketRecords})
 	if err != nil {
 		return nil, fmt.Errorf("cluster: open state %s: %w", dir, alsoFailed(err, guarded.Close()))
 	}
 	return &state{store: guarded, machine: machine}, nil
+}
+
+// learn has the state learn which ids it remembers, in a goroutine that ends when its store is closed.
+func (g *group) learn() {
+	s := g.live.Load()
+	release, err := s.store.hold()
+	if err != nil {
+		return
+	}
+	go func() {
+		defer release()
+		ids, err := s.machine.Learn(s.store.ends)
+		switch {
+		case errors.Is(err, queue.ErrStopped), errors.Is(err, replaced):
+		case err != nil:
+			g.log.Warn("ids that are new are looked for on disk", "error", err)
+		default:
+			g.log.Debug("learned which ids are remembered", "ids", ids)
+		}
+	}()
 }
 
 // view reads what was applied last.
@@ -324,6 +344,7 @@ func (g *group) swap(incoming string) error {
 		return err
 	}
 	g.live.Store(s)
+	g.learn()
 	index, _ := s.machine.Applied()
 	g.log.Info("took over the leader's state", "index", index)
 	g.onEffects(nil)

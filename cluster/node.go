@@ -242,6 +242,7 @@ func (n *Node) Run(ctx context.Context) error {
 		close(n.stopped)
 		return errors.Join(err, n.giveUp())
 	}
+	n.group.learn()
 	n.cfg.Transport.HandlePeers(n.servePeer)
 	observer := n.observeLeader()
 	awaited := make(chan struct{})

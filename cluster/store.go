@@ -34,6 +34,13 @@ func (g *guardedStore) hold() (release func(), err error) {
 	return g.open.Done, nil
 }
 
+// ends tells whether the store is about to be closed.
+func (g *guardedStore) ends() bool {
+	g.mu.RLock()
+	defer g.mu.RUnlock()
+	return g.closed
+}
+
 // Get reads one key.
 func (g *guardedStore) Get(key []byte) ([]byte, error) {
 	g.mu.RLock()

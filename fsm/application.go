@@ -2,7 +2,6 @@ package fsm
 
 import (
 	"errors"
-	"slices"
 	"strings"
 	"sync/atomic"
 	"time"
@@ -13,7 +12,6 @@ import (
 	logv1 "sluice/api/log/v1"
 	"sluice/api/reason"
 	sluicev1 "sluice/api/sluice/v1"
-	"sluice/queue"
 )
 
 const (
@@ -43,7 +41,8 @@ type application struct {
 	version     uint64
 	generations []*logv1.Generation
 	counts      counts
-	memory      []int64                 // ends of its memory buckets, ascending
+	memory      []int64                 // its memory buckets, the one that was begun last last
+	filling     filling                 // the memory bucket that is written to; Apply's own
 	heldDueMS   int64                   // when its recovery as a whole is told of as held too long; 0: not
 	failures    []*logv1.FailurePattern // alike, of late; the one last seen is the last
 	failed      uint64                  // patterns of failures begun so far
@@ -83,7 +82,10 @@ func (a *application) modeCounts() *sluicev1.ModeCounts {
 }
 
 func (a *application) record() *logv1.ApplicationRecord {
-	return &logv1.ApplicationRecord{Uid: a.uid, Spec: a.spec, Version: a.version, Generations: a.generations, Counts: a.modeCounts(), Memory: a.memory, HeldDueMs: a.heldDueMS, Failures: a.failures, FailurePatterns: a.failed}
+	return &logv1.ApplicationRecord{
+		Uid: a.uid, Spec: a.spec, Version: a.version, Generations: a.generations, Counts: a.modeCounts(), HeldDueMs: a.heldDueMS, Failures: a.failures, FailurePatterns: a.failed,
+		Memory: a.memory,
+	}
 }
 
 // generation is the position of the last application-wide entry into recovery; 0: none.
@@ -204,29 +206,6 @@ func (t *txn) applyApplication(spec *sluicev1.Application) (*logv1.Outcome, erro
 		t.changeApplication(a)
 	}
 	return &logv1.Outcome{Result: &logv1.Outcome_Application{Application: a.answer()}}, nil
-}
-
-// bucket is the memory bucket of now, made known to the application, and due to be forgotten.
-func (t *txn) bucket(a *application) (end int64, err error) {
-	end = queue.BucketEnd(t.now, a.settings.dedupWindow)
-	at, found := slices.BinarySearch(a.memory, end)
-	if found {
-		return end, nil
-	}
-	a.memory = slices.Insert(slices.Clone(a.memory), at, end)
-	t.m.written.Begin(a.uid, end)
-	t.changeApplication(a)
-	return end, t.due(due{at: end + a.settings.dedupWindow, kind: dueBucket, uid: a.uid, extra: uint64(end)}, InstanceID{Application: a.name()})
-}
-
-// dropBucket forgets a memory bucket, or puts it off if the window has grown since.
-func (t *txn) dropBucket(a *application, end int64) error {
-	if at := end + a.settings.dedupWindow; at > t.now {
-		return t.due(due{at: at, kind: dueBucket, uid: a.uid, extra: uint64(end)}, InstanceID{Application: a.name()})
-	}
-	a.memory = slices.DeleteFunc(slices.Clone(a.memory), func(e int64) bool { return e == end })
-	t.changeApplication(a)
-	return queue.DropBucket(t, a.uid, end)
 }
 
 // enterApplication puts every instance of an application into recovery by its generation alone.

@@ -195,7 +195,7 @@ func TestStatesThatCannotBeTakenUp(t *testing.T) {
 		return s
 	}
 	for name, s := range map[string]*queue.MemoryStore{
-		"of another format":     put("m", encode(t, &logv1.MetaRecord{Format: 3})),
+		"of another format":     put("m", encode(t, &logv1.MetaRecord{Format: 2})),
 		"damaged":               put("m", []byte("x")),
 		"a damaged application": put("aapp", []byte("x")),
 		"a damaged session":     put("ss", []byte("x")),

@@ -173,7 +173,7 @@ func (x *exploration) begin() {
 // copyOf gives a step that starts at a state.
 func (x *exploration) copyOf(n int) *step {
 	store := x.nodes[n].store.Clone()
-	m, err := fsm.Open(store, fsm.Options{CacheInstances: 4, LatelyBytes: 4 << 10})
+	m, err := fsm.Open(store, fsm.Options{CacheInstances: 4, LatelyBytes: 4 << 10, BucketRecords: 2})
 	if err != nil {
 		x.t.Fatal(err)
 	}

@@ -63,7 +63,7 @@ type rig struct {
 func setup(t testing.TB, options ...func(*sluicev1.Application)) *rig {
 	t.Helper()
 	r := &rig{t: t, store: queue.NewMemoryStore(), now: start, actor: "tester"}
-	m, err := fsm.Open(r.store, fsm.Options{CacheInstances: 2, LatelyBytes: 4 << 10})
+	m, err := fsm.Open(r.store, fsm.Options{CacheInstances: 2, LatelyBytes: 4 << 10, BucketRecords: 3})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -416,7 +416,7 @@ func (r *rig) at(d time.Duration) *timestamppb.Timestamp {
 // reopen takes the machine up again from its store.
 func (r *rig) reopen() {
 	r.t.Helper()
-	m, err := fsm.Open(r.store, fsm.Options{})
+	m, err := fsm.Open(r.store, fsm.Options{BucketRecords: 3})
 	if err != nil {
 		r.t.Fatal(err)
 	}

@@ -20,6 +20,7 @@ const (
 	tableItem        = 'j' // operation id, 0, place → OperationItemRecord
 	tableHeld        = 'g' // uid, lane, seq → expiry that could not take effect
 	tableDeadOf      = 'l' // application, 0, key → of each instance that has dead letters
+	tableFilling     = 'k' // application uid → FillingRecord
 	tablePutBack     = 'y' // uid, seq → Edit by which a dead letter of the normal lane is to be put back
 )
 

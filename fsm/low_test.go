@@ -46,7 +46,7 @@ func (b *walkedBatch) NewIter(lower, upper []byte) (queue.Iterator, error) {
 func walked(t *testing.T) (*rig, *walks) {
 	r := setup(t, backoff(time.Millisecond, time.Millisecond), maxAttempts(0))
 	w := &walks{r.store, map[byte][]string{}}
-	m, err := fsm.Open(w, fsm.Options{CacheInstances: 2})
+	m, err := fsm.Open(w, fsm.Options{CacheInstances: 2, BucketRecords: 3})
 	if err != nil {
 		t.Fatal(err)
 	}

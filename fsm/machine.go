@@ -13,7 +13,7 @@ import (
 )
 
 // format is the version of the stored records. A store of another format is refused.
-const format = 2
+const format = 3
 
 // Options bound the machine's memory.
 type Options struct {
@@ -21,6 +21,9 @@ type Options struct {
 	CacheInstances int
 	// LatelyBytes bounds the messages that are kept decoded, by about what they take; default 8 MiB.
 	LatelyBytes int
+	// BucketRecords is how many records the first memory buckets of an application take; default 1,048,576. It is a part of what
+	// the state is: all replicas must have the same.
+	BucketRecords int
 }
 
 // Machine is the replicated state machine over a store. Apply is called by one goroutine; View and Digest by any.
@@ -32,9 +35,14 @@ type Machine struct {
 	sessions     map[string]*logv1.SessionRecord
 	instances    *cache
 	written      *queue.Recent
-	lately       *lately
-	scratch      queue.Scratch
-	remembered   logv1.SettledRecord // of the message that is being settled: filled in again for each, so nobody may keep it
+	// old are the memory buckets that the state had when it was taken up, and learned brings what Learn found in them.
+	old     []queue.Bucket
+	learned atomic.Pointer[queue.Lesson]
+	lately  *lately
+	// bucketRecords is Options.BucketRecords.
+	bucketRecords uint64
+	scratch       queue.Scratch
+	remembered    logv1.SettledRecord // of the message that is being settled: filled in again for each, so nobody may keep it
 	// touched and settled are how many the last call of Apply had of each: about as many as the next one will.
 	touched, settled int
 	recent           [recentDigests]mark
@@ -63,7 +71,10 @@ func Open(store queue.Store, o Options) (*Machine, error) {
 	if o.LatelyBytes <= 0 {
 		o.LatelyBytes = 8 << 20
 	}
-	m := &Machine{store: store, meta: &logv1.MetaRecord{Format: format}, applications: map[string]*application{}, sessions: map[string]*logv1.SessionRecord{}, instances: newCache(o.CacheInstances), written: queue.NewRecent(), lately: newLately(o.LatelyBytes)}
+	if o.BucketRecords <= 0 {
+		o.BucketRecords = bucketRecords
+	}
+	m := &Machine{store: store, meta: &logv1.MetaRecord{Format: format}, applications: map[string]*application{}, sessions: map[string]*logv1.SessionRecord{}, instances: newCache(o.CacheInstances), written: queue.NewRecent(0), lately: newLately(o.LatelyBytes), bucketRecords: uint64(o.BucketRecords)}
 	err := queue.Load(store, []byte{tableMeta}, m.meta)
 	if err != nil && !errors.Is(err, queue.ErrNotFound) {
 		return nil, fmt.Errorf("fsm: open: %w", err)
@@ -74,6 +85,8 @@ func Open(store queue.Store, o Options) (*Machine, error) {
 	if err := m.load(); err != nil {
 		return nil, fmt.Errorf("fsm: open: %w", err)
 	}
+	m.old = m.buckets()
+	m.written.Expect(m.old)
 	m.share(true)
 	return m, nil
 }
@@ -84,8 +97,9 @@ func (m *Machine) load() error {
 		if err := proto.Unmarshal(v, rec); err != nil {
 			return err
 		}
-		m.applications[rec.Spec.Name] = loadApplication(rec)
-		return nil
+		a := loadApplication(rec)
+		m.applications[rec.Spec.Name] = a
+		return m.loadFilling(a)
 	})
 	if err != nil {
 		return err
@@ -138,6 +152,9 @@ func (m *Machine) Digest() (index uint64, digest []byte) {
 func (m *Machine) Apply(entries []Entry) ([]Result, Effects, error) {
 	if m.stopped {
 		return nil, Effects{}, ErrStopped
+	}
+	if l := m.learned.Swap(nil); l != nil {
+		m.written.Learned(l)
 	}
 	t := newTxn(m)
 	defer t.close()

@@ -28,6 +28,7 @@ type replica struct {
 	at    int // entries applied
 	// What it answered, and what it counted: accepted, settled, and settled but put back.
 	outcomes                   [][]byte
+	learned                    bool
 	accepted, settled, revoked uint64
 }
 
@@ -40,17 +41,32 @@ func newReplica(t testing.TB, name string, store queue.Store, cache, batch int) 
 
 func (r *replica) reopen() {
 	r.t.Helper()
-	m, err := fsm.Open(r.store, fsm.Options{CacheInstances: r.cache, LatelyBytes: 1024 * r.cache})
+	m, err := fsm.Open(r.store, fsm.Options{CacheInstances: r.cache, LatelyBytes: 1024 * r.cache, BucketRecords: 3})
 	if err != nil {
 		r.t.Fatal(err)
 	}
-	r.m = m
+	r.m, r.learned = m, false
+}
+
+// learn has a machine that was taken up learn what is remembered, once.
+func (r *replica) learn() {
+	r.t.Helper()
+	if r.learned {
+		return
+	}
+	r.learned = true
+	if _, err := r.m.Learn(func() bool { return false }); err != nil {
+		r.t.Fatalf("%s: %v", r.name, err)
+	}
 }
 
 // follow applies entries up to one, in batches by chance.
 func (r *replica) follow(entries []fsm.Entry, until int, chance *rand.Rand) {
 	r.t.Helper()
 	for r.at < until {
+		if chance.IntN(8) == 0 {
+			r.learn()
+		}
 		from := max(r.at-chance.IntN(2), 0) // what was applied before is skipped
 		to := min(r.at+1+chance.IntN(r.batch), until)
 		results, fx, err := r.m.Apply(entries[from:to])

@@ -167,7 +167,9 @@ func checkable(m *sluicev1.Message) *probe {
 // settledBefore tells whether this very settlement took effect before, and notes what is remembered of its message.
 func (t *txn) settledBefore(w *settlement) (bool, error) {
 	past, err := (*logv1.SettledRecord)(nil), queue.ErrNotFound
-	if !w.i.holdsSeq(w.Lane, w.Seq) { // what is unsettled is not remembered as settled
+	if unsettled, failed := t.unsettled(w); failed != nil {
+		return false, failed
+	} else if !unsettled { // what is unsettled is not remembered as settled
 		past, err = w.i.memory().SettledBySeq(t, w.Seq)
 	}
 	switch {
@@ -191,6 +193,22 @@ func (t *txn) settledBefore(w *settlement) (bool, error) {
 		return string(f.Digest) == string(w.digest) && t.inBackoff(w), nil
 	}
 	return w.Attempt <= f.Attempt, nil
+}
+
+// unsettled tells whether a settlement's message lies in its lane, and notes it if it had to be read.
+func (t *txn) unsettled(w *settlement) (bool, error) {
+	if w.i.holdsSeq(w.Lane, w.Seq) {
+		return true, nil
+	}
+	if w.Seq == 0 {
+		return false, nil
+	}
+	m, err := t.message(w.i, w.Lane, w.Seq)
+	if err != nil {
+		return false, ignore(err, queue.ErrNotFound)
+	}
+	w.m = m
+	return true, nil
 }
 
 // inBackoff tells that what a settlement without an attempt is about is not out, so that it can only be a repeat.
@@ -230,7 +248,7 @@ func (t *txn) maySettle(w *settlement) error {
 
 // remembered refuses a sequence number that is neither in its lane nor remembered as settled.
 func (t *txn) remembered(w *settlement) error {
-	if w.past != nil || w.Seq == 0 {
+	if w.past != nil || w.m != nil || w.Seq == 0 {
 		return nil
 	}
 	m, err := t.message(w.i, w.Lane, w.Seq)

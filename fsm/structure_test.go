@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"encoding/binary"
 	"fmt"
-	"slices"
 	"sort"
 
 	"google.golang.org/protobuf/proto"
@@ -123,6 +122,8 @@ func (a *audit) read(r record) {
 	case 'm':
 		a.meta = &logv1.MetaRecord{}
 		a.decode(r, a.meta)
+	case 'k':
+		a.readFilling(r)
 	case 'e':
 		a.readEvent(r)
 	case 'p', 'j':
@@ -472,23 +473,7 @@ func (a *audit) checkApplication(app *logv1.ApplicationRecord) {
 		a.say("%s: nothing comes due for its long recovery at %d", app.Spec.Name, app.HeldDueMs)
 	}
 	a.checkFailures(app)
-	if !slices.IsSorted(app.Memory) {
-		a.say("%s: memory buckets %v", app.Spec.Name, app.Memory)
-	}
-	for b := range a.buckets {
-		if be([]byte(b)) == app.Uid && !slices.Contains(app.Memory, int64(be([]byte(b[8:])))) {
-			a.say("%s: remembers something in a bucket that it does not know, %d", app.Spec.Name, be([]byte(b[8:])))
-		}
-	}
-	for _, end := range app.Memory {
-		found := false
-		for k := range a.dues {
-			found = found || k[9] == 6 && be([]byte(k[10:18])) == app.Uid && int64(be([]byte(k[18:]))) == end
-		}
-		if !found {
-			a.say("%s: nothing will forget the bucket that ends at %d", app.Spec.Name, end)
-		}
-	}
+	a.checkMemory(app)
 }
 
 // checkFailures wants an application to count few patterns of failures, each once, and each of some instance.

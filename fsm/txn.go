@@ -29,6 +29,7 @@ type txn struct {
 	place          uint32 // of the entry's next event
 
 	dirty        []*instance
+	filled       []*application          // whose filling was changed in this entry
 	applications map[string]*application // changed in this entry
 	sessions     map[string]bool         // changed in this entry
 	changed      map[string]*application // in this call
@@ -155,6 +156,9 @@ func (t *txn) flush() error {
 		}
 	}
 	t.dirty = t.dirty[:0]
+	if err := t.flushFilled(); err != nil {
+		return err
+	}
 	for _, name := range sorted(t.applications) {
 		a := t.applications[name]
 		if err := queue.Put(t, named(tableApplication, name), a.record()); err != nil {

@@ -1,18 +1,17 @@
 package queue
 
 import (
+	"bytes"
 	"hash/maphash"
 
 	"github.com/greatroar/blobloom"
 )
 
 const (
-	// filterFirst is for how many keys the first part of a filter is made. Each part is filterGrowth times the one before.
-	filterFirst, filterGrowth = 1 << 10, 16
-	// filterMost bounds the keys of one filter, to about 29 MiB.
-	filterMost = 1 << 24
-	// filterWrong is how often a part takes a key to be there that is not, which is then looked for in vain. A filter that is
-	// full has five parts.
+	// filterFirst is for how many keys the first part of a filter is made. Each part is filterGrowth times the one before, up to
+	// filterPart: about 7 MiB.
+	filterFirst, filterGrowth, filterPart = 1 << 10, 8, 1 << 22
+	// filterWrong is how often a part takes a key to be there that is not, which is then looked for in vain.
 	filterWrong = 0.002
 )
 
@@ -23,28 +22,36 @@ var filterSeed = maphash.MakeSeed()
 // of a key lie in one line of the processor's cache.
 type filter struct {
 	parts      []*blobloom.Filter
-	held, room uint64 // of the last part
-	all        uint64
+	held, room int // of the last part
+	all, whole int // keys and room of all parts
+	// buckets is how many buckets share it.
+	buckets int
+	// unknown: there may be keys that were not added.
+	unknown bool
+	// absent is the key that was last asked for and is not there; empty: there is none.
+	absent []byte
 }
 
-// add puts a key into the set; false: the set is full.
-func (f *filter) add(key []byte) bool {
-	if f.all == filterMost {
-		return false
-	}
-	if f.held == f.room {
-		f.room = min(max(filterFirst, f.room*filterGrowth), filterMost-f.all)
-		f.parts, f.held = append(f.parts, blobloom.NewOptimized(blobloom.Config{Capacity: f.room, FPRate: filterWrong})), 0
+// add puts a key into the set, and tells whether room was made for it.
+func (f *filter) add(key []byte) (grown bool) {
+	if grown = f.held == f.room; grown {
+		f.room = min(max(filterFirst, f.room*filterGrowth), filterPart)
+		f.parts, f.held = append(f.parts, blobloom.NewOptimized(blobloom.Config{Capacity: uint64(f.room), FPRate: filterWrong})), 0
+		f.whole += f.room
 	}
 	f.parts[len(f.parts)-1].Add(maphash.Bytes(filterSeed, key))
 	f.held++
 	f.all++
-	return true
+	f.absent = f.absent[:0]
+	return grown
 }
 
-// has tells whether a key may be in the set.
+// has tells whether a key, which is not empty, may be in the set.
 func (f *filter) has(key []byte) bool {
-	if len(f.parts) == 0 {
+	if f.unknown {
+		return true
+	}
+	if bytes.Equal(key, f.absent) {
 		return false
 	}
 	hash := maphash.Bytes(filterSeed, key)
@@ -53,5 +60,6 @@ func (f *filter) has(key []byte) bool {
 			return true
 		}
 	}
+	f.absent = append(f.absent[:0], key...)
 	return false
 }

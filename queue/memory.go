@@ -23,7 +23,8 @@ func BucketEnd(atMS, windowMS int64) int64 {
 	return (atMS/width + 1) * width
 }
 
-// Memory is what one instance remembers, spread over the buckets named by their ends.
+// Memory is what one instance remembers, spread over the buckets of its application, the one that was last written to last.
+// A bucket is named by the end of its span of time, or up to as many milliseconds later as there are buckets of that span.
 type Memory struct {
 	Application uint64 // uid
 	Instance    uint64 // uid; 0: the application itself

@@ -309,7 +309,7 @@ func (p *place) tune(l *life, c *cluster.Config) {
 	c.ListenGossip = func(cfg gossip.Config) (cluster.Gossip, error) { return w.mesh.listen(l.host, w.ips(), cfg), nil }
 	c.DigestEvery, c.PromoteAfter = w.tuning.digestEvery, 3*time.Second
 	c.EntriesInFlight = min(2, max(1, int(c.TrailingLogs/4)))
-	c.BatchCommands = w.tuning.batchCommands
+	c.BatchCommands, c.BucketRecords = w.tuning.batchCommands, w.tuning.bucketRecords
 	c.HeartbeatTimeout, c.ElectionTimeout, c.LeaderLeaseTimeout = w.tuning.heartbeat, w.tuning.heartbeat, w.tuning.heartbeat/2
 	c.CommitTimeout = w.tuning.commit
 	c.NoLibraryMetrics = true // they cost a twentieth of all, and nobody reads them

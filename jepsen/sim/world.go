@@ -73,6 +73,7 @@ type tuning struct {
 	trailingLogs      uint64
 	digestEvery       int
 	batchCommands     int
+	bucketRecords     int
 	// startHeld: whenever the whole cluster starts, every application is in recovery before anything is delivered.
 	startHeld    bool
 	segmentBytes int
@@ -89,6 +90,7 @@ func tuned(d dice) tuning {
 		trailingLogs:      []uint64{10, 16, 64, 256}[rng.IntN(4)],
 		digestEvery:       []int{4, 16, 64}[rng.IntN(3)],
 		batchCommands:     []int{1, 4, 64, 1024}[rng.IntN(4)],
+		bucketRecords:     []int{1, 8, 64, 1 << 20}[d.of("bucket-records").IntN(4)],
 		startHeld:         rng.IntN(4) == 0,
 		segmentBytes:      []int{4 << 10, 8 << 10, 16 << 10, 64 << 10}[raft.IntN(4)],
 		heartbeat:         []time.Duration{0, time.Second, time.Second, 2 * time.Second}[raft.IntN(4)],

@@ -237,7 +237,8 @@ type ApplicationRecord struct {
 	// The application-wide entries into recovery, newest last; at most 16 are kept.
 	Generations []*Generation  `protobuf:"bytes,4,rep,name=generations,proto3" json:"generations,omitempty"`
 	Counts      *v1.ModeCounts `protobuf:"bytes,5,opt,name=counts,proto3" json:"counts,omitempty"`
-	// Ends of the memory buckets that hold something, ascending, Unix ms.
+	// The memory buckets that hold something, the one that was begun last last: each the end of its span of time, Unix ms, and one
+	// more for each bucket of that span before it.
 	Memory []int64 `protobuf:"varint,6,rep,packed,name=memory,proto3" json:"memory,omitempty"`
 	// Failures of late that are alike, by fingerprint; at most 16.
 	Failures []*FailurePattern `protobuf:"bytes,7,rep,name=failures,proto3" json:"failures,omitempty"`
@@ -342,6 +343,69 @@ func (x *ApplicationRecord) GetHeldDueMs() int64 {
 	return 0
 }
 
+// FillingRecord is the memory bucket that an application writes to.
+type FillingRecord struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The end of its span of time, Unix ms, and how many buckets of that span came before it.
+	SpanMs  int64  `protobuf:"varint,1,opt,name=span_ms,json=spanMs,proto3" json:"span_ms,omitempty"`
+	Ordinal uint32 `protobuf:"varint,2,opt,name=ordinal,proto3" json:"ordinal,omitempty"`
+	// How many records it holds.
+	Records       uint64 `protobuf:"varint,3,opt,name=records,proto3" json:"records,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *FillingRecord) Reset() {
+	*x = FillingRecord{}
+	mi := &file_log_v1_record_proto_msgTypes[4]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *FillingRecord) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*FillingRecord) ProtoMessage() {}
+
+func (x *FillingRecord) ProtoReflect() protoreflect.Message {
+	mi := &file_log_v1_record_proto_msgTypes[4]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use FillingRecord.ProtoReflect.Descriptor instead.
+func (*FillingRecord) Descriptor() ([]byte, []int) {
+	return file_log_v1_record_proto_rawDescGZIP(), []int{4}
+}
+
+func (x *FillingRecord) GetSpanMs() int64 {
+	if x != nil {
+		return x.SpanMs
+	}
+	return 0
+}
+
+func (x *FillingRecord) GetOrdinal() uint32 {
+	if x != nil {
+		return x.Ordinal
+	}
+	return 0
+}
+
+func (x *FillingRecord) GetRecords() uint64 {
+	if x != nil {
+		return x.Records
+	}
+	return 0
+}
+
 // FailurePattern counts instances that failed alike.
 type FailurePattern struct {
 	state       protoimpl.MessageState `protogen:"open.v1"`
@@ -360,7 +424,7 @@ type FailurePattern struct {
 
 func (x *FailurePattern) Reset() {
 	*x = FailurePattern{}
-	mi := &file_log_v1_record_proto_msgTypes[4]
+	mi := &file_log_v1_record_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -372,7 +436,7 @@ func (x *FailurePattern) String() string {
 func (*FailurePattern) ProtoMessage() {}
 
 func (x *FailurePattern) ProtoReflect() protoreflect.Message {
-	mi := &file_log_v1_record_proto_msgTypes[4]
+	mi := &file_log_v1_record_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -385,7 +449,7 @@ func (x *FailurePattern) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FailurePattern.ProtoReflect.Descriptor instead.
 func (*FailurePattern) Descriptor() ([]byte, []int) {
-	return file_log_v1_record_proto_rawDescGZIP(), []int{4}
+	return file_log_v1_record_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *FailurePattern) GetFingerprint() string {
@@ -446,7 +510,7 @@ type Generation struct {
 
 func (x *Generation) Reset() {
 	*x = Generation{}
-	mi := &file_log_v1_record_proto_msgTypes[5]
+	mi := &file_log_v1_record_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -458,7 +522,7 @@ func (x *Generation) String() string {
 func (*Generation) ProtoMessage() {}
 
 func (x *Generation) ProtoReflect() protoreflect.Message {
-	mi := &file_log_v1_record_proto_msgTypes[5]
+	mi := &file_log_v1_record_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -471,7 +535,7 @@ func (x *Generation) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Generation.ProtoReflect.Descriptor instead.
 func (*Generation) Descriptor() ([]byte, []int) {
-	return file_log_v1_record_proto_rawDescGZIP(), []int{5}
+	return file_log_v1_record_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *Generation) GetPosition() uint64 {
@@ -564,7 +628,7 @@ type InstanceRecord struct {
 	TerminatedTimeMs int64  `protobuf:"varint,27,opt,name=terminated_time_ms,json=terminatedTimeMs,proto3" json:"terminated_time_ms,omitempty"`
 	// Position in the queue of instances that wait for an owner; 0: not in it.
 	WorkPosition uint64 `protobuf:"varint,28,opt,name=work_position,json=workPosition,proto3" json:"work_position,omitempty"`
-	// Ends of the memory buckets that hold something of this instance, ascending, Unix ms.
+	// The memory buckets that hold something of this instance, the one that was last written to last.
 	Memory []int64 `protobuf:"varint,29,rep,packed,name=memory,proto3" json:"memory,omitempty"`
 	// Transitions kept: positions are in their keys.
 	Transitions uint32 `protobuf:"varint,30,opt,name=transitions,proto3" json:"transitions,omitempty"`
@@ -607,7 +671,7 @@ type InstanceRecord struct {
 
 func (x *InstanceRecord) Reset() {
 	*x = InstanceRecord{}
-	mi := &file_log_v1_record_proto_msgTypes[6]
+	mi := &file_log_v1_record_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -619,7 +683,7 @@ func (x *InstanceRecord) String() string {
 func (*InstanceRecord) ProtoMessage() {}
 
 func (x *InstanceRecord) ProtoReflect() protoreflect.Message {
-	mi := &file_log_v1_record_proto_msgTypes[6]
+	mi := &file_log_v1_record_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -632,7 +696,7 @@ func (x *InstanceRecord) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use InstanceRecord.ProtoReflect.Descriptor instead.
 func (*InstanceRecord) Descriptor() ([]byte, []int) {
-	return file_log_v1_record_proto_rawDescGZIP(), []int{6}
+	return file_log_v1_record_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *InstanceRecord) GetUid() uint64 {
@@ -1005,7 +1069,7 @@ type LaneRecord struct {
 
 func (x *LaneRecord) Reset() {
 	*x = LaneRecord{}
-	mi := &file_log_v1_record_proto_msgTypes[7]
+	mi := &file_log_v1_record_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1017,7 +1081,7 @@ func (x *LaneRecord) String() string {
 func (*LaneRecord) ProtoMessage() {}
 
 func (x *LaneRecord) ProtoReflect() protoreflect.Message {
-	mi := &file_log_v1_record_proto_msgTypes[7]
+	mi := &file_log_v1_record_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1030,7 +1094,7 @@ func (x *LaneRecord) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LaneRecord.ProtoReflect.Descriptor instead.
 func (*LaneRecord) Descriptor() ([]byte, []int) {
-	return file_log_v1_record_proto_rawDescGZIP(), []int{7}
+	return file_log_v1_record_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *LaneRecord) GetMessages() uint64 {
@@ -1090,7 +1154,7 @@ type Completion struct {
 
 func (x *Completion) Reset() {
 	*x = Completion{}
-	mi := &file_log_v1_record_proto_msgTypes[8]
+	mi := &file_log_v1_record_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1102,7 +1166,7 @@ func (x *Completion) String() string {
 func (*Completion) ProtoMessage() {}
 
 func (x *Completion) ProtoReflect() protoreflect.Message {
-	mi := &file_log_v1_record_proto_msgTypes[8]
+	mi := &file_log_v1_record_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1115,7 +1179,7 @@ func (x *Completion) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Completion.ProtoReflect.Descriptor instead.
 func (*Completion) Descriptor() ([]byte, []int) {
-	return file_log_v1_record_proto_rawDescGZIP(), []int{8}
+	return file_log_v1_record_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *Completion) GetEpoch() uint64 {
@@ -1191,7 +1255,7 @@ type MessageRecord struct {
 
 func (x *MessageRecord) Reset() {
 	*x = MessageRecord{}
-	mi := &file_log_v1_record_proto_msgTypes[9]
+	mi := &file_log_v1_record_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1203,7 +1267,7 @@ func (x *MessageRecord) String() string {
 func (*MessageRecord) ProtoMessage() {}
 
 func (x *MessageRecord) ProtoReflect() protoreflect.Message {
-	mi := &file_log_v1_record_proto_msgTypes[9]
+	mi := &file_log_v1_record_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1216,7 +1280,7 @@ func (x *MessageRecord) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MessageRecord.ProtoReflect.Descriptor instead.
 func (*MessageRecord) Descriptor() ([]byte, []int) {
-	return file_log_v1_record_proto_rawDescGZIP(), []int{9}
+	return file_log_v1_record_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *MessageRecord) GetMessage() *v1.Message {
@@ -1371,7 +1435,7 @@ type FailureRecord struct {
 
 func (x *FailureRecord) Reset() {
 	*x = FailureRecord{}
-	mi := &file_log_v1_record_proto_msgTypes[10]
+	mi := &file_log_v1_record_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1383,7 +1447,7 @@ func (x *FailureRecord) String() string {
 func (*FailureRecord) ProtoMessage() {}
 
 func (x *FailureRecord) ProtoReflect() protoreflect.Message {
-	mi := &file_log_v1_record_proto_msgTypes[10]
+	mi := &file_log_v1_record_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1396,7 +1460,7 @@ func (x *FailureRecord) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FailureRecord.ProtoReflect.Descriptor instead.
 func (*FailureRecord) Descriptor() ([]byte, []int) {
-	return file_log_v1_record_proto_rawDescGZIP(), []int{10}
+	return file_log_v1_record_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *FailureRecord) GetAttempts() uint32 {
@@ -1478,7 +1542,7 @@ type SettledRecord struct {
 
 func (x *SettledRecord) Reset() {
 	*x = SettledRecord{}
-	mi := &file_log_v1_record_proto_msgTypes[11]
+	mi := &file_log_v1_record_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1490,7 +1554,7 @@ func (x *SettledRecord) String() string {
 func (*SettledRecord) ProtoMessage() {}
 
 func (x *SettledRecord) ProtoReflect() protoreflect.Message {
-	mi := &file_log_v1_record_proto_msgTypes[11]
+	mi := &file_log_v1_record_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1503,7 +1567,7 @@ func (x *SettledRecord) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SettledRecord.ProtoReflect.Descriptor instead.
 func (*SettledRecord) Descriptor() ([]byte, []int) {
-	return file_log_v1_record_proto_rawDescGZIP(), []int{11}
+	return file_log_v1_record_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *SettledRecord) GetId() string {
@@ -1658,7 +1722,7 @@ type RequestRecord struct {
 
 func (x *RequestRecord) Reset() {
 	*x = RequestRecord{}
-	mi := &file_log_v1_record_proto_msgTypes[12]
+	mi := &file_log_v1_record_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1670,7 +1734,7 @@ func (x *RequestRecord) String() string {
 func (*RequestRecord) ProtoMessage() {}
 
 func (x *RequestRecord) ProtoReflect() protoreflect.Message {
-	mi := &file_log_v1_record_proto_msgTypes[12]
+	mi := &file_log_v1_record_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1683,7 +1747,7 @@ func (x *RequestRecord) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RequestRecord.ProtoReflect.Descriptor instead.
 func (*RequestRecord) Descriptor() ([]byte, []int) {
-	return file_log_v1_record_proto_rawDescGZIP(), []int{12}
+	return file_log_v1_record_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *RequestRecord) GetDigest() []byte {
@@ -1722,7 +1786,7 @@ type SessionRecord struct {
 
 func (x *SessionRecord) Reset() {
 	*x = SessionRecord{}
-	mi := &file_log_v1_record_proto_msgTypes[13]
+	mi := &file_log_v1_record_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1734,7 +1798,7 @@ func (x *SessionRecord) String() string {
 func (*SessionRecord) ProtoMessage() {}
 
 func (x *SessionRecord) ProtoReflect() protoreflect.Message {
-	mi := &file_log_v1_record_proto_msgTypes[13]
+	mi := &file_log_v1_record_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1747,7 +1811,7 @@ func (x *SessionRecord) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SessionRecord.ProtoReflect.Descriptor instead.
 func (*SessionRecord) Descriptor() ([]byte, []int) {
-	return file_log_v1_record_proto_rawDescGZIP(), []int{13}
+	return file_log_v1_record_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *SessionRecord) GetId() string {
@@ -1808,7 +1872,7 @@ type TransactionRecord struct {
 
 func (x *TransactionRecord) Reset() {
 	*x = TransactionRecord{}
-	mi := &file_log_v1_record_proto_msgTypes[14]
+	mi := &file_log_v1_record_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1820,7 +1884,7 @@ func (x *TransactionRecord) String() string {
 func (*TransactionRecord) ProtoMessage() {}
 
 func (x *TransactionRecord) ProtoReflect() protoreflect.Message {
-	mi := &file_log_v1_record_proto_msgTypes[14]
+	mi := &file_log_v1_record_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1833,7 +1897,7 @@ func (x *TransactionRecord) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TransactionRecord.ProtoReflect.Descriptor instead.
 func (*TransactionRecord) Descriptor() ([]byte, []int) {
-	return file_log_v1_record_proto_rawDescGZIP(), []int{14}
+	return file_log_v1_record_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *TransactionRecord) GetTransaction() *v1.Transaction {
@@ -1857,7 +1921,7 @@ type OutgoingRecord struct {
 
 func (x *OutgoingRecord) Reset() {
 	*x = OutgoingRecord{}
-	mi := &file_log_v1_record_proto_msgTypes[15]
+	mi := &file_log_v1_record_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1869,7 +1933,7 @@ func (x *OutgoingRecord) String() string {
 func (*OutgoingRecord) ProtoMessage() {}
 
 func (x *OutgoingRecord) ProtoReflect() protoreflect.Message {
-	mi := &file_log_v1_record_proto_msgTypes[15]
+	mi := &file_log_v1_record_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1882,7 +1946,7 @@ func (x *OutgoingRecord) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use OutgoingRecord.ProtoReflect.Descriptor instead.
 func (*OutgoingRecord) Descriptor() ([]byte, []int) {
-	return file_log_v1_record_proto_rawDescGZIP(), []int{15}
+	return file_log_v1_record_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *OutgoingRecord) GetMessage() *v1.Message {
@@ -1931,7 +1995,7 @@ type OperationRecord struct {
 
 func (x *OperationRecord) Reset() {
 	*x = OperationRecord{}
-	mi := &file_log_v1_record_proto_msgTypes[16]
+	mi := &file_log_v1_record_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1943,7 +2007,7 @@ func (x *OperationRecord) String() string {
 func (*OperationRecord) ProtoMessage() {}
 
 func (x *OperationRecord) ProtoReflect() protoreflect.Message {
-	mi := &file_log_v1_record_proto_msgTypes[16]
+	mi := &file_log_v1_record_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1956,7 +2020,7 @@ func (x *OperationRecord) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use OperationRecord.ProtoReflect.Descriptor instead.
 func (*OperationRecord) Descriptor() ([]byte, []int) {
-	return file_log_v1_record_proto_rawDescGZIP(), []int{16}
+	return file_log_v1_record_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *OperationRecord) GetOperation() *v1.Operation {
@@ -2018,7 +2082,7 @@ type OperationItemRecord struct {
 
 func (x *OperationItemRecord) Reset() {
 	*x = OperationItemRecord{}
-	mi := &file_log_v1_record_proto_msgTypes[17]
+	mi := &file_log_v1_record_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2030,7 +2094,7 @@ func (x *OperationItemRecord) String() string {
 func (*OperationItemRecord) ProtoMessage() {}
 
 func (x *OperationItemRecord) ProtoReflect() protoreflect.Message {
-	mi := &file_log_v1_record_proto_msgTypes[17]
+	mi := &file_log_v1_record_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2043,7 +2107,7 @@ func (x *OperationItemRecord) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use OperationItemRecord.ProtoReflect.Descriptor instead.
 func (*OperationItemRecord) Descriptor() ([]byte, []int) {
-	return file_log_v1_record_proto_rawDescGZIP(), []int{17}
+	return file_log_v1_record_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *OperationItemRecord) GetItem() *v1.OperationItem {
@@ -2063,7 +2127,7 @@ type HistoryRecord struct {
 
 func (x *HistoryRecord) Reset() {
 	*x = HistoryRecord{}
-	mi := &file_log_v1_record_proto_msgTypes[18]
+	mi := &file_log_v1_record_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2075,7 +2139,7 @@ func (x *HistoryRecord) String() string {
 func (*HistoryRecord) ProtoMessage() {}
 
 func (x *HistoryRecord) ProtoReflect() protoreflect.Message {
-	mi := &file_log_v1_record_proto_msgTypes[18]
+	mi := &file_log_v1_record_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2088,7 +2152,7 @@ func (x *HistoryRecord) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HistoryRecord.ProtoReflect.Descriptor instead.
 func (*HistoryRecord) Descriptor() ([]byte, []int) {
-	return file_log_v1_record_proto_rawDescGZIP(), []int{18}
+	return file_log_v1_record_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *HistoryRecord) GetTransition() *v1.Transition {
@@ -2128,7 +2192,11 @@ const file_log_v1_record_proto_rawDesc = "" +
 	"\x06memory\x18\x06 \x03(\x03R\x06memory\x129\n" +
 	"\bfailures\x18\a \x03(\v2\x1d.sluice.log.v1.FailurePatternR\bfailures\x12)\n" +
 	"\x10failure_patterns\x18\b \x01(\x04R\x0ffailurePatterns\x12\x1e\n" +
-	"\vheld_due_ms\x18d \x01(\x03R\theldDueMs\"\xc4\x01\n" +
+	"\vheld_due_ms\x18d \x01(\x03R\theldDueMs\"\\\n" +
+	"\rFillingRecord\x12\x17\n" +
+	"\aspan_ms\x18\x01 \x01(\x03R\x06spanMs\x12\x18\n" +
+	"\aordinal\x18\x02 \x01(\rR\aordinal\x12\x18\n" +
+	"\arecords\x18\x03 \x01(\x04R\arecords\"\xc4\x01\n" +
 	"\x0eFailurePattern\x12 \n" +
 	"\vfingerprint\x18\x01 \x01(\tR\vfingerprint\x12\x14\n" +
 	"\x05error\x18\x02 \x01(\tR\x05error\x12\"\n" +
@@ -2333,81 +2401,82 @@ func file_log_v1_record_proto_rawDescGZIP() []byte {
 	return file_log_v1_record_proto_rawDescData
 }
 
-var file_log_v1_record_proto_msgTypes = make([]protoimpl.MessageInfo, 19)
+var file_log_v1_record_proto_msgTypes = make([]protoimpl.MessageInfo, 20)
 var file_log_v1_record_proto_goTypes = []any{
 	(*MetaRecord)(nil),               // 0: sluice.log.v1.MetaRecord
 	(*EventPlace)(nil),               // 1: sluice.log.v1.EventPlace
 	(*EventRecord)(nil),              // 2: sluice.log.v1.EventRecord
 	(*ApplicationRecord)(nil),        // 3: sluice.log.v1.ApplicationRecord
-	(*FailurePattern)(nil),           // 4: sluice.log.v1.FailurePattern
-	(*Generation)(nil),               // 5: sluice.log.v1.Generation
-	(*InstanceRecord)(nil),           // 6: sluice.log.v1.InstanceRecord
-	(*LaneRecord)(nil),               // 7: sluice.log.v1.LaneRecord
-	(*Completion)(nil),               // 8: sluice.log.v1.Completion
-	(*MessageRecord)(nil),            // 9: sluice.log.v1.MessageRecord
-	(*FailureRecord)(nil),            // 10: sluice.log.v1.FailureRecord
-	(*SettledRecord)(nil),            // 11: sluice.log.v1.SettledRecord
-	(*RequestRecord)(nil),            // 12: sluice.log.v1.RequestRecord
-	(*SessionRecord)(nil),            // 13: sluice.log.v1.SessionRecord
-	(*TransactionRecord)(nil),        // 14: sluice.log.v1.TransactionRecord
-	(*OutgoingRecord)(nil),           // 15: sluice.log.v1.OutgoingRecord
-	(*OperationRecord)(nil),          // 16: sluice.log.v1.OperationRecord
-	(*OperationItemRecord)(nil),      // 17: sluice.log.v1.OperationItemRecord
-	(*HistoryRecord)(nil),            // 18: sluice.log.v1.HistoryRecord
-	(*v1.Event)(nil),                 // 19: sluice.v1.Event
-	(*v1.Application)(nil),           // 20: sluice.v1.Application
-	(*v1.ModeCounts)(nil),            // 21: sluice.v1.ModeCounts
-	(*v1.Outage)(nil),                // 22: sluice.v1.Outage
-	(v1.Mode)(0),                     // 23: sluice.v1.Mode
-	(*v1.Message)(nil),               // 24: sluice.v1.Message
-	(v1.Disposition)(0),              // 25: sluice.v1.Disposition
-	(v1.Lane)(0),                     // 26: sluice.v1.Lane
-	(*v1.DeadLetter)(nil),            // 27: sluice.v1.DeadLetter
-	(*v1.Edit)(nil),                  // 28: sluice.v1.Edit
-	(*v1.Attempt)(nil),               // 29: sluice.v1.Attempt
-	(v1.SettlementKind)(0),           // 30: sluice.v1.SettlementKind
-	(v1.Outcome)(0),                  // 31: sluice.v1.Outcome
-	(*Outcome)(nil),                  // 32: sluice.log.v1.Outcome
-	(*v1.Transaction)(nil),           // 33: sluice.v1.Transaction
-	(*v1.Operation)(nil),             // 34: sluice.v1.Operation
-	(*v1.StartOperationRequest)(nil), // 35: sluice.v1.StartOperationRequest
-	(*v1.OperationItem)(nil),         // 36: sluice.v1.OperationItem
-	(*v1.Transition)(nil),            // 37: sluice.v1.Transition
+	(*FillingRecord)(nil),            // 4: sluice.log.v1.FillingRecord
+	(*FailurePattern)(nil),           // 5: sluice.log.v1.FailurePattern
+	(*Generation)(nil),               // 6: sluice.log.v1.Generation
+	(*InstanceRecord)(nil),           // 7: sluice.log.v1.InstanceRecord
+	(*LaneRecord)(nil),               // 8: sluice.log.v1.LaneRecord
+	(*Completion)(nil),               // 9: sluice.log.v1.Completion
+	(*MessageRecord)(nil),            // 10: sluice.log.v1.MessageRecord
+	(*FailureRecord)(nil),            // 11: sluice.log.v1.FailureRecord
+	(*SettledRecord)(nil),            // 12: sluice.log.v1.SettledRecord
+	(*RequestRecord)(nil),            // 13: sluice.log.v1.RequestRecord
+	(*SessionRecord)(nil),            // 14: sluice.log.v1.SessionRecord
+	(*TransactionRecord)(nil),        // 15: sluice.log.v1.TransactionRecord
+	(*OutgoingRecord)(nil),           // 16: sluice.log.v1.OutgoingRecord
+	(*OperationRecord)(nil),          // 17: sluice.log.v1.OperationRecord
+	(*OperationItemRecord)(nil),      // 18: sluice.log.v1.OperationItemRecord
+	(*HistoryRecord)(nil),            // 19: sluice.log.v1.HistoryRecord
+	(*v1.Event)(nil),                 // 20: sluice.v1.Event
+	(*v1.Application)(nil),           // 21: sluice.v1.Application
+	(*v1.ModeCounts)(nil),            // 22: sluice.v1.ModeCounts
+	(*v1.Outage)(nil),                // 23: sluice.v1.Outage
+	(v1.Mode)(0),                     // 24: sluice.v1.Mode
+	(*v1.Message)(nil),               // 25: sluice.v1.Message
+	(v1.Disposition)(0),              // 26: sluice.v1.Disposition
+	(v1.Lane)(0),                     // 27: sluice.v1.Lane
+	(*v1.DeadLetter)(nil),            // 28: sluice.v1.DeadLetter
+	(*v1.Edit)(nil),                  // 29: sluice.v1.Edit
+	(*v1.Attempt)(nil),               // 30: sluice.v1.Attempt
+	(v1.SettlementKind)(0),           // 31: sluice.v1.SettlementKind
+	(v1.Outcome)(0),                  // 32: sluice.v1.Outcome
+	(*Outcome)(nil),                  // 33: sluice.log.v1.Outcome
+	(*v1.Transaction)(nil),           // 34: sluice.v1.Transaction
+	(*v1.Operation)(nil),             // 35: sluice.v1.Operation
+	(*v1.StartOperationRequest)(nil), // 36: sluice.v1.StartOperationRequest
+	(*v1.OperationItem)(nil),         // 37: sluice.v1.OperationItem
+	(*v1.Transition)(nil),            // 38: sluice.v1.Transition
 }
 var file_log_v1_record_proto_depIdxs = []int32{
 	1,  // 0: sluice.log.v1.MetaRecord.event_places:type_name -> sluice.log.v1.EventPlace
-	19, // 1: sluice.log.v1.EventRecord.event:type_name -> sluice.v1.Event
-	20, // 2: sluice.log.v1.ApplicationRecord.spec:type_name -> sluice.v1.Application
-	5,  // 3: sluice.log.v1.ApplicationRecord.generations:type_name -> sluice.log.v1.Generation
-	21, // 4: sluice.log.v1.ApplicationRecord.counts:type_name -> sluice.v1.ModeCounts
-	4,  // 5: sluice.log.v1.ApplicationRecord.failures:type_name -> sluice.log.v1.FailurePattern
-	22, // 6: sluice.log.v1.Generation.outage:type_name -> sluice.v1.Outage
-	23, // 7: sluice.log.v1.InstanceRecord.mode:type_name -> sluice.v1.Mode
-	7,  // 8: sluice.log.v1.InstanceRecord.normal:type_name -> sluice.log.v1.LaneRecord
-	7,  // 9: sluice.log.v1.InstanceRecord.recovery:type_name -> sluice.log.v1.LaneRecord
-	8,  // 10: sluice.log.v1.InstanceRecord.last_completion:type_name -> sluice.log.v1.Completion
-	23, // 11: sluice.log.v1.Completion.answer_mode:type_name -> sluice.v1.Mode
-	24, // 12: sluice.log.v1.MessageRecord.message:type_name -> sluice.v1.Message
-	25, // 13: sluice.log.v1.MessageRecord.disposition:type_name -> sluice.v1.Disposition
-	23, // 14: sluice.log.v1.MessageRecord.mode:type_name -> sluice.v1.Mode
-	26, // 15: sluice.log.v1.MessageRecord.lane:type_name -> sluice.v1.Lane
-	27, // 16: sluice.log.v1.MessageRecord.dead_letter:type_name -> sluice.v1.DeadLetter
-	28, // 17: sluice.log.v1.MessageRecord.edits:type_name -> sluice.v1.Edit
-	29, // 18: sluice.log.v1.FailureRecord.history:type_name -> sluice.v1.Attempt
-	26, // 19: sluice.log.v1.SettledRecord.lane:type_name -> sluice.v1.Lane
-	25, // 20: sluice.log.v1.SettledRecord.disposition:type_name -> sluice.v1.Disposition
-	23, // 21: sluice.log.v1.SettledRecord.mode:type_name -> sluice.v1.Mode
-	30, // 22: sluice.log.v1.SettledRecord.settlement:type_name -> sluice.v1.SettlementKind
-	27, // 23: sluice.log.v1.SettledRecord.dead_letter:type_name -> sluice.v1.DeadLetter
-	31, // 24: sluice.log.v1.SettledRecord.settle_outcome:type_name -> sluice.v1.Outcome
-	28, // 25: sluice.log.v1.SettledRecord.edits:type_name -> sluice.v1.Edit
-	32, // 26: sluice.log.v1.RequestRecord.outcome:type_name -> sluice.log.v1.Outcome
-	33, // 27: sluice.log.v1.TransactionRecord.transaction:type_name -> sluice.v1.Transaction
-	24, // 28: sluice.log.v1.OutgoingRecord.message:type_name -> sluice.v1.Message
-	34, // 29: sluice.log.v1.OperationRecord.operation:type_name -> sluice.v1.Operation
-	35, // 30: sluice.log.v1.OperationRecord.request:type_name -> sluice.v1.StartOperationRequest
-	36, // 31: sluice.log.v1.OperationItemRecord.item:type_name -> sluice.v1.OperationItem
-	37, // 32: sluice.log.v1.HistoryRecord.transition:type_name -> sluice.v1.Transition
+	20, // 1: sluice.log.v1.EventRecord.event:type_name -> sluice.v1.Event
+	21, // 2: sluice.log.v1.ApplicationRecord.spec:type_name -> sluice.v1.Application
+	6,  // 3: sluice.log.v1.ApplicationRecord.generations:type_name -> sluice.log.v1.Generation
+	22, // 4: sluice.log.v1.ApplicationRecord.counts:type_name -> sluice.v1.ModeCounts
+	5,  // 5: sluice.log.v1.ApplicationRecord.failures:type_name -> sluice.log.v1.FailurePattern
+	23, // 6: sluice.log.v1.Generation.outage:type_name -> sluice.v1.Outage
+	24, // 7: sluice.log.v1.InstanceRecord.mode:type_name -> sluice.v1.Mode
+	8,  // 8: sluice.log.v1.InstanceRecord.normal:type_name -> sluice.log.v1.LaneRecord
+	8,  // 9: sluice.log.v1.InstanceRecord.recovery:type_name -> sluice.log.v1.LaneRecord
+	9,  // 10: sluice.log.v1.InstanceRecord.last_completion:type_name -> sluice.log.v1.Completion
+	24, // 11: sluice.log.v1.Completion.answer_mode:type_name -> sluice.v1.Mode
+	25, // 12: sluice.log.v1.MessageRecord.message:type_name -> sluice.v1.Message
+	26, // 13: sluice.log.v1.MessageRecord.disposition:type_name -> sluice.v1.Disposition
+	24, // 14: sluice.log.v1.MessageRecord.mode:type_name -> sluice.v1.Mode
+	27, // 15: sluice.log.v1.MessageRecord.lane:type_name -> sluice.v1.Lane
+	28, // 16: sluice.log.v1.MessageRecord.dead_letter:type_name -> sluice.v1.DeadLetter
+	29, // 17: sluice.log.v1.MessageRecord.edits:type_name -> sluice.v1.Edit
+	30, // 18: sluice.log.v1.FailureRecord.history:type_name -> sluice.v1.Attempt
+	27, // 19: sluice.log.v1.SettledRecord.lane:type_name -> sluice.v1.Lane
+	26, // 20: sluice.log.v1.SettledRecord.disposition:type_name -> sluice.v1.Disposition
+	24, // 21: sluice.log.v1.SettledRecord.mode:type_name -> sluice.v1.Mode
+	31, // 22: sluice.log.v1.SettledRecord.settlement:type_name -> sluice.v1.SettlementKind
+	28, // 23: sluice.log.v1.SettledRecord.dead_letter:type_name -> sluice.v1.DeadLetter
+	32, // 24: sluice.log.v1.SettledRecord.settle_outcome:type_name -> sluice.v1.Outcome
+	29, // 25: sluice.log.v1.SettledRecord.edits:type_name -> sluice.v1.Edit
+	33, // 26: sluice.log.v1.RequestRecord.outcome:type_name -> sluice.log.v1.Outcome
+	34, // 27: sluice.log.v1.TransactionRecord.transaction:type_name -> sluice.v1.Transaction
+	25, // 28: sluice.log.v1.OutgoingRecord.message:type_name -> sluice.v1.Message
+	35, // 29: sluice.log.v1.OperationRecord.operation:type_name -> sluice.v1.Operation
+	36, // 30: sluice.log.v1.OperationRecord.request:type_name -> sluice.v1.StartOperationRequest
+	37, // 31: sluice.log.v1.OperationItemRecord.item:type_name -> sluice.v1.OperationItem
+	38, // 32: sluice.log.v1.HistoryRecord.transition:type_name -> sluice.v1.Transition
 	33, // [33:33] is the sub-list for method output_type
 	33, // [33:33] is the sub-list for method input_type
 	33, // [33:33] is the sub-list for extension type_name
@@ -2421,15 +2490,15 @@ func file_log_v1_record_proto_init() {
 		return
 	}
 	file_log_v1_entry_proto_init()
-	file_log_v1_record_proto_msgTypes[9].OneofWrappers = []any{}
-	file_log_v1_record_proto_msgTypes[11].OneofWrappers = []any{}
+	file_log_v1_record_proto_msgTypes[10].OneofWrappers = []any{}
+	file_log_v1_record_proto_msgTypes[12].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_log_v1_record_proto_rawDesc), len(file_log_v1_record_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   19,
+			NumMessages:   20,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

@@ -130,6 +130,8 @@ func (n *Node) placeFor(ctx context.Context, req *sluicev1.JoinRequest) (func(ra
 		return nil, reason.MemberExists.Errorf("node %q votes in this cluster, and the data folder of the node at %s never belonged to one: what the member acknowledged is not there", req.NodeId, req.Address)
 	case taken >= 0:
 		return nil, reason.BadField.Errorf("node %q has the address %s already", string(servers[taken].ID), req.Address)
+	case at < 0 && req.ClusterId != "":
+		return nil, reason.UnknownMember.Errorf("node %q is no member of this cluster any more: it was removed; with an empty data folder it joins anew", req.NodeId)
 	case at < 0:
 		n.log.Info("a node joins", "joining", req.NodeId, "address", req.Address)
 		return n.raft().AddNonvoter, nil

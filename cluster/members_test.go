@@ -35,6 +35,25 @@ func TestARemovalWhoseAnswerIsLostIsNotToldAsNotDone(t *testing.T) {
 	}
 }
 
+// A node that was removed has asked to join before that, as a founder does that has not heard yet that the cluster stands: it is
+// not let in behind its removal.
+func TestWhoWasRemovedStaysRemoved(t *testing.T) {
+	w := newWorld(t, nil)
+	w.founded("a", "b", "c")
+	lead := w.leader("a", "b", "c")
+	gone := others(lead.cfg.NodeID)[0]
+	req := &sluicev1.JoinRequest{NodeId: gone, Address: w.nodes[gone].port.addr, Cluster: "test", ClusterId: lead.folder.current().ClusterID}
+	if err := lead.Remove(w.context(), gone); err != nil {
+		t.Fatal(err)
+	}
+	if err := lead.admit(w.context(), req, &sluicev1.JoinResponse{}); !errors.Is(err, reason.UnknownMember) {
+		t.Errorf("who was removed asks to join, and is told %v", err)
+	}
+	if _, ok := lead.server(gone); ok {
+		t.Error("who was removed is a member again")
+	}
+}
+
 // A member that was given the vote while it was cut off, and has not heard of it yet, is needed for the next election.
 func TestAMemberThatHasNotHeardThatItVotesLetsOthersLead(t *testing.T) {
 	w, lead, heir := givesTheVote(t, func(string) string { return "c" })

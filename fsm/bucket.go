@@ -116,6 +116,7 @@ func (m *Machine) Learn(stop func() bool) (ids int, err error) {
 	if err != nil {
 		return 0, fmt.Errorf("fsm: learn which ids are remembered: %w", err)
 	}
-	m.learned.Store(l)
-	return l.IDs(), nil
+	ids = l.IDs()
+	m.learned.Store(l) // Apply's own from here on
+	return ids, nil
 }

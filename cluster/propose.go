@@ -141,6 +141,9 @@ func (p *proposer) submit(ctx context.Context, q *proposal) ([]*logv1.Outcome, e
 	case <-p.node.stopped:
 	}
 	if q.stage.CompareAndSwap(stageQueued, stageGivenUp) {
+		if ctx.Err() == nil {
+			return nil, stopping()
+		}
 		return nil, reason.Overloaded.Errorf("it was not proposed in time: %v", context.Cause(ctx))
 	}
 	select {

@@ -282,7 +282,8 @@ func (n *Node) keepAddress(ctx context.Context) (bool, string) {
 	ctx, cancel := context.WithTimeout(ctx, joinTimeout)
 	defer cancel()
 	req := &sluicev1.JoinRequest{NodeId: n.cfg.NodeID, Address: here, Cluster: n.cfg.Cluster, ClusterId: n.folder.current().ClusterID}
-	if _, err := n.Join(ctx, req); err == nil {
+	_, err := n.Join(ctx, req)
+	if err == nil {
 		return true, ""
 	}
 	for _, m := range n.inSight() {
@@ -290,7 +291,7 @@ func (n *Node) keepAddress(ctx context.Context) (bool, string) {
 			return true, ""
 		}
 	}
-	return false, fmt.Sprintf("this node was at %s and is at %s now: no leader has heard of it yet", s.Address, here)
+	return false, fmt.Sprintf("this node was at %s and is at %s now: no leader has taken that: %v", s.Address, here, err)
 }
 
 // inSight lists the nodes that gossip takes to be alive, this one included, by id.

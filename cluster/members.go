@@ -110,8 +110,11 @@ func (n *Node) admit(ctx context.Context, req *sluicev1.JoinRequest, resp *sluic
 		}
 	}
 	change, err := n.placeFor(ctx, req)
-	if err != nil || change == nil {
+	switch {
+	case err != nil:
 		return err
+	case change == nil: // what it is a member by may be in the log alone, and would be undone if another node led before it is committed
+		return raftRefusal(n.settled(n.raft().Barrier(changeTimeout)))
 	}
 	return raftRefusal(n.settled(change(raft.ServerID(req.NodeId), raft.ServerAddress(req.Address), 0, changeTimeout)))
 }

@@ -187,4 +187,13 @@ func TestALeaderThatWasReplacedAdmitsNobodyWhoForgot(t *testing.T) {
 	if !errors.Is(err, reason.NoLeader) {
 		t.Errorf("a leader that was cut off admits a member that forgot everything: %v", err)
 	}
+	for id, m := range w.nodes {
+		if id == lead.cfg.NodeID || id == "d" {
+			continue
+		}
+		known := &sluicev1.JoinRequest{NodeId: id, Address: m.port.addr, Cluster: "test", ClusterId: m.folder.current().ClusterID}
+		if err := lead.admit(w.context(), known, resp); err == nil {
+			t.Errorf("a leader that was cut off tells %s that it is a member, which it may be no more", id)
+		}
+	}
 }

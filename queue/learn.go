@@ -31,8 +31,8 @@ var ErrStopped = errors.New("queue: stopped")
 const learnStep = 1024
 
 // Learn reads which ids lie in memory buckets, from the first bucket on, as long as there is room for so many ids; 0: for
-// 67,108,864. Of the rest nothing is learned. It ends with ErrStopped once stop says so. Whoever writes to the store meanwhile must have told a Recent to Expect these buckets
-// before, and write through it.
+// 67,108,864. Of the rest nothing is learned. It ends with ErrStopped once stop says so. Whoever writes to the store meanwhile
+// must have told a Recent to Expect these buckets before, and write through it.
 func Learn(r Reader, buckets []Bucket, most int, stop func() bool) (*Lesson, error) {
 	if most <= 0 {
 		most = recentIDs

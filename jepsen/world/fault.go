@@ -68,7 +68,7 @@ const (
 	// Truncation is BitFlip with a file cut short.
 	Truncation Kind = "truncation"
 	// DiskLoss stops Nodes and takes all their data away. Heal removes the old ids from the cluster, starts empty nodes
-	// under new ids at the same places, and waits until they vote.
+	// at the same places, under new ids or, in the simulation, some under the old ones, and waits until they vote.
 	DiskLoss Kind = "disk-loss"
 
 	// Removal removes Nodes from the cluster while they run. Heal starts empty nodes under new ids at their places, and

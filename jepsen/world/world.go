@@ -15,7 +15,7 @@ type World interface {
 	// Name is "sim" or "proc".
 	Name() string
 	// Nodes are the places of nodes, in order: n1, n2, … A place keeps its name and address when the node in it is
-	// replaced by one of another id (DiskLoss).
+	// replaced (DiskLoss), mostly by one of another id.
 	Nodes() []string
 	// Leader is the place of the node that leads, as far as the world can tell; empty: it cannot.
 	Leader(ctx context.Context) string

@@ -116,6 +116,7 @@ func (w *world) sameDigest(ids ...string) {
 
 func TestLeaderStopsAndAnotherGoesOn(t *testing.T) {
 	w := newWorld(t, nil)
+	w.stay = true // that nodes move is shown below
 	w.founded("a", "b", "c")
 	w.must(w.nodes["a"], declare("app"))
 	old := w.leader("a", "b", "c")

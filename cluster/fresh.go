@@ -24,7 +24,7 @@ func (f *fresh) tell(now time.Time, committed, applied uint64) {
 	defer f.mu.Unlock()
 	f.reach(applied)
 	switch {
-	case applied >= committed:
+	case applied >= committed && f.told.IsZero(): // else this may be late, of a leader that is gone
 		f.asOf = later(f.asOf, now)
 	case f.told.IsZero():
 		f.told, f.index = now, committed

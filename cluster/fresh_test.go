@@ -29,4 +29,9 @@ func TestFreshAsOfWhatIsApplied(t *testing.T) {
 	if got := f.since(9); !got.Equal(at(4)) {
 		t.Errorf("a view is as of %v, want %v", got, at(4))
 	}
+	f.tell(at(5), 12, 9)
+	f.tell(at(6), 9, 9) // late, of a leader that was deposed
+	if got := f.since(9); !got.Equal(at(4)) {
+		t.Errorf("12 were committed at %v, and a view of 9 is as of %v", at(5), got)
+	}
 }

@@ -33,6 +33,8 @@ type group struct {
 	onEffects func(*fsm.Effects)
 	// onRestore is told, before it happens, that a leader's state of an index takes the place of this node's.
 	onRestore func(index uint64) error
+	// onProgress is told that some of a leader's state has been read.
+	onProgress func()
 	// onApplied sees entries once they were applied.
 	onApplied func([]*raft.Log)
 	// onSnapshotDue is told that entries of SnapshotBytes have come since the last snapshot.
@@ -286,7 +288,7 @@ func (p *pendingSnapshot) Release() {}
 // Restore takes the leader's state in place of this node's: extracted and verified beside it, opened once to see that
 // it can be read, then put in its place. After a crash the old state or the new one is there, whole.
 func (g *group) Restore(r io.ReadCloser) error {
-	err := g.restore(r)
+	err := g.restore(&progressReader{r, g.onProgress})
 	g.sinceSnapshot = 0
 	if err != nil {
 		g.broken = fmt.Errorf("cluster: restore a snapshot: %w", err)

@@ -17,6 +17,7 @@ type metrics struct {
 	messages, refused, settled, transitions     *prometheus.CounterVec
 	events                                      *prometheus.CounterVec
 	commands, duplicates, forwarded, installs   prometheus.Counter
+	beatsBeside                                 prometheus.Counter
 }
 
 const namespace = "sluice"
@@ -49,13 +50,14 @@ func newMetrics() *metrics {
 		duplicates:     counter("duplicates_total", "Repeats that had no further effect."),
 		forwarded:      counter("forwarded_commands_total", "Commands forwarded to the leader."),
 		installs:       counter("snapshots_sent_total", "Snapshots sent to other nodes."),
+		beatsBeside:    counter("heartbeats_beside_raft_total", "Heartbeats answered while raft was held up by a message for long, as a rule by a slow disk."),
 	}
 }
 
 func (m *metrics) all() []prometheus.Collector {
 	return []prometheus.Collector{
 		m.proposeSeconds, m.commitSeconds, m.applySeconds, m.batchCommands, m.batchBytes, m.applyEntries, m.failures, m.messages,
-		m.refused, m.settled, m.transitions, m.events, m.commands, m.duplicates, m.forwarded, m.installs,
+		m.refused, m.settled, m.transitions, m.events, m.commands, m.duplicates, m.forwarded, m.installs, m.beatsBeside,
 	}
 }
 

@@ -54,6 +54,7 @@ type Node struct {
 	awaits   awaits
 	fresh    fresh
 	backing  backing
+	engaged  engagement
 	// events is told when this node has applied an event, or its state was replaced.
 	events news
 	held   heldStart
@@ -147,6 +148,7 @@ func (n *Node) open() (err error) {
 		return err
 	}
 	n.group.onEffects, n.group.onFatal, n.group.onRestore, n.group.onApplied = n.onEffects, n.fatal, n.folder.restored, n.held.applied
+	n.group.onProgress = n.engaged.goesOn
 	n.group.onSnapshotDue = n.snapshotDue.ring
 	log, err := n.cfg.OpenLog(filepath.Join(dir, "raft"), raftlog.Config{Backend: n.cfg.RaftLog, OnStuck: n.fatal, Logger: n.logger()})
 	if err != nil {

@@ -121,6 +121,8 @@ type memoryLog struct {
 	*raft.InmemStore
 	mu     sync.Mutex
 	broken error
+	// held, if set, is a disk that hangs until it is closed.
+	held chan struct{}
 }
 
 func (m *memoryLog) breakWith(err error) {
@@ -129,7 +131,27 @@ func (m *memoryLog) breakWith(err error) {
 	m.broken = err
 }
 
+// hold makes writes wait until the function that it gives is called.
+func (m *memoryLog) hold() (release func()) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	held := make(chan struct{})
+	m.held = held
+	return sync.OnceFunc(func() {
+		m.mu.Lock()
+		defer m.mu.Unlock()
+		m.held = nil
+		close(held)
+	})
+}
+
 func (m *memoryLog) StoreLogs(logs []*raft.Log) error {
+	m.mu.Lock()
+	held := m.held
+	m.mu.Unlock()
+	if held != nil {
+		<-held
+	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if m.broken != nil {

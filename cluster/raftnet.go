@@ -170,76 +170,30 @@ func (i Identity) member() string {
 	return i.Promised
 }
 
-// raftTransport is raft's network transport with eight changes. Heartbeats take raft's main loop like every other
-// message: handled beside it they could change the term under a leader (hashicorp/raft #695). It counts the snapshots
-// that it sends to a peer (#697). It listens to what a leader says of itself, before raft does. Who is asked for a
-// vote does not hold it against the candidate that it has not heard yet of the candidate's membership. And it notes who
-// acknowledges what this node sends as a leader, and when that was sent; raft is told of it when what was acknowledged is on
-// this node's disk, too (beside.go). It answers itself what raft would do harm with, and cuts off a call what raft could make
-// nothing of (spare.go).
+// raftTransport is raft's network transport with ten changes. Raft is given a message only when it has answered the one
+// before, but for heartbeats. Those take raft's main loop like every other message: handled beside it they could change the
+// term under a leader (hashicorp/raft #695). While that loop is at a message for long, the transport answers them itself, and
+// changes nothing (relay.go). It counts the snapshots that it sends to a peer (#697). It listens to what a leader says of
+// itself, before raft does. Who is asked for a vote does not hold it against the candidate that it has not heard yet of the
+// candidate's membership. And it notes who acknowledges what this node sends as a leader, and when that was sent; raft is
+// told of it when what was acknowledged is on this node's disk, too (beside.go). It answers itself what raft would do harm
+// with, and cuts off a call what raft could make nothing of (spare.go).
 type raftTransport struct {
 	*raft.NetworkTransport
 	node *Node
 	rpcs chan raft.RPC
+	// turn is held by the message that raft is at, or that comes next.
+	turn chan struct{}
 	mu   sync.Mutex
 	// installs holds when snapshots were sent to a peer of late.
 	installs map[raft.ServerID][]time.Time
 }
 
 func newRaftTransport(carrier *raft.NetworkTransport, n *Node) *raftTransport {
-	return &raftTransport{NetworkTransport: carrier, node: n, rpcs: make(chan raft.RPC), installs: map[raft.ServerID][]time.Time{}}
-}
-
-// Consumer gives what has come for raft.
-func (t *raftTransport) Consumer() <-chan raft.RPC { return t.rpcs }
-
-// relay hands to raft what has come for it, until the node has stopped.
-func (t *raftTransport) relay() {
-	for {
-		select {
-		case rpc := <-t.NetworkTransport.Consumer():
-			t.node.hear(rpc)
-			if !t.node.settleTail(rpc) {
-				rpc.Respond(nil, raft.ErrRaftShutdown)
-				continue
-			}
-			if t.spares(rpc) {
-				continue
-			}
-			select {
-			case t.rpcs <- t.votable(t.trimmed(rpc)):
-				continue
-			case <-t.node.halted:
-			case <-t.node.abandoned:
-			}
-		case <-t.node.halted:
-		case <-t.node.abandoned:
-		}
-		return
+	return &raftTransport{
+		NetworkTransport: carrier, node: n, rpcs: make(chan raft.RPC), turn: make(chan struct{}, 1), installs: map[raft.ServerID][]time.Time{},
 	}
 }
-
-// votable is a question before a vote (pre-vote) under the id of a node that votes as far as this one knows. Raft would look
-// for the candidate there, and does nothing else with the id; this node may not have heard yet of the candidate's membership,
-// nor that it votes itself.
-func (t *raftTransport) votable(rpc raft.RPC) raft.RPC {
-	req, ok := rpc.Command.(*raft.RequestPreVoteRequest)
-	if !ok {
-		return rpc
-	}
-	for _, s := range t.node.servers() {
-		if s.Suffrage == raft.Voter {
-			asked := *req
-			asked.ID = []byte(s.ID)
-			rpc.Command = &asked
-			break
-		}
-	}
-	return rpc
-}
-
-// SetHeartbeatHandler does nothing.
-func (t *raftTransport) SetHeartbeatHandler(func(raft.RPC)) {}
 
 // AppendEntries sends entries or a heartbeat, and notes who acknowledged it. What is pipelined is not noted: a heartbeat
 // comes soon enough.

@@ -93,3 +93,22 @@ func (n *Node) has(index, term uint64) bool {
 	at, ok := n.snapshotTerm(index)
 	return ok && at == term
 }
+
+// votable is a question before a vote (pre-vote) under the id of a node that votes as far as this one knows. Raft would look
+// for the candidate there, and does nothing else with the id; this node may not have heard yet of the candidate's membership,
+// nor that it votes itself.
+func (t *raftTransport) votable(rpc raft.RPC) raft.RPC {
+	req, ok := rpc.Command.(*raft.RequestPreVoteRequest)
+	if !ok {
+		return rpc
+	}
+	for _, s := range t.node.servers() {
+		if s.Suffrage == raft.Voter {
+			asked := *req
+			asked.ID = []byte(s.ID)
+			rpc.Command = &asked
+			break
+		}
+	}
+	return rpc
+}

@@ -241,3 +241,15 @@ func (d *drainage) trouble() error {
 	}
 	return nil
 }
+
+// held is how much of the backlog is unsettled.
+func (d *drainage) held(ctx context.Context) (messages uint64, err error) {
+	for n := range d.backlog.instances {
+		i, err := d.client.Instances().Get(ctx, d.id(n))
+		if err != nil && !errors.Is(err, client.ErrUnknownInstance) && !errors.Is(err, client.ErrUnknownApplication) {
+			return 0, err
+		}
+		messages += i.DeferredMessages
+	}
+	return messages, nil
+}

@@ -99,7 +99,7 @@ func (d *dispatcher) planned(plan *logv1.Assign) {
 	}
 	for _, r := range plan.Releases {
 		if h := d.owner[fsm.InstanceID{Application: r.Application, Key: r.Instance}]; h != nil && h.session.id == r.SessionId {
-			h.session.makeReady(h)
+			d.makeReady(h)
 		}
 	}
 }

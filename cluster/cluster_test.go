@@ -369,7 +369,7 @@ func TestPollGoesOnUnderANewLeader(t *testing.T) {
 		got <- resp.GetDeliveries()
 	}()
 	w.until("the poll waits", lead.Node, func() bool {
-		_, polls, _ := lead.lead.Load().dispatch.counts()
+		_, polls, _, _ := lead.lead.Load().dispatch.counts()
 		return polls == 1
 	})
 	w.kill(lead.cfg.NodeID)

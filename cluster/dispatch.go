@@ -29,6 +29,7 @@ type dispatcher struct {
 	hungry map[string]bool
 	// former remembers the last owner of instances that were released, so that they go back to it if they can.
 	former map[fsm.InstanceID]string
+	pace   pace
 }
 
 // session is a worker's lease and all that is known of its work.
@@ -67,8 +68,10 @@ type held struct {
 	// version grows with every change of given, so that a hand-out is taken back only if it was the last.
 	version uint64
 	at      time.Time
-	// inReady, inHanded and inIdle are its places in the session's lists; nil: not in it.
-	inReady, inHanded, inIdle *list.Element
+	// inReady, inHanded and inIdle are its places in the session's lists, inPaced in that of the pace; nil: not in it.
+	inReady, inHanded, inIdle, inPaced *list.Element
+	// drains: its queue was being drained when it was last touched or looked at.
+	drains bool
 	// taken is the epoch whose recovery the owner was given; 0: none.
 	taken uint64
 }
@@ -79,10 +82,10 @@ type waitingPoll struct {
 	wake bell
 }
 
-func newDispatcher(redeliverAfter time.Duration) *dispatcher {
+func newDispatcher(redeliverAfter time.Duration, drainBeside int) *dispatcher {
 	return &dispatcher{
 		redeliverAfter: redeliverAfter, planning: newBell(), sessions: map[string]*session{}, owner: map[fsm.InstanceID]*held{},
-		hungry: map[string]bool{}, former: map[fsm.InstanceID]string{},
+		hungry: map[string]bool{}, former: map[fsm.InstanceID]string{}, pace: pace{share: drainBeside},
 	}
 }
 
@@ -148,10 +151,11 @@ func (d *dispatcher) touch(t fsm.Touch) bool {
 		h = &held{id: id, session: s}
 		d.owner[id], s.owned[id] = h, h
 	}
+	h.drains = t.Drains
 	if t.Rests(h.given) {
 		d.rest(h)
 	} else {
-		s.makeReady(h)
+		d.makeReady(h)
 	}
 	return true
 }
@@ -161,11 +165,18 @@ func (d *dispatcher) touch(t fsm.Touch) bool {
 func (d *dispatcher) rest(h *held) {
 	s := h.session
 	unlist(&s.ready, &h.inReady)
+	unlist(&d.pace.waiting, &h.inPaced)
 	h.version++
 	d.classify(s, h, &fsm.Offer{Idle: true})
 }
 
-func (s *session) makeReady(h *held) {
+// makeReady has an instance looked at. One that drains and waits for room goes on waiting.
+func (d *dispatcher) makeReady(h *held) {
+	if h.inPaced != nil && h.drains {
+		return
+	}
+	unlist(&d.pace.waiting, &h.inPaced)
+	s := h.session
 	if h.inReady == nil {
 		h.inReady = s.ready.PushBack(h)
 	}
@@ -178,6 +189,7 @@ func (d *dispatcher) drop(h *held) {
 	unlist(&s.ready, &h.inReady)
 	unlist(&s.handed, &h.inHanded)
 	unlist(&s.idle, &h.inIdle)
+	unlist(&d.pace.waiting, &h.inPaced)
 	delete(s.owned, h.id)
 	if d.owner[h.id] == h {
 		delete(d.owner, h.id)
@@ -204,7 +216,8 @@ func (d *dispatcher) enter(application string) {
 			continue
 		}
 		for _, h := range s.owned {
-			s.makeReady(h)
+			h.drains = false
+			d.makeReady(h)
 		}
 	}
 }
@@ -220,7 +233,7 @@ func (d *dispatcher) begin(s *session, afresh bool, now time.Time) {
 		}
 		h.reset()
 		unlist(&s.handed, &h.inHanded)
-		s.makeReady(h)
+		d.makeReady(h)
 	}
 }
 
@@ -232,23 +245,28 @@ func (h *held) reset() {
 }
 
 // pick takes the next instance that may have something to offer.
-func (d *dispatcher) pick(s *session) (h *held, given fsm.Given, version uint64) {
+func (d *dispatcher) pick(s *session, now time.Time) (h *held, given fsm.Given, version uint64) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	e := s.ready.Front()
-	if e == nil {
-		return nil, fsm.Given{}, 0
+	if !d.pace.busy(now) {
+		d.resume(d.pace.waiting.Len())
 	}
-	h = e.Value.(*held)
-	unlist(&s.ready, &h.inReady)
-	return h, h.given, h.version
+	for e := s.ready.Front(); e != nil; e = s.ready.Front() {
+		h = e.Value.(*held)
+		unlist(&s.ready, &h.inReady)
+		if !d.pace.holds(h, now) {
+			return h, h.given, h.version
+		}
+	}
+	return nil, fsm.Given{}, 0
 }
 
-// waiting is how many instances of a session wait to be looked at.
-func (d *dispatcher) waiting(s *session) int {
+// share is for how many messages there is room in one look at an instance that was picked, and how many instances of its
+// session wait to be looked at.
+func (d *dispatcher) share(h *held, now time.Time) (room, others int) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	return s.ready.Len()
+	return d.pace.room(h, now), h.session.ready.Len()
 }
 
 // follows tells whether what a stream brings of an instance comes after what that stream itself brought last.
@@ -286,7 +304,7 @@ func (d *dispatcher) handed(h *held, version uint64, stream string, before fsm.G
 		return nil
 	}
 	if h.version != version {
-		s.makeReady(h)
+		d.makeReady(h)
 		return nil
 	}
 	if o.Owner != s.id {
@@ -303,6 +321,7 @@ func (d *dispatcher) handed(h *held, version uint64, stream string, before fsm.G
 	}
 	h.given, h.stream, h.at = o.Given, stream, now
 	h.version++
+	d.pace.handed(o, now)
 	if o.RecoveryTaken {
 		h.taken = o.Epoch
 	}
@@ -320,6 +339,9 @@ func identityOf(x *sluicev1.Delivery) identity { return identity{x.Lane, x.Seq, 
 // classify keeps the lists true to an offer.
 func (d *dispatcher) classify(s *session, h *held, o *fsm.Offer) {
 	unlist(&s.idle, &h.inIdle)
+	if h.inReady == nil { // not touched since
+		h.drains = o.Mode == sluicev1.Mode_MODE_DRAINING
+	}
 	if o.Idle {
 		h.inIdle = s.idle.PushBack(h)
 		unlist(&s.handed, &h.inHanded)
@@ -328,8 +350,7 @@ func (d *dispatcher) classify(s *session, h *held, o *fsm.Offer) {
 		}
 	}
 	if o.More && h.inReady == nil {
-		h.inReady = s.ready.PushBack(h)
-		s.wake()
+		d.makeReady(h)
 	}
 }
 
@@ -338,7 +359,7 @@ func (d *dispatcher) takeBack(outs []*handOut) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	for i := len(outs) - 1; i >= 0; i-- {
-		h, s := outs[i].held, outs[i].held.session
+		h := outs[i].held
 		if d.owner[h.id] != h {
 			continue
 		}
@@ -349,7 +370,7 @@ func (d *dispatcher) takeBack(outs []*handOut) {
 			h.reset()
 		}
 		h.taken = 0
-		s.makeReady(h)
+		d.makeReady(h)
 	}
 }
 
@@ -362,11 +383,11 @@ func (d *dispatcher) quiesced(id fsm.InstanceID, owner string, epoch uint64) boo
 }
 
 // counts are for the metrics.
-func (d *dispatcher) counts() (sessions, polls, owned int) {
+func (d *dispatcher) counts() (sessions, polls, owned, paced int) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	for _, s := range d.sessions {
 		polls += len(s.polls)
 	}
-	return len(d.sessions), polls, len(d.owner)
+	return len(d.sessions), polls, len(d.owner), d.pace.waiting.Len()
 }

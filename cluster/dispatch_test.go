@@ -19,7 +19,7 @@ var start = time.Unix(1_000_000, 0)
 
 func inst(key string) fsm.InstanceID { return fsm.InstanceID{Application: "app", Key: key} }
 
-func newTestDispatcher() *dispatcher { return newDispatcher(5 * time.Second) }
+func newTestDispatcher() *dispatcher { return newDispatcher(5*time.Second, drainedAtOnce) }
 
 func (d *dispatcher) opened(id string, capacity uint32, ttl time.Duration) *session {
 	return d.open(&logv1.SessionRecord{Id: id, Application: "app", Capacity: capacity, TtlMs: ttl.Milliseconds()}, start)
@@ -28,7 +28,7 @@ func (d *dispatcher) opened(id string, capacity uint32, ttl time.Duration) *sess
 // offered hands out one made-up delivery of the next ready instance.
 func offered(t *testing.T, d *dispatcher, s *session, o *fsm.Offer, now time.Time) (*held, *handOut) {
 	t.Helper()
-	h, given, version := d.pick(s)
+	h, given, version := d.pick(s, start)
 	if h == nil {
 		t.Fatal("nothing is ready")
 	}
@@ -48,7 +48,7 @@ func TestReadyInstancesAreTakenOnceInOrder(t *testing.T) {
 		}
 	}
 	var got []string
-	for h, _, _ := d.pick(s); h != nil; h, _, _ = d.pick(s) {
+	for h, _, _ := d.pick(s, start); h != nil; h, _, _ = d.pick(s, start) {
 		got = append(got, h.id.Key)
 	}
 	if !slices.Equal(got, []string{"b", "a", "c"}) {
@@ -73,7 +73,7 @@ func TestTakenBackIsOfferedAgain(t *testing.T) {
 	if d.quiesced(inst("i"), "s", 7) {
 		t.Fatal("an answer that reached nobody counts as taken")
 	}
-	if h, given, _ := d.pick(s); h == nil || given != (fsm.Given{}) {
+	if h, given, _ := d.pick(s, start); h == nil || given != (fsm.Given{}) {
 		t.Fatalf("want it offered again from the start, got %v %v", h, given)
 	}
 }
@@ -84,25 +84,25 @@ func TestUnsettledIsOfferedAgainAfterAWhile(t *testing.T) {
 	d.touch(fsm.Touch{InstanceID: inst("i"), Owner: "s"})
 	offered(t, d, s, delivery("s", 1), start)
 	d.begin(s, false, start.Add(4*time.Second))
-	if h, _, _ := d.pick(s); h != nil {
+	if h, _, _ := d.pick(s, start); h != nil {
 		t.Fatal("offered again too early")
 	}
 	d.begin(s, false, start.Add(5*time.Second))
-	if h, _, _ := d.pick(s); h == nil {
+	if h, _, _ := d.pick(s, start); h == nil {
 		t.Fatal("not offered again")
 	}
 	short := d.opened("short", 10, 2*time.Second)
 	d.touch(fsm.Touch{InstanceID: inst("j"), Owner: "short"})
 	offered(t, d, short, delivery("short", 1), start)
 	d.begin(short, false, start.Add(time.Second))
-	if h, _, _ := d.pick(short); h == nil {
+	if h, _, _ := d.pick(short, start); h == nil {
 		t.Fatal("half the ttl is over: not offered again")
 	}
 	offeredAfresh := d.opened("afresh", 10, time.Minute)
 	d.touch(fsm.Touch{InstanceID: inst("k"), Owner: "afresh"})
 	offered(t, d, offeredAfresh, delivery("afresh", 1), start)
 	d.begin(offeredAfresh, true, start)
-	if h, _, _ := d.pick(offeredAfresh); h == nil {
+	if h, _, _ := d.pick(offeredAfresh, start); h == nil {
 		t.Fatal("not offered afresh")
 	}
 }
@@ -111,12 +111,12 @@ func TestAnOfferForAnotherOwnerIsDropped(t *testing.T) {
 	d := newTestDispatcher()
 	s, other := d.opened("s", 10, time.Minute), d.opened("other", 10, time.Minute)
 	d.touch(fsm.Touch{InstanceID: inst("i"), Owner: "s"})
-	h, given, version := d.pick(s)
+	h, given, version := d.pick(s, start)
 	d.touch(fsm.Touch{InstanceID: inst("i"), Owner: "other"}) // meanwhile
 	if out := d.handed(h, version, "", given, delivery("other", 1), start); out != nil {
 		t.Fatal("handed out to the former owner")
 	}
-	if h, _, _ := d.pick(other); h == nil {
+	if h, _, _ := d.pick(other, start); h == nil {
 		t.Fatal("the owner is offered nothing")
 	}
 	d.touch(fsm.Touch{InstanceID: inst("j"), Owner: "s"})
@@ -131,7 +131,7 @@ func TestATouchDuringAReadIsNotLost(t *testing.T) {
 	d := newTestDispatcher()
 	s := d.opened("s", 10, time.Minute)
 	d.touch(fsm.Touch{InstanceID: inst("i"), Owner: "s"}) // released
-	h, given, version := d.pick(s)
+	h, given, version := d.pick(s, start)
 	d.touch(fsm.Touch{InstanceID: inst("i"), Owner: "s"}) // assigned again
 	if out := d.handed(h, version, "", given, &fsm.Offer{}, start); out != nil {
 		t.Fatal("an offer of nobody's was handed out")
@@ -145,7 +145,7 @@ func TestTwoPollsDoNotShareADelivery(t *testing.T) {
 	d := newTestDispatcher()
 	s := d.opened("s", 10, time.Minute)
 	d.touch(fsm.Touch{InstanceID: inst("i"), Owner: "s"})
-	h, given, version := d.pick(s)
+	h, given, version := d.pick(s, start)
 	d.touch(fsm.Touch{InstanceID: inst("i"), Owner: "s"}) // ready again while the first poll reads
 	_, out := offered(t, d, s, delivery("s", 1), start)
 	if out == nil {
@@ -154,7 +154,7 @@ func TestTwoPollsDoNotShareADelivery(t *testing.T) {
 	if d.handed(h, version, "", given, delivery("s", 1), start) != nil {
 		t.Fatal("the first poll handed the same out")
 	}
-	if h, _, _ := d.pick(s); h == nil {
+	if h, _, _ := d.pick(s, start); h == nil {
 		t.Fatal("what the first poll found must be looked at again")
 	}
 }
@@ -170,7 +170,7 @@ func TestEndedSessionsAreForgotten(t *testing.T) {
 	default:
 		t.Fatal("the poll was not woken")
 	}
-	if n, polls, owned := d.counts(); n+polls+owned != 0 {
+	if n, polls, owned, _ := d.counts(); n+polls+owned != 0 {
 		t.Fatalf("left: %d sessions, %d polls, %d instances", n, polls, owned)
 	}
 }
@@ -412,7 +412,7 @@ func TestWhatRestsIsNotOffered(t *testing.T) {
 	d.touch(fsm.Touch{InstanceID: inst("i"), Owner: "s"})
 	offered(t, d, s, delivery("s", 1), start)
 	d.touch(fsm.Touch{InstanceID: inst("i"), Owner: "s"})
-	h, given, version := d.pick(s)
+	h, given, version := d.pick(s, start)
 	d.touch(rests)
 	if s.idle.Len() != 1 || s.handed.Len() != 0 || s.ready.Len() != 0 {
 		t.Fatalf("%d idle, %d handed, %d ready; want it to be idle", s.idle.Len(), s.handed.Len(), s.ready.Len())
@@ -425,7 +425,7 @@ func TestWhatRestsIsNotOffered(t *testing.T) {
 	}
 	// What was read while nobody owned it says nothing of who does now.
 	d.touch(fsm.Touch{InstanceID: inst("i"), Owner: "s"})
-	h, given, version = d.pick(s)
+	h, given, version = d.pick(s, start)
 	d.touch(rests)
 	if out := d.handed(h, version, "", given, &fsm.Offer{}, start); out != nil || d.owner[inst("i")] != h {
 		t.Fatal("an offer of before was handed out, or took the instance from its owner")

@@ -208,7 +208,7 @@ func TestACancelledPollLosesNothing(t *testing.T) {
 			ended <- err
 		}()
 		w.until("the poll waits", lead.Node, func() bool {
-			_, polls, _ := lead.lead.Load().dispatch.counts()
+			_, polls, _, _ := lead.lead.Load().dispatch.counts()
 			return polls == 1
 		})
 		cancel()
@@ -216,7 +216,7 @@ func TestACancelledPollLosesNothing(t *testing.T) {
 			t.Fatalf("a cancelled poll: %v", err)
 		}
 		w.until("the poll is gone", lead.Node, func() bool {
-			_, polls, _ := lead.lead.Load().dispatch.counts()
+			_, polls, _, _ := lead.lead.Load().dispatch.counts()
 			return polls == 0
 		})
 		w.send(m, "app", "i", "m-"+s)

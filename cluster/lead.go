@@ -37,7 +37,7 @@ type leadership struct {
 
 func newLeadership(ctx context.Context, n *Node) *leadership {
 	l := &leadership{
-		node: n, done: make(chan struct{}), dispatch: newDispatcher(n.cfg.RedeliverAfter),
+		node: n, done: make(chan struct{}), dispatch: newDispatcher(n.cfg.RedeliverAfter, n.cfg.DrainBeside),
 		deadlines: newBell(), outgoing: newBell(), operations: newBell(),
 	}
 	l.effects = newEffectQueue(l.dispatch.end)
@@ -249,6 +249,7 @@ func (l *leadership) takeEffects() {
 	for _, e := range pending {
 		l.takeEffect(e)
 	}
+	l.dispatch.applied(len(pending))
 }
 
 // mark has everything found again in the state at the next look.

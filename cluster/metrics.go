@@ -117,6 +117,7 @@ var (
 	descSessions      = describe("sessions", "Open sessions, as the leader knows them.")
 	descPolls         = describe("polls_waiting", "Polls that wait at the leader.")
 	descOwned         = describe("owned_instances", "Instances with an owner, as the leader knows them.")
+	descPaced         = describe("drains_waiting", "Instances whose drain waits for others' work, as the leader knows them.")
 	descQueued        = describe("proposals_waiting", "Calls that wait to be proposed.")
 	descDisk          = describe("disk_full", "1 while the node takes no commands for want of space.")
 )
@@ -162,10 +163,11 @@ func (c *collector) collectNode(out chan<- prometheus.Metric) {
 	gauge(descQueued, float64(len(n.proposer.queue)))
 	gauge(descDisk, flag(n.disk.full()))
 	if lead != nil {
-		sessions, polls, owned := lead.dispatch.counts()
+		sessions, polls, owned, paced := lead.dispatch.counts()
 		gauge(descSessions, float64(sessions))
 		gauge(descPolls, float64(polls))
 		gauge(descOwned, float64(owned))
+		gauge(descPaced, float64(paced))
 	}
 }
 

@@ -96,7 +96,7 @@ func (l *leadership) collectWithin(ctx context.Context, s *session, most int, wa
 		if left <= 0 {
 			return nil
 		}
-		timer.Reset(left)
+		timer.Reset(l.dispatch.paced(left, time.Now()))
 		select {
 		case <-w.wake:
 			if l.dispatch.find(s.id) != s {
@@ -115,12 +115,14 @@ func (l *leadership) collectWithin(ctx context.Context, s *session, most int, wa
 func (l *leadership) collect(s *session, most int, got *pollResult) error {
 	view := l.node.group.view()
 	for len(got.resp.Deliveries) < most && got.size < pollBytes {
-		h, given, version := l.dispatch.pick(s)
+		now := time.Now()
+		h, given, version := l.dispatch.pick(s, now)
 		if h == nil {
 			return nil
 		}
 		left := most - len(got.resp.Deliveries)
-		o, before, err := got.offer(view, h, l.dispatch.follows(h, got.stream), given, left, got.atOnce(left, l.dispatch.waiting(s)))
+		room, others := l.dispatch.share(h, now)
+		o, before, err := got.offer(view, h, l.dispatch.follows(h, got.stream), given, bounds{most: left, atOnce: got.atOnce(left, others), room: room})
 		if errors.Is(err, reason.UnknownInstance) || errors.Is(err, reason.UnknownApplication) {
 			o, err = &fsm.Offer{}, nil
 		}
@@ -128,22 +130,32 @@ func (l *leadership) collect(s *session, most int, got *pollResult) error {
 			l.dispatch.takeBack(append(got.outs, &handOut{held: h, version: version, before: given}))
 			return err
 		}
-		got.add(l.dispatch.handed(h, version, got.stream, before, o, time.Now()), o)
+		got.add(l.dispatch.handed(h, version, got.stream, before, o, now), o)
 	}
 	return nil
 }
+
+// bounds are those of one look at an instance: for how many deliveries the caller has room in all, how many new ones the
+// look may bring, and for how many there is room beside others' work.
+type bounds struct{ most, atOnce, room int }
 
 // offer looks at what is to be handed out next of an instance. Whether the answer of the poll before this one arrived,
 // nobody knows: a node on its way may have died. So what that one brought and is still out goes along once more, ahead
 // of what is new, or the worker would get the later without the earlier. It ignores what it holds. If this answer follows
 // that one within a stream, nothing can be missing in between. before is what counts as given when the offer is to be
-// made once more. atOnce bounds what is new, most what is made once more, too.
-func (p *pollResult) offer(view *fsm.View, h *held, follows bool, given fsm.Given, most, atOnce int) (o *fsm.Offer, before fsm.Given, err error) {
-	o, err = view.Offer(h.id, given, min(most, atOnce))
+// made once more.
+func (p *pollResult) offer(view *fsm.View, h *held, follows bool, given fsm.Given, b bounds) (o *fsm.Offer, before fsm.Given, err error) {
+	o, err = view.Offer(h.id, given, min(b.most, b.atOnce, b.room))
 	if err != nil || follows || p.has(h) || len(o.Deliveries) == 0 || given == (fsm.Given{}) {
 		return o, given, err
 	}
-	whole, err := view.Offer(h.id, given.Again(), most)
+	whole, err := view.Offer(h.id, given.Again(), b.most)
+	if err == nil && b.room < b.most && whole.Epoch == o.Epoch {
+		last := o.Deliveries[len(o.Deliveries)-1].Seq
+		if n := countUpTo(whole.Deliveries, last); n < len(whole.Deliveries) { // there is no room for more
+			whole, err = view.Offer(h.id, given.Again(), n)
+		}
+	}
 	if err != nil {
 		return nil, given, err
 	}
@@ -152,12 +164,21 @@ func (p *pollResult) offer(view *fsm.View, h *held, follows bool, given fsm.Give
 		return o, given, nil
 	case whole.Deliveries[n-1].Seq >= o.Deliveries[0].Seq:
 		return whole, given.Again(), nil
-	case n >= most:
+	case n >= b.most:
 		return o, given, nil // the caller does not take so many at once that it would reach what is new
 	}
 	// They are too large to go together: what is new waits until some of them are settled, which makes it ready again.
 	whole.Deliveries, whole.More, whole.RecoveryTaken = nil, false, false
 	return whole, given, nil
+}
+
+// countUpTo is how many of the deliveries of an offer come up to a sequence number.
+func countUpTo(of []*sluicev1.Delivery, seq uint64) int {
+	n := slices.IndexFunc(of, func(d *sluicev1.Delivery) bool { return d.Seq > seq })
+	if n < 0 {
+		return len(of)
+	}
+	return n
 }
 
 // has tells that this very poll brings something of an instance already.

@@ -63,6 +63,8 @@ func (e *DivergedError) Unwrap() error { return ErrDiverged }
 type Touch struct {
 	InstanceID
 	Owner string
+	// Drains: what is next in its queue was deferred, and is being drained.
+	Drains bool
 	// rests: nothing of the instance was left to be offered; then epoch and next tell the moment: its epoch, and the sequence
 	// number of its next message.
 	rests       bool
@@ -109,14 +111,14 @@ func newCounters() Counters {
 
 func (e *Effects) touch(i *instance) {
 	if i.rec.Owner != "" {
-		e.Touched = append(e.Touched, Touch{InstanceID: i.id(), Owner: i.rec.Owner})
+		e.Touched = append(e.Touched, Touch{InstanceID: i.id(), Owner: i.rec.Owner, Drains: i.rec.Mode == drainingMode})
 	}
 }
 
 // settled is a touch by a message that was settled: mostly it leaves nothing to be offered.
 func (e *Effects) settled(i *instance) {
 	if i.rec.Owner != "" {
-		e.Touched = append(e.Touched, Touch{InstanceID: i.id(), Owner: i.rec.Owner, rests: i.idle(), epoch: i.rec.Epoch, next: i.rec.NextSeq})
+		e.Touched = append(e.Touched, Touch{InstanceID: i.id(), Owner: i.rec.Owner, Drains: i.rec.Mode == drainingMode, rests: i.idle(), epoch: i.rec.Epoch, next: i.rec.NextSeq})
 	}
 }
 

@@ -60,6 +60,9 @@ type Config struct {
 	SnapshotInterval  time.Duration
 	SnapshotThreshold uint64
 	TrailingLogs      uint64
+	// DrainBeside is how many messages of instances that drain are handed out for each entry that is applied, while other
+	// instances have work, 1 to 1,024; zero: the node's default.
+	DrainBeside int
 	// Audit, if set, is told of every entry that the node applies, as cluster.Config says.
 	Audit func(rows ...audit.Row) error
 	// Tune and TuneTransport, if set, change the configuration of the node and of its port last; for tests and for what
@@ -176,7 +179,8 @@ func (c Config) cluster(carrier cluster.Transport) cluster.Config {
 		RaftLog:          raftlog.Backend(c.LogStore),
 		HeartbeatTimeout: c.ElectionTimeout, ElectionTimeout: c.ElectionTimeout, LeaderLeaseTimeout: c.ElectionTimeout,
 		SnapshotInterval: c.SnapshotInterval, SnapshotThreshold: c.SnapshotThreshold, TrailingLogs: c.TrailingLogs,
-		Audit: c.Audit,
+		DrainBeside: c.DrainBeside,
+		Audit:       c.Audit,
 	}
 	if c.Tune != nil {
 		c.Tune(&node)

@@ -290,6 +290,7 @@ func TestConfigurationsThatCannotServe(t *testing.T) {
 		"timeout, 1m1s":        func(c *Config) { c.ElectionTimeout = 61 * time.Second },
 		"address already in u": func(c *Config) { c.Listen = s.Addr().String() },
 		"loopback":             func(c *Config) { c.Listen = "0.0.0.0:0" },
+		"must be 1 to 1024":    func(c *Config) { c.DrainBeside = 1025 },
 		"gossip":               func(c *Config) { c.BootstrapExpect = 3 },
 	} {
 		cfg := good()

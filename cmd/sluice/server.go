@@ -81,7 +81,7 @@ func serverConfig(sh *shell, k *koanf.Koanf) (server.Config, error) {
 		Listen: k.String("listen"), Advertise: k.String("advertise"), Gossip: k.String("gossip"),
 		BootstrapExpect: k.Int("bootstrap-expect"), Join: k.Strings("join"),
 		CertFile: k.String("tls-cert"), KeyFile: k.String("tls-key"), CAFile: k.String("tls-ca"), Insecure: k.Bool("insecure"), StartHeld: k.Bool("start-held"),
-		LogStore: k.String("log-store"), Profiles: k.Bool("profiles"),
+		LogStore: k.String("log-store"), Profiles: k.Bool("profiles"), DrainBeside: k.Int("drain-beside"),
 	}
 	if cfg.ElectionTimeout, err = span(k, "election-timeout"); err != nil {
 		return server.Config{}, err

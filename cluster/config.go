@@ -106,8 +106,8 @@ type Config struct {
 	LeaderWait time.Duration
 	// RedeliverAfter is when what was given and is not settled is offered again, at most half a session's ttl; default 5 s.
 	RedeliverAfter time.Duration
-	// DrainBeside is how many messages of instances that drain are handed out for each entry that is applied, while other
-	// instances have work; 1 to 1,024, which is as many as there are; default 4.
+	// DrainBeside is how many messages of instances that drain, all of them together, are handed out in the time that an entry
+	// takes, while other instances have work; 1 to 1,024; default 4.
 	DrainBeside int
 	// PromoteAfter is how long a new member must have been reachable and caught up before it votes; default 10 s.
 	PromoteAfter time.Duration
@@ -222,7 +222,7 @@ func (c Config) Validate() error {
 	need(c.BatchCommands <= forwardCommandsMost && c.BatchBytes+c.MaxCommandBytes <= forwardBytesMost, "a batch of %d commands and %d bytes with one of %d more must be within %d and %d", c.BatchCommands, c.BatchBytes, c.MaxCommandBytes, forwardCommandsMost, forwardBytesMost)
 	need(c.BatchCommands > 0 && c.BatchBytes > 0 && c.MaxCommandBytes > 0, "a batch of %d commands or %d bytes and a command of %d bytes must be above zero", c.BatchCommands, c.BatchBytes, c.MaxCommandBytes)
 	need(c.QueueLength > 0 && c.QueueBytes >= c.MaxCommandBytes, "the queue of %d calls and %d bytes must hold at least one command, which may have %d bytes", c.QueueLength, c.QueueBytes, c.MaxCommandBytes)
-	need(c.DrainBeside >= 1 && c.DrainBeside <= pollMost, "%d messages that are drained beside others' work must be 1 to %d for each entry", c.DrainBeside, pollMost)
+	need(c.DrainBeside >= 1 && c.DrainBeside <= pollMost, "%d messages to be drained beside others' work, in the time that an entry takes, must be 1 to %d", c.DrainBeside, pollMost)
 	need(c.ForwardCalls > 0 && c.DigestEvery > 0, "%d forward calls and a digest after %d entries must be above zero", c.ForwardCalls, c.DigestEvery)
 	for _, d := range []struct {
 		what string

@@ -68,10 +68,11 @@ type held struct {
 	// version grows with every change of given, so that a hand-out is taken back only if it was the last.
 	version uint64
 	at      time.Time
-	// inReady, inHanded and inIdle are its places in the session's lists, inPaced in that of the pace; nil: not in it.
-	inReady, inHanded, inIdle, inPaced *list.Element
-	// drains: its queue was being drained when it was last touched or looked at.
-	drains bool
+	// inReady, inHanded and inIdle are its places in the session's lists, inLine in that of the pace; nil: not in it.
+	inReady, inHanded, inIdle, inLine *list.Element
+	// drains: it was draining when it was last touched; what was found when this node took the lead is not marked. turn:
+	// it has waited for room, and its turn has come.
+	drains, turn bool
 	// taken is the epoch whose recovery the owner was given; 0: none.
 	taken uint64
 }
@@ -85,7 +86,8 @@ type waitingPoll struct {
 func newDispatcher(redeliverAfter time.Duration, drainBeside int) *dispatcher {
 	return &dispatcher{
 		redeliverAfter: redeliverAfter, planning: newBell(), sessions: map[string]*session{}, owner: map[fsm.InstanceID]*held{},
-		hungry: map[string]bool{}, former: map[fsm.InstanceID]string{}, pace: pace{share: drainBeside},
+		hungry: map[string]bool{}, former: map[fsm.InstanceID]string{},
+		pace: pace{share: drainBeside, waited: newBell()},
 	}
 }
 
@@ -165,17 +167,17 @@ func (d *dispatcher) touch(t fsm.Touch) bool {
 func (d *dispatcher) rest(h *held) {
 	s := h.session
 	unlist(&s.ready, &h.inReady)
-	unlist(&d.pace.waiting, &h.inPaced)
+	unlist(&d.pace.line, &h.inLine)
 	h.version++
 	d.classify(s, h, &fsm.Offer{Idle: true})
 }
 
 // makeReady has an instance looked at. One that drains and waits for room goes on waiting.
 func (d *dispatcher) makeReady(h *held) {
-	if h.inPaced != nil && h.drains {
+	if h.inLine != nil && h.drains {
 		return
 	}
-	unlist(&d.pace.waiting, &h.inPaced)
+	unlist(&d.pace.line, &h.inLine)
 	s := h.session
 	if h.inReady == nil {
 		h.inReady = s.ready.PushBack(h)
@@ -189,7 +191,7 @@ func (d *dispatcher) drop(h *held) {
 	unlist(&s.ready, &h.inReady)
 	unlist(&s.handed, &h.inHanded)
 	unlist(&s.idle, &h.inIdle)
-	unlist(&d.pace.waiting, &h.inPaced)
+	unlist(&d.pace.line, &h.inLine)
 	delete(s.owned, h.id)
 	if d.owner[h.id] == h {
 		delete(d.owner, h.id)
@@ -248,25 +250,22 @@ func (h *held) reset() {
 func (d *dispatcher) pick(s *session, now time.Time) (h *held, given fsm.Given, version uint64) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if !d.pace.busy(now) {
-		d.resume(d.pace.waiting.Len())
-	}
 	for e := s.ready.Front(); e != nil; e = s.ready.Front() {
 		h = e.Value.(*held)
 		unlist(&s.ready, &h.inReady)
-		if !d.pace.holds(h, now) {
+		if !d.lineUp(h, now) {
 			return h, h.given, h.version
 		}
 	}
 	return nil, fsm.Given{}, 0
 }
 
-// share is for how many messages there is room in one look at an instance that was picked, and how many instances of its
+// allowance is for how many messages there is room in one look at an instance that was picked, and how many instances of its
 // session wait to be looked at.
-func (d *dispatcher) share(h *held, now time.Time) (room, others int) {
+func (d *dispatcher) allowance(h *held, now time.Time) (room, others int) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	return d.pace.room(h, now), h.session.ready.Len()
+	return d.room(h, now), h.session.ready.Len()
 }
 
 // follows tells whether what a stream brings of an instance comes after what that stream itself brought last.
@@ -309,7 +308,7 @@ func (d *dispatcher) handed(h *held, version uint64, stream string, before fsm.G
 	}
 	if o.Owner != s.id {
 		// Touched again since it was picked: what was read may be of before the session got it back.
-		if h.inReady == nil {
+		if h.inReady == nil && h.inLine == nil {
 			d.drop(h)
 			d.planning.ring()
 		}
@@ -339,13 +338,11 @@ func identityOf(x *sluicev1.Delivery) identity { return identity{x.Lane, x.Seq, 
 // classify keeps the lists true to an offer.
 func (d *dispatcher) classify(s *session, h *held, o *fsm.Offer) {
 	unlist(&s.idle, &h.inIdle)
-	if h.inReady == nil { // not touched since
-		h.drains = o.Mode == sluicev1.Mode_MODE_DRAINING
-	}
+	h.drains = h.drains && o.Mode == sluicev1.Mode_MODE_DRAINING // what was read may be of before the last touch
 	if o.Idle {
 		h.inIdle = s.idle.PushBack(h)
 		unlist(&s.handed, &h.inHanded)
-		if d.hungry[s.application] && len(s.owned)+s.reserved >= s.capacity {
+		if d.crowded(s) {
 			d.planning.ring()
 		}
 	}
@@ -389,5 +386,5 @@ func (d *dispatcher) counts() (sessions, polls, owned, paced int) {
 	for _, s := range d.sessions {
 		polls += len(s.polls)
 	}
-	return len(d.sessions), polls, len(d.owner), d.pace.waiting.Len()
+	return len(d.sessions), polls, len(d.owner), d.pace.line.Len()
 }

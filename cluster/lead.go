@@ -101,7 +101,7 @@ func (l *leadership) run() {
 	l.node.leaderNews.tell()
 	l.node.log.Info("this node leads", "term", l.node.raft().CurrentTerm())
 	var duties errgroup.Group
-	for _, duty := range []func(context.Context){l.announce, l.runAssign, l.runLeases, l.runDeadlines, l.runOutgoing, l.runOperations, l.runPromotion} {
+	for _, duty := range []func(context.Context){l.announce, l.runAssign, l.runLeases, l.runDeadlines, l.runOutgoing, l.runOperations, l.runPromotion, l.runPace} {
 		duties.Go(func() error {
 			duty(l.ctx)
 			return nil
@@ -249,7 +249,6 @@ func (l *leadership) takeEffects() {
 	for _, e := range pending {
 		l.takeEffect(e)
 	}
-	l.dispatch.applied(len(pending))
 }
 
 // mark has everything found again in the state at the next look.

@@ -117,7 +117,7 @@ var (
 	descSessions      = describe("sessions", "Open sessions, as the leader knows them.")
 	descPolls         = describe("polls_waiting", "Polls that wait at the leader.")
 	descOwned         = describe("owned_instances", "Instances with an owner, as the leader knows them.")
-	descPaced         = describe("drains_waiting", "Instances whose drain waits for others' work, as the leader knows them.")
+	descPaced         = describe("drains_waiting", "Instances that drain and wait for room because others have work, as the leader knows them.")
 	descQueued        = describe("proposals_waiting", "Calls that wait to be proposed.")
 	descDisk          = describe("disk_full", "1 while the node takes no commands for want of space.")
 )

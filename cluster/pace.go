@@ -2,91 +2,151 @@ package cluster
 
 import (
 	"container/list"
+	"context"
+	"sync/atomic"
 	"time"
 
 	sluicev1 "sluice/api/sluice/v1"
 	"sluice/fsm"
 )
 
-// busyLasts is for how long a hand-out of an instance that does not drain tells that others have work.
-const busyLasts = 50 * time.Millisecond
+const (
+	// busyLasts is for how long a hand-out of an instance that does not drain tells that others have work.
+	busyLasts = 50 * time.Millisecond
+	// Room is made each time that an entry takes, within these bounds: nodes that are far apart are no more loaded for it.
+	roomOftenest, roomRarest = time.Millisecond, 4 * time.Millisecond
+	// roomsKept is how often room is made before some of it has to be used: a worker that is far away comes now and then.
+	roomsKept = 4
+	// resumedAtOnce bounds how many instances leave the line in one go when others are idle.
+	resumedAtOnce = 256
+)
 
 // pace lets a drain leave room for others: it has work without a pause, and would take as much of the processors and the
-// disks as there is. While there was a hand-out of other instances of late, those that drain are handed out a few messages
-// for each entry that is applied: fast where entries are, slow where they are slow. Alone they go as fast as they can. It
-// is part of a dispatcher, and guarded by its lock.
+// disks as there is. While there was a hand-out of other instances of late, those that drain are handed out a few messages,
+// all of them together, in the time that an entry takes: fast where entries are, slow where processors and disks are short.
+// Alone they go as fast as they can. It is part of a dispatcher, and guarded by its lock.
 type pace struct {
-	// share is how many messages an entry makes room for.
-	share     int
+	// share is how many messages there is room for each time that room is made.
+	share int
+	// entry is how long an entry takes, on average, in nanoseconds.
+	entry     atomic.Int64
 	busyUntil time.Time
-	// left is how many messages may still be handed out of instances that drain, while others have work, before the next
-	// entry is applied.
+	// left is for how many messages of instances that drain there is room while others have work; made is when room was made
+	// last.
 	left int
-	// waiting holds the instances that drain and wait for room, first come first served.
-	waiting list.List
+	made time.Time
+	// line holds the instances that drain and wait for room, first come first served.
+	line list.List
+	// waited is rung when an instance lines up.
+	waited bell
 }
 
 // busy tells whether instances that do not drain have work.
 func (p *pace) busy(now time.Time) bool { return now.Before(p.busyUntil) }
 
-// holds tells whether an instance is to wait for room, and has it wait.
-func (p *pace) holds(h *held, now time.Time) bool {
-	if p.room(h, now) > 0 {
+// lineUp has an instance that drains wait while others have work and there is no room, or others wait longer; it answers
+// whether it does. One whose turn had come when others took the room keeps its place.
+func (d *dispatcher) lineUp(h *held, now time.Time) bool {
+	p, turn := &d.pace, h.turn
+	h.turn = false
+	p.make(now)
+	room := d.room(h, now)
+	switch {
+	case room == pollMost, room > 0 && (turn || p.line.Len() == 0):
 		return false
+	case turn:
+		h.inLine = p.line.PushFront(h)
+	default:
+		h.inLine = p.line.PushBack(h)
 	}
-	h.inPaced = p.waiting.PushBack(h)
+	p.waited.ring()
 	return true
 }
 
-// room is for how many new messages of an instance there is room.
-func (p *pace) room(h *held, now time.Time) int {
-	if !h.drains || !p.busy(now) {
-		return pollMost
-	}
-	return p.left
+// crowded tells whether instances of a session's application may wait for an owner while the session has no room for them.
+func (d *dispatcher) crowded(s *session) bool {
+	return d.hungry[s.application] && len(s.owned)+s.reserved >= s.capacity
 }
 
-// handed notes a hand-out.
+// room is for how many new messages of an instance there is room. One that may keep others from its session is not held up:
+// the sooner it is done, the sooner those have an owner.
+func (d *dispatcher) room(h *held, now time.Time) int {
+	if !h.drains || !d.pace.busy(now) || d.crowded(h.session) {
+		return pollMost
+	}
+	return d.pace.left
+}
+
+// handed notes a hand-out. What was handed out once more counts, too.
 func (p *pace) handed(o *fsm.Offer, now time.Time) {
 	switch {
 	case o.Mode != sluicev1.Mode_MODE_DRAINING:
-		p.busyUntil = now.Add(busyLasts)
+		p.busyUntil = later(p.busyUntil, now.Add(busyLasts))
 	case p.busy(now):
 		p.left = max(p.left-len(o.Deliveries), 0)
 	}
 }
 
-// applied makes room for a few messages for each entry that was applied. What was not used of the room before is lost:
-// there were no more to drain.
-func (d *dispatcher) applied(entries int) {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	if entries > 0 {
-		d.pace.left = entries * d.pace.share
-		d.resume(d.pace.left)
+// committed notes how long an entry took.
+func (p *pace) committed(took time.Duration) {
+	average := p.entry.Load()
+	p.entry.Store(average + (int64(took)-average)/16)
+}
+
+// every is how long it is from room to room.
+func (p *pace) every() time.Duration {
+	return min(max(time.Duration(p.entry.Load()), roomOftenest), roomRarest)
+}
+
+// make makes the room of the time that has passed.
+func (p *pace) make(now time.Time) {
+	passed := now.Sub(p.made)
+	if n := passed / p.every(); n >= roomsKept {
+		p.left, p.made = roomsKept*p.share, now
+	} else if n > 0 {
+		p.left, p.made = min(p.left+int(n)*p.share, roomsKept*p.share), p.made.Add(n*p.every())
 	}
 }
 
-// resume has so many of the instances that wait for room looked at.
-func (d *dispatcher) resume(instances int) {
-	for range instances {
-		e := d.pace.waiting.Front()
+// makeRoom has those that wait longest looked at, for as many messages as there is room now, or all of them by and by if
+// others are idle. It answers whether instances wait still.
+func (d *dispatcher) makeRoom(now time.Time) bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	p, resumed := &d.pace, resumedAtOnce
+	if p.make(now); p.busy(now) {
+		resumed = p.left
+	}
+	for range resumed {
+		e := p.line.Front()
 		if e == nil {
-			return
+			break
 		}
 		h := e.Value.(*held)
-		unlist(&d.pace.waiting, &h.inPaced)
+		unlist(&p.line, &h.inLine)
+		h.turn = true
 		d.makeReady(h)
 	}
+	return p.line.Len() > 0
 }
 
-// paced shortens a wait for something to hand out: while instances that drain wait for room it lasts only until others may
-// have no work any more, for nothing tells that they have none.
-func (d *dispatcher) paced(wait time.Duration, now time.Time) time.Duration {
+// nextRoom is how long it is until room is made again.
+func (d *dispatcher) nextRoom(now time.Time) time.Duration {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if d.pace.waiting.Len() == 0 {
-		return wait
+	return d.pace.made.Add(d.pace.every()).Sub(now)
+}
+
+// runPace makes room for instances that drain, for as long as this node leads.
+func (l *leadership) runPace(ctx context.Context) {
+	for {
+		select {
+		case <-l.dispatch.pace.waited:
+		case <-ctx.Done():
+			return
+		}
+		for waits := true; waits && ctx.Err() == nil; waits = l.dispatch.makeRoom(time.Now()) {
+			pause(ctx, l.dispatch.nextRoom(time.Now()))
+		}
 	}
-	return min(wait, max(d.pace.busyUntil.Sub(now), time.Millisecond))
 }

@@ -1,6 +1,7 @@
 package cluster
 
 import (
+	"fmt"
 	"testing"
 	"time"
 
@@ -8,7 +9,7 @@ import (
 	"sluice/fsm"
 )
 
-// drainedAtOnce is what an entry makes room for in these tests.
+// drainedAtOnce is for how many messages room is made at a time in these tests.
 const drainedAtOnce = 8
 
 // beside is a dispatcher with a session whose instance "drains" is drained, and whose instance "other" was handed
@@ -16,12 +17,16 @@ const drainedAtOnce = 8
 func beside(t *testing.T) (*dispatcher, *session) {
 	t.Helper()
 	d := newTestDispatcher()
-	s := d.opened("s", 10, time.Minute)
+	s := d.opened("s", 100, time.Minute)
 	d.touch(fsm.Touch{InstanceID: inst("other"), Owner: "s"})
 	offered(t, d, s, delivery("s", 1), start)
-	d.touch(fsm.Touch{InstanceID: inst("drains"), Owner: "s", Drains: true})
-	d.applied(1)
+	d.touch(draining("drains"))
+	d.pace.made, d.pace.left = start, drainedAtOnce
 	return d, s
+}
+
+func draining(key string) fsm.Touch {
+	return fsm.Touch{InstanceID: inst(key), Owner: "s", Drains: true}
 }
 
 // drains is an offer of so many messages of an instance that is drained, with more to come.
@@ -33,7 +38,7 @@ func drains(messages int) *fsm.Offer {
 	return o
 }
 
-// exhausted is a dispatcher in which all that may be drained before the next entry was handed out.
+// exhausted is a dispatcher in which all that there was room for was handed out.
 func exhausted(t *testing.T) (*dispatcher, *session, *held) {
 	t.Helper()
 	d, s := beside(t)
@@ -41,7 +46,7 @@ func exhausted(t *testing.T) (*dispatcher, *session, *held) {
 	if h == nil {
 		t.Fatal("there is room, and nothing is drained")
 	}
-	if room, _ := d.share(h, start); room != drainedAtOnce {
+	if room, _ := d.allowance(h, start); room != drainedAtOnce {
 		t.Fatalf("want room for %d, got %d", drainedAtOnce, room)
 	}
 	d.handed(h, version, "", given, drains(drainedAtOnce), start)
@@ -53,39 +58,62 @@ func exhausted(t *testing.T) (*dispatcher, *session, *held) {
 
 func TestADrainLeavesRoom(t *testing.T) {
 	d, s, h := exhausted(t)
-	d.touch(fsm.Touch{InstanceID: inst("drains"), Owner: "s", Drains: true})
+	d.touch(draining("drains"))
 	if again, _, _ := d.pick(s, start); again != nil {
-		t.Fatal("what was settled made room before its entry was counted")
+		t.Fatal("what was settled made room")
 	}
 	d.touch(fsm.Touch{InstanceID: inst("other"), Owner: "s"})
 	if other, _, _ := d.pick(s, start); other == nil || other.id != inst("other") {
 		t.Fatalf("others do not go on: got %v", other)
 	}
-	d.applied(2)
-	if again, _, _ := d.pick(s, start); again != h {
-		t.Fatalf("two entries were applied, and the drain does not go on: got %v", again)
+	if !d.makeRoom(start.Add(roomOftenest - 1)) {
+		t.Fatal("there is room too early")
 	}
-	if room, _ := d.share(h, start); room != 2*drainedAtOnce {
-		t.Fatalf("want room for %d, got %d", 2*drainedAtOnce, room)
+	now := start.Add(roomOftenest)
+	if d.makeRoom(now) {
+		t.Fatal("there is room, and somebody waits")
+	}
+	if again, _, _ := d.pick(s, now); again != h {
+		t.Fatalf("there is room, and the drain does not go on: got %v", again)
+	}
+	d.makeRoom(start.Add(2 * roomsKept * roomOftenest))
+	if room, _ := d.allowance(h, start); room != roomsKept*drainedAtOnce {
+		t.Fatalf("room for %d was kept, want %d", room, roomsKept*drainedAtOnce)
 	}
 }
 
+// TestRoomIsSharedAmongThoseThatDrain, also where each has one message out at a time, so that those that were just drained
+// are there again before room is made.
 func TestRoomIsSharedAmongThoseThatDrain(t *testing.T) {
-	d, s, first := exhausted(t)
-	second := inst("drains, too")
-	d.touch(fsm.Touch{InstanceID: second, Owner: "s", Drains: true})
-	if h, _, _ := d.pick(s, start); h != nil {
-		t.Fatalf("%v is drained without room", h.id)
+	const instances, rounds = 3*drainedAtOnce + 1, 1000
+	d, s := beside(t)
+	now := start
+	d.pace.busyUntil = start.Add(time.Hour)
+	got := map[fsm.InstanceID]int{}
+	for i := range instances - 1 {
+		d.touch(draining(fmt.Sprint("drains ", i)))
 	}
-	d.applied(1)
-	h, given, version := d.pick(s, start)
-	if h != first {
-		t.Fatalf("want the one that waits longest, got %v", h)
+	for range rounds {
+		var settled []fsm.InstanceID
+		for h, given, version := d.pick(s, now); h != nil; h, given, version = d.pick(s, now) {
+			o := drains(1)
+			o.More = false
+			d.handed(h, version, "stream", given, o, now)
+			got[h.id]++
+			settled = append(settled, h.id)
+		}
+		for _, id := range settled {
+			d.touch(draining(id.Key))
+		}
+		now = now.Add(roomOftenest)
+		d.makeRoom(now)
 	}
-	d.handed(h, version, "", given, drains(drainedAtOnce), start)
-	d.applied(1)
-	if h, _, _ := d.pick(s, start); h == nil || h.id != second {
-		t.Fatalf("want the other one in its turn, got %v", h)
+	least, most := rounds, 0
+	for _, n := range got {
+		least, most = min(least, n), max(most, n)
+	}
+	if len(got) != instances || most > least+drainedAtOnce {
+		t.Fatalf("of %d instances %d were handed something, %d to %d times", instances, len(got), least, most)
 	}
 }
 
@@ -97,7 +125,7 @@ func TestADrainAloneIsNotHeldUp(t *testing.T) {
 		if h == nil {
 			t.Fatal("nobody else has work, and the drain does not go on")
 		}
-		if room, _ := d.share(h, late); room != pollMost {
+		if room, _ := d.allowance(h, late); room != pollMost {
 			t.Fatalf("nobody else has work, and there is room for %d only", room)
 		}
 		d.handed(h, version, "", given, drains(2*drainedAtOnce), late)
@@ -106,14 +134,41 @@ func TestADrainAloneIsNotHeldUp(t *testing.T) {
 
 func TestADrainGoesOnOnceOthersHaveNoWork(t *testing.T) {
 	d, s, h := exhausted(t)
-	if wait := d.paced(time.Minute, start.Add(busyLasts/2)); wait != busyLasts/2 {
-		t.Fatalf("want a poll to wait until others count as idle, in %v, got %v", busyLasts/2, wait)
+	if d.makeRoom(start.Add(busyLasts)) {
+		t.Fatal("others have no work, and the drain waits")
 	}
 	if again, _, _ := d.pick(s, start.Add(busyLasts)); again != h {
 		t.Fatalf("others have no work, and the drain does not go on: got %v", again)
 	}
-	if wait := d.paced(time.Minute, start.Add(busyLasts)); wait != time.Minute {
-		t.Fatalf("nothing waits for room, and a poll waits for %v only", wait)
+}
+
+// TestADrainThatKeepsOthersFromTheirOwnerIsNotHeldUp: its session is full.
+func TestADrainThatKeepsOthersFromTheirOwnerIsNotHeldUp(t *testing.T) {
+	d, s, h := exhausted(t)
+	s.capacity = len(s.owned)
+	d.starve("app")
+	d.makeRoom(start.Add(roomOftenest))
+	for range 3 {
+		again, given, version := d.pick(s, start)
+		if again != h {
+			t.Fatalf("the drain does not go on: got %v", again)
+		}
+		if room, _ := d.allowance(h, start); room != pollMost {
+			t.Fatalf("there is room for %d only", room)
+		}
+		d.handed(h, version, "", given, drains(drainedAtOnce), start)
+	}
+}
+
+func TestRoomIsMadeAsOftenAsEntriesTake(t *testing.T) {
+	d, _ := beside(t)
+	for _, c := range []struct{ entry, want time.Duration }{{0, roomOftenest}, {3 * time.Millisecond, 3 * time.Millisecond}, {time.Second, roomRarest}} {
+		for range 200 {
+			d.pace.committed(c.entry)
+		}
+		if got := d.nextRoom(start).Round(100 * time.Microsecond); got != c.want {
+			t.Errorf("entries take %v: room is made every %v, want %v", c.entry, got, c.want)
+		}
 	}
 }
 
@@ -126,25 +181,53 @@ func TestWhatDrainsNoMoreIsLookedAt(t *testing.T) {
 	}
 	d, s, h = exhausted(t)
 	d.enter("app")
-	if again, _, _ := d.pick(s, start); again == nil {
-		t.Fatal("the application entered recovery, and nothing is looked at")
+	one, _, _ := d.pick(s, start)
+	two, _, _ := d.pick(s, start)
+	if one != h && two != h {
+		t.Fatalf("the application entered recovery, and %v and %v are looked at", one, two)
+	}
+}
+
+// TestALookOfBeforeDoesNotMakeARecoveryWait: one poll read that the instance drains, another that it is in recovery again.
+func TestALookOfBeforeDoesNotMakeARecoveryWait(t *testing.T) {
+	d, s := beside(t)
+	h, given, version := d.pick(s, start)
+	d.touch(fsm.Touch{InstanceID: h.id, Owner: "s"})
+	_, given2, version2 := d.pick(s, start)
+	d.handed(h, version, "", given, drains(drainedAtOnce), start)
+	announced := &fsm.Offer{Owner: "s", Epoch: 8, Mode: sluicev1.Mode_MODE_RECOVERY, RecoveryTaken: true, Deliveries: []*sluicev1.Delivery{{}}}
+	if d.handed(h, version2, "", given2, announced, start) != nil {
+		t.Fatal("two polls were handed the same")
 	}
 	if again, _, _ := d.pick(s, start); again != h {
-		t.Fatalf("got %v", again)
+		t.Fatalf("the recovery is not looked at again: got %v", again)
+	}
+}
+
+// TestALookOfBeforeDoesNotDropWhatWaits: it was read while nobody owned the instance, which drains and waits by now.
+func TestALookOfBeforeDoesNotDropWhatWaits(t *testing.T) {
+	d, s, _ := exhausted(t)
+	d.touch(fsm.Touch{InstanceID: inst("late"), Owner: "s"})
+	h, given, version := d.pick(s, start)
+	d.touch(draining("late"))
+	if again, _, _ := d.pick(s, start); again != nil {
+		t.Fatalf("%v is drained without room", again.id)
+	}
+	if d.handed(h, version, "", given, &fsm.Offer{}, start) != nil || d.owner[h.id] != h || h.inLine == nil {
+		t.Fatal("an instance that waits for room was dropped")
 	}
 }
 
 func TestWhatWaitsForRoomIsForgottenWithItsOwner(t *testing.T) {
 	d, _, _ := exhausted(t)
 	d.end("s")
-	if n := d.pace.waiting.Len(); n != 0 {
+	if n := d.pace.line.Len(); n != 0 {
 		t.Fatalf("%d instances of a session that ended wait for room", n)
 	}
 }
 
-// TestNothingNeedBeAppliedForADrainToGoOn: nobody settles anything, so that no entry makes room; a poll that waits is
-// answered all the same once others count as idle.
-func TestNothingNeedBeAppliedForADrainToGoOn(t *testing.T) {
+// TestADrainBesideOthersIsHandedOutByAndBy: a poll that waits is answered though nobody settles anything.
+func TestADrainBesideOthersIsHandedOutByAndBy(t *testing.T) {
 	w := newWorld(t, nil)
 	w.founded("a")
 	m := w.nodes["a"]
@@ -162,16 +245,13 @@ func TestNothingNeedBeAppliedForADrainToGoOn(t *testing.T) {
 	w.must(m, completing("app", "drains", 1))
 	dispatch := m.lead.Load().dispatch
 	dispatch.mu.Lock()
-	dispatch.pace.busyUntil = time.Now().Add(20 * busyLasts) // however slow this machine is
+	dispatch.pace.busyUntil = time.Now().Add(patience) // however slow this machine is
 	dispatch.mu.Unlock()
-	if d := w.poll(m, s, window); len(d) != m.cfg.DrainBeside {
-		t.Fatalf("%d messages are handed out beside others' work, want %d", len(d), m.cfg.DrainBeside)
-	}
-	began := time.Now()
-	if d := w.poll(m, s, window); len(d) != int(window) {
-		t.Fatalf("%d of %d messages are handed out once others are idle", len(d), window)
-	}
-	if took := time.Since(began); took > 100*busyLasts { // a poll that nothing wakes waits for as long as its session lasts
-		t.Fatalf("that others are idle was noticed after %v", took)
+	for got, polls := 0, 1; got < int(window); polls++ {
+		d := w.poll(m, s, window)
+		if len(d) <= got || len(d) > polls*roomsKept*m.cfg.DrainBeside {
+			t.Fatalf("after %d messages %d of %d are handed out with poll %d", got, len(d), window, polls)
+		}
+		got = len(d)
 	}
 }

@@ -96,7 +96,7 @@ func (l *leadership) collectWithin(ctx context.Context, s *session, most int, wa
 		if left <= 0 {
 			return nil
 		}
-		timer.Reset(l.dispatch.paced(left, time.Now()))
+		timer.Reset(left)
 		select {
 		case <-w.wake:
 			if l.dispatch.find(s.id) != s {
@@ -121,7 +121,7 @@ func (l *leadership) collect(s *session, most int, got *pollResult) error {
 			return nil
 		}
 		left := most - len(got.resp.Deliveries)
-		room, others := l.dispatch.share(h, now)
+		room, others := l.dispatch.allowance(h, now)
 		o, before, err := got.offer(view, h, l.dispatch.follows(h, got.stream), given, bounds{most: left, atOnce: got.atOnce(left, others), room: room})
 		if errors.Is(err, reason.UnknownInstance) || errors.Is(err, reason.UnknownApplication) {
 			o, err = &fsm.Offer{}, nil
@@ -130,7 +130,7 @@ func (l *leadership) collect(s *session, most int, got *pollResult) error {
 			l.dispatch.takeBack(append(got.outs, &handOut{held: h, version: version, before: given}))
 			return err
 		}
-		got.add(l.dispatch.handed(h, version, got.stream, before, o, now), o)
+		got.add(l.dispatch.handed(h, version, got.stream, before, o, time.Now()), o)
 	}
 	return nil
 }

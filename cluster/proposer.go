@@ -239,6 +239,9 @@ func (p *proposer) await() {
 	for f := range p.awaiting {
 		outcomes, err := p.outcome(f)
 		p.node.metrics.committed(f.started)
+		if l := p.node.lead.Load(); l != nil {
+			l.dispatch.pace.committed(time.Since(f.started))
+		}
 		<-p.slots
 		p.room.ring()
 		if err != nil {

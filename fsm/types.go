@@ -63,7 +63,7 @@ func (e *DivergedError) Unwrap() error { return ErrDiverged }
 type Touch struct {
 	InstanceID
 	Owner string
-	// Drains: what is next in its queue was deferred, and is being drained.
+	// Drains: its recovery is complete, and what was deferred meanwhile is being worked off.
 	Drains bool
 	// rests: nothing of the instance was left to be offered; then epoch and next tell the moment: its epoch, and the sequence
 	// number of its next message.

@@ -60,8 +60,8 @@ type Config struct {
 	SnapshotInterval  time.Duration
 	SnapshotThreshold uint64
 	TrailingLogs      uint64
-	// DrainBeside is how many messages of instances that drain are handed out for each entry that is applied, while other
-	// instances have work, 1 to 1,024; zero: the node's default.
+	// DrainBeside is how many messages of instances that drain, all of them together, are handed out in the time that an
+	// entry takes, while other instances have work, 1 to 1,024; zero: the node's default.
 	DrainBeside int
 	// Audit, if set, is told of every entry that the node applies, as cluster.Config says.
 	Audit func(rows ...audit.Row) error

@@ -167,7 +167,8 @@ func (d *dispatcher) touch(t fsm.Touch) bool {
 func (d *dispatcher) rest(h *held) {
 	s := h.session
 	unlist(&s.ready, &h.inReady)
-	unlist(&d.pace.line, &h.inLine)
+	d.pace.leave(h)
+	h.turn = false
 	h.version++
 	d.classify(s, h, &fsm.Offer{Idle: true})
 }
@@ -177,7 +178,7 @@ func (d *dispatcher) makeReady(h *held) {
 	if h.inLine != nil && h.drains {
 		return
 	}
-	unlist(&d.pace.line, &h.inLine)
+	d.pace.leave(h)
 	s := h.session
 	if h.inReady == nil {
 		h.inReady = s.ready.PushBack(h)
@@ -191,7 +192,7 @@ func (d *dispatcher) drop(h *held) {
 	unlist(&s.ready, &h.inReady)
 	unlist(&s.handed, &h.inHanded)
 	unlist(&s.idle, &h.inIdle)
-	unlist(&d.pace.line, &h.inLine)
+	d.pace.leave(h)
 	delete(s.owned, h.id)
 	if d.owner[h.id] == h {
 		delete(d.owner, h.id)
@@ -320,7 +321,7 @@ func (d *dispatcher) handed(h *held, version uint64, stream string, before fsm.G
 	}
 	h.given, h.stream, h.at = o.Given, stream, now
 	h.version++
-	d.pace.handed(o, now)
+	d.count(h, o, now)
 	if o.RecoveryTaken {
 		h.taken = o.Epoch
 	}
@@ -338,7 +339,6 @@ func identityOf(x *sluicev1.Delivery) identity { return identity{x.Lane, x.Seq, 
 // classify keeps the lists true to an offer.
 func (d *dispatcher) classify(s *session, h *held, o *fsm.Offer) {
 	unlist(&s.idle, &h.inIdle)
-	h.drains = h.drains && o.Mode == sluicev1.Mode_MODE_DRAINING // what was read may be of before the last touch
 	if o.Idle {
 		h.inIdle = s.idle.PushBack(h)
 		unlist(&s.handed, &h.inHanded)
@@ -386,5 +386,5 @@ func (d *dispatcher) counts() (sessions, polls, owned, paced int) {
 	for _, s := range d.sessions {
 		polls += len(s.polls)
 	}
-	return len(d.sessions), polls, len(d.owner), d.pace.line.Len()
+	return len(d.sessions), polls, len(d.owner), d.pace.waiting()
 }

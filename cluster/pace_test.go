@@ -82,6 +82,37 @@ func TestADrainLeavesRoom(t *testing.T) {
 	}
 }
 
+// TestWhoseTurnCameInVainIsNext: each look takes all the room there is, and polls come more rarely than room is made.
+func TestWhoseTurnCameInVainIsNext(t *testing.T) {
+	for _, made := range []int{1, 10} {
+		const instances, rounds = drainedAtOnce + 2, 1000
+		d, s := beside(t)
+		now, got := start, map[fsm.InstanceID]int{}
+		d.pace.busyUntil = start.Add(time.Hour)
+		for i := range instances - 1 {
+			d.touch(draining(fmt.Sprint("drains ", i)))
+		}
+		for range rounds {
+			for h, given, version := d.pick(s, now); h != nil; h, given, version = d.pick(s, now) {
+				room, _ := d.allowance(h, now)
+				d.handed(h, version, "stream", given, drains(room), now)
+				got[h.id]++
+			}
+			for range made {
+				now = now.Add(roomOftenest)
+				d.makeRoom(now)
+			}
+		}
+		least, most := rounds, 0
+		for _, n := range got {
+			least, most = min(least, n), max(most, n)
+		}
+		if len(got) != instances || most > least+1 {
+			t.Fatalf("room made %d times a round: of %d instances %d were handed something, %d to %d times", made, instances, len(got), least, most)
+		}
+	}
+}
+
 // TestRoomIsSharedAmongThoseThatDrain, also where each has one message out at a time, so that those that were just drained
 // are there again before room is made.
 func TestRoomIsSharedAmongThoseThatDrain(t *testing.T) {
@@ -132,13 +163,24 @@ func TestADrainAloneIsNotHeldUp(t *testing.T) {
 	}
 }
 
+// TestADrainGoesOnOnceOthersHaveNoWork, however many wait, some at a time.
 func TestADrainGoesOnOnceOthersHaveNoWork(t *testing.T) {
 	d, s, h := exhausted(t)
-	if d.makeRoom(start.Add(busyLasts)) {
-		t.Fatal("others have no work, and the drain waits")
+	for i := range 2*resumedAtOnce - 1 {
+		d.touch(draining(fmt.Sprint(i)))
 	}
-	if again, _, _ := d.pick(s, start.Add(busyLasts)); again != h {
+	if again, _, _ := d.pick(s, start); again != nil {
+		t.Fatalf("%v is drained without room", again.id)
+	}
+	late := start.Add(busyLasts)
+	if !d.makeRoom(late) || d.makeRoom(late) {
+		t.Fatalf("others have no work, and of %d instances %d wait", 2*resumedAtOnce, d.pace.waiting())
+	}
+	if again, _, _ := d.pick(s, late); again != h {
 		t.Fatalf("others have no work, and the drain does not go on: got %v", again)
+	}
+	if room, _ := d.allowance(h, late); room != pollMost {
+		t.Fatalf("others have no work, and there is room for %d only", room)
 	}
 }
 
@@ -221,7 +263,7 @@ func TestALookOfBeforeDoesNotDropWhatWaits(t *testing.T) {
 func TestWhatWaitsForRoomIsForgottenWithItsOwner(t *testing.T) {
 	d, _, _ := exhausted(t)
 	d.end("s")
-	if n := d.pace.line.Len(); n != 0 {
+	if n := d.pace.waiting(); n != 0 {
 		t.Fatalf("%d instances of a session that ended wait for room", n)
 	}
 }
@@ -231,7 +273,7 @@ func TestADrainBesideOthersIsHandedOutByAndBy(t *testing.T) {
 	w := newWorld(t, nil)
 	w.founded("a")
 	m := w.nodes["a"]
-	app, window := declare("app"), uint32(4*drainedAtOnce)
+	app, window := declare("app"), uint32(64)
 	app.GetApplyApplication().Delivery = &sluicev1.Application_Delivery{Window: &window}
 	w.must(m, app)
 	s := w.open(m, "app")
@@ -243,14 +285,14 @@ func TestADrainBesideOthersIsHandedOutByAndBy(t *testing.T) {
 	w.send(m, "app", "other", "m")
 	w.poll(m, s, 1)
 	w.must(m, completing("app", "drains", 1))
-	dispatch := m.lead.Load().dispatch
+	dispatch, began := m.lead.Load().dispatch, time.Now()
 	dispatch.mu.Lock()
-	dispatch.pace.busyUntil = time.Now().Add(patience) // however slow this machine is
+	dispatch.pace.busyUntil = began.Add(patience) // however slow this machine is
 	dispatch.mu.Unlock()
-	for got, polls := 0, 1; got < int(window); polls++ {
+	for got := 0; got < int(window); {
 		d := w.poll(m, s, window)
-		if len(d) <= got || len(d) > polls*roomsKept*m.cfg.DrainBeside {
-			t.Fatalf("after %d messages %d of %d are handed out with poll %d", got, len(d), window, polls)
+		if most := (roomsKept + 1 + int(time.Since(began)/roomOftenest)) * m.cfg.DrainBeside; len(d) <= got || len(d) > most {
+			t.Fatalf("after %d messages %d of %d are handed out, and there was room for %d", got, len(d), window, most)
 		}
 		got = len(d)
 	}

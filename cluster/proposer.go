@@ -239,7 +239,7 @@ func (p *proposer) await() {
 	for f := range p.awaiting {
 		outcomes, err := p.outcome(f)
 		p.node.metrics.committed(f.started)
-		if l := p.node.lead.Load(); l != nil {
+		if l := p.node.lead.Load(); l != nil && err == nil {
 			l.dispatch.pace.committed(time.Since(f.started))
 		}
 		<-p.slots

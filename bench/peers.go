@@ -36,7 +36,7 @@ type comparison struct {
 }
 
 // peerNames are the systems that -peers may name, Sluice apart; all but the last two are built from Go modules.
-var peerNames = []string{"nats", "nats-default", "nats-queue", "etcd", "rabbitmq", "restate"}
+var peerNames = []string{"nats", "nats-default", "nats-queue", "etcd", "etcd-each", "rabbitmq", "restate"}
 
 func parseComparison(args []string) (*comparison, error) {
 	c := &comparison{}

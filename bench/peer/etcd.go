@@ -29,6 +29,8 @@ import (
 type Etcd struct {
 	// Binary is etcd.
 	Binary string
+	// Each has every message sent, and settled, in a transaction of its own, as a client does that does not gather.
+	Each bool
 }
 
 const (
@@ -38,6 +40,8 @@ const (
 	etcdBatch = 128
 	// etcdCommits is how many transactions a client has under way.
 	etcdCommits = 4
+	// etcdEach is how many a client has under way that does not gather: enough for 1,024 senders.
+	etcdEach = 512
 	// etcdWithin bounds a transaction, etcdFailover where leaders are killed: what was with a dead one is given up soon,
 	// and tried again. Were it long, the time without a leader would be rounded up to it.
 	etcdWithin, etcdFailover = 30 * time.Second, 200 * time.Millisecond
@@ -47,8 +51,21 @@ const (
 	etcdQuota = 8 << 30
 )
 
-// Name is "etcd".
-func (Etcd) Name() string { return "etcd" }
+// Name is "etcd" or "etcd-each".
+func (p Etcd) Name() string {
+	if p.Each {
+		return "etcd-each"
+	}
+	return "etcd"
+}
+
+// gathers is how many messages go in one transaction, and how many transactions a client has under way.
+func (p Etcd) gathers() (batch, commits int) {
+	if p.Each {
+		return 1, etcdEach
+	}
+	return etcdBatch, etcdCommits
+}
 
 // Start starts three members of a new cluster.
 func (p Etcd) Start(ctx context.Context, dir string) (load.Cluster, error) {
@@ -56,8 +73,8 @@ func (p Etcd) Start(ctx context.Context, dir string) (load.Cluster, error) {
 	if err != nil {
 		return nil, err
 	}
-	c := &etcdCluster{programs: make(map[*process.Node]process.Program)}
-	if c.processes.Dir, err = os.MkdirTemp(dir, "etcd-"); err != nil {
+	c := &etcdCluster{peer: p, programs: make(map[*process.Node]process.Program)}
+	if c.processes.Dir, err = os.MkdirTemp(dir, p.Name()+"-"); err != nil {
 		return nil, err
 	}
 	var members []string
@@ -91,6 +108,7 @@ func etcdServes(n *process.Node) func(context.Context) error {
 
 // etcdCluster is three members.
 type etcdCluster struct {
+	peer      Etcd
 	processes process.Cluster
 	programs  map[*process.Node]process.Program
 }
@@ -160,7 +178,8 @@ func (c *etcdCluster) Leader(ctx context.Context) (*process.Node, error) {
 
 // Open connects the senders and starts two watchers.
 func (c *etcdCluster) Open(ctx context.Context, job load.Job) (load.Line, error) {
-	l := &etcdLine{job: job, queues: make([]chan etcdMessage, load.Workers), sends: make([]chan *etcdSend, etcdClients)}
+	batch, commits := c.peer.gathers()
+	l := &etcdLine{job: job, batch: batch, queues: make([]chan etcdMessage, load.Workers), sends: make([]chan *etcdSend, etcdClients)}
 	running, end := context.WithCancel(ctx)
 	l.end = end
 	l.group, running = errgroup.WithContext(running)
@@ -173,7 +192,7 @@ func (c *etcdCluster) Open(ctx context.Context, job load.Job) (load.Line, error)
 	}
 	for i := range l.sends {
 		l.sends[i] = make(chan *etcdSend)
-		for range etcdCommits {
+		for range commits {
 			l.group.Go(func() error { return l.put(running, l.clients[i], l.sends[i]) })
 		}
 	}
@@ -185,7 +204,7 @@ func (c *etcdCluster) Open(ctx context.Context, job load.Job) (load.Line, error)
 			return nil, errors.Join(errors.New("etcd does not let us watch"), first.Err(), l.Close())
 		}
 		l.group.Go(func() error { return l.watch(running, watch, l.queues[i]) })
-		for range etcdCommits {
+		for range commits {
 			l.group.Go(func() error { return l.settle(running, one, l.queues[i]) })
 		}
 	}
@@ -195,6 +214,7 @@ func (c *etcdCluster) Open(ctx context.Context, job load.Job) (load.Line, error)
 // etcdLine is keys below a prefix, with their senders' clients and two watchers.
 type etcdLine struct {
 	job     load.Job
+	batch   int                // messages of a transaction at most
 	clients []*clientv3.Client // those of the senders, then those of the workers
 	queues  []chan etcdMessage
 	sends   []chan *etcdSend // by client
@@ -236,7 +256,7 @@ func (l *etcdLine) Send(ctx context.Context, sender, instance int, data []byte) 
 // that is sent again is not doubled. What fails is its senders' matter.
 func (l *etcdLine) put(ctx context.Context, one *clientv3.Client, sends <-chan *etcdSend) error {
 	for {
-		batch, err := gather(ctx, sends, etcdBatch)
+		batch, err := gather(ctx, sends, l.batch)
 		if err != nil {
 			return err
 		}
@@ -277,7 +297,7 @@ func (l *etcdLine) watch(ctx context.Context, watch clientv3.WatchChan, queue ch
 // there.
 func (l *etcdLine) settle(ctx context.Context, one *clientv3.Client, queue <-chan etcdMessage) error {
 	for {
-		batch, err := gather(ctx, queue, etcdBatch)
+		batch, err := gather(ctx, queue, l.batch)
 		if err != nil {
 			return err
 		}

@@ -26,9 +26,9 @@ func Named(name, tools string) (load.Peer, error) {
 	case "nats", "nats-default", "nats-queue":
 		binary, err := built("nats-server")
 		return NATS{Binary: binary, Always: name != "nats-default", Queue: name == "nats-queue"}, err
-	case "etcd":
+	case "etcd", "etcd-each":
 		binary, err := built("etcd")
-		return Etcd{Binary: binary}, err
+		return Etcd{Binary: binary, Each: name == "etcd-each"}, err
 	case "restate":
 		binary, err := built("restate-server")
 		return Restate{Binary: binary}, err

@@ -35,7 +35,7 @@ func TestWhatWaitsIsGathered(t *testing.T) {
 func TestAPeerThatIsNotBuiltIsNotThere(t *testing.T) {
 	t.Parallel()
 	tools := t.TempDir()
-	for _, name := range []string{"nats", "nats-default", "nats-queue", "etcd", "restate"} {
+	for _, name := range []string{"nats", "nats-default", "nats-queue", "etcd", "etcd-each", "restate"} {
 		if _, err := Named(name, tools); err == nil || !strings.Contains(err.Error(), "not built") {
 			t.Errorf("%s is not built, and Named says %v", name, err)
 		}
@@ -45,7 +45,7 @@ func TestAPeerThatIsNotBuiltIsNotThere(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	for _, name := range []string{"nats", "nats-default", "nats-queue", "etcd", "restate"} {
+	for _, name := range []string{"nats", "nats-default", "nats-queue", "etcd", "etcd-each", "restate"} {
 		if one, err := Named(name, tools); err != nil || one.Name() != name {
 			t.Errorf("%s is %v, %v", name, one, err)
 		}

@@ -35,14 +35,18 @@ func Goals(payload int) (all []Goal) {
 	faster := func(id, versus string, senders int, least float64) {
 		all = append(all, Goal{ID: id, What: fmt.Sprintf("jobs a second, %d senders, ours / %s", senders, versus), Versus: versus, Mode: Closed, Senders: senders, Of: rate, Least: least})
 	}
-	for _, at := range []struct {
-		senders int
-		least   float64
-	}{{1, 2}, {16, 2.5}, {64, 4}, {256, 4}, {1024, 5}} {
-		faster("G1", "nats", at.senders, at.least)
+	for _, versus := range []string{"nats", "nats-queue"} {
+		for _, at := range []struct {
+			senders int
+			least   float64
+		}{{1, 2}, {16, 2.5}, {64, 4}, {256, 4}, {1024, 5}} {
+			faster("G1", versus, at.senders, at.least)
+		}
 	}
-	faster("G2", "etcd", 64, 3)
-	faster("G2", "etcd", 256, 4.5)
+	for _, versus := range []string{"etcd", "etcd-each"} {
+		faster("G2", versus, 64, 3)
+		faster("G2", versus, 256, 4.5)
+	}
 	for _, at := range []struct {
 		senders int
 		least   float64

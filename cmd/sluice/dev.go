@@ -60,6 +60,7 @@ func (sh *shell) dev(ctx context.Context, d devSettings) error {
 	begun := sh.now()
 	ctx, stop := context.WithCancel(ctx)
 	defer stop()
+	tendMemory(ctx)
 	var (
 		nodes   []*server.Server
 		running sync.WaitGroup

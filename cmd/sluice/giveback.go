@@ -15,6 +15,12 @@ const (
 	returnLeast = 32 << 20
 )
 
+// tendMemory sees to the memory of a process that runs nodes, all of them together, until ctx ends.
+func tendMemory(ctx context.Context) {
+	go paceCollector(ctx)
+	go returnMemory(ctx)
+}
+
 // returnMemory gives memory that is not used back to the operating system once the node rests, until ctx ends. Go keeps what a
 // burst took for the next one, and collects no garbage while nothing is allocated.
 func returnMemory(ctx context.Context) {

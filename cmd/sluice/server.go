@@ -163,8 +163,7 @@ func serve(ctx context.Context, cfg server.Config) error {
 	if err != nil {
 		return startTrouble(cfg, err)
 	}
-	go paceCollector(ctx)
-	go returnMemory(ctx)
+	tendMemory(ctx)
 	return folderTrouble(cfg, node.Run(ctx))
 }
 

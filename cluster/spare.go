@@ -52,6 +52,9 @@ func (t *raftTransport) trimmed(rpc raft.RPC) raft.RPC {
 	if !ok || req.PrevLogEntry == 0 && len(req.Entries) == 0 { // a heartbeat follows on nothing
 		return rpc
 	}
+	if r := t.node.raft(); r != nil && r.LastIndex() == req.PrevLogEntry { // as nearly all do: to ask the log costs more
+		return rpc
+	}
 	first, err := t.node.raftLog.FirstIndex()
 	if err != nil || first > 0 && req.PrevLogEntry+1 >= first {
 		return rpc

@@ -34,7 +34,7 @@ type execution struct {
 func newWorkerExec(sh *shell) *cobra.Command {
 	var e execution
 	c := &cobra.Command{
-		Use: "exec --app APP -- COMMAND [ARGUMENT]…", Short: "Run a command once per message",
+		Use: "exec --app APP [flags] -- COMMAND [ARGUMENT]…", Short: "Run a command once per message",
 		Long: `Runs COMMAND once for each message, one instance's messages one after the other. The content is on its standard input;
 what it writes to standard output is the reply. Exit 0 completes the message, 75 asks for it again after --retry-after,
 anything else is a failure: it comes again after the application's backoff. Either counts as an attempt; after the last

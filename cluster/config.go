@@ -62,6 +62,8 @@ type Config struct {
 	RaftLog raftlog.Backend
 	// OpenStore opens the state store in a folder; default Pebble, with what was written last in memory.
 	OpenStore func(dir string) (queue.Store, error)
+	// BlockCache, if set, is what Pebble keeps blocks in, for all nodes of the process that share it; nil: this node has its own.
+	BlockCache *queue.BlockCache
 	// CacheInstances is how many instance headers stay decoded in memory; 0: fsm's default.
 	CacheInstances int
 	// BucketRecords is how many records the first memory buckets of an application take, and must be the same at all nodes; 0:
@@ -138,9 +140,9 @@ func (c Config) Defaults() Config {
 		c.Logger = slog.Default()
 	}
 	if c.OpenStore == nil {
-		logger, files := c.Logger, c.Files // nil: the store watches the operating system's for slow writes
+		logger, files, cache := c.Logger, c.Files, c.BlockCache // no files: the store watches the operating system's for slow writes
 		c.OpenStore = func(dir string) (queue.Store, error) {
-			store, err := queue.OpenPebble(dir, queue.PebbleConfig{FS: files, Logger: logger})
+			store, err := queue.OpenPebble(dir, queue.PebbleConfig{FS: files, Logger: logger, Cache: cache})
 			if err != nil {
 				return nil, err
 			}

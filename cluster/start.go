@@ -14,7 +14,9 @@ import (
 const (
 	raftPool    = 3
 	raftTimeout = 10 * time.Second
-	logCache    = 32
+	// logCache is how many entries a leader has at hand for its followers; each may have 1 MiB. What followers are behind is read
+	// from files. Raft's cache keeps more than the entries: their outcomes, too.
+	logCache = 8
 )
 
 // startRaft starts raft over the node's stores and streams.

@@ -22,9 +22,8 @@ var ErrClosed = errors.New("queue: store is closed")
 type PebbleConfig struct {
 	// CacheBytes bounds the block cache, in bytes; 0 means 48 MiB. It is not used when Cache is set.
 	CacheBytes int64
-	// Cache is a block cache that several stores of one process share; nil means one of its own. The store takes a
-	// reference for as long as it is open.
-	Cache *pebble.Cache
+	// Cache is a block cache that several stores of one process may share; nil means one of its own.
+	Cache *BlockCache
 	// MemTableBytes is the size at which a table in memory is written out, in bytes; 0 means 32 MiB. At most four
 	// of them exist at a time, and only under a load that outruns the disk. It must be at least 64 KiB.
 	MemTableBytes int64
@@ -37,7 +36,6 @@ type PebbleConfig struct {
 }
 
 const (
-	defaultCacheBytes    = 48 << 20
 	defaultMemTableBytes = 32 << 20
 	defaultOpenFiles     = 512
 	// l0Tables is how many tables may lie over each other before they are merged with what is beneath, and baseBytes how large
@@ -192,12 +190,13 @@ func prepareDir(base vfs.FS, dir string, options *pebble.Options) error {
 
 // options is the one place that sets how Pebble works. The caller gives the reference on the cache back.
 func (p *Pebble) options(base vfs.FS) *pebble.Options {
-	cache := p.config.Cache
-	if cache == nil {
+	var cache *pebble.Cache
+	if shared := p.config.Cache; shared != nil {
+		cache = shared.cache
+		cache.Ref()
+	} else {
 		// Pebble takes the room of its tables in memory out of the cache: without more it would hold no blocks under load.
 		cache = pebble.NewCache(p.config.CacheBytes + memTablesMax*p.config.MemTableBytes)
-	} else {
-		cache.Ref()
 	}
 	o := &pebble.Options{
 		DisableWAL:                  true,

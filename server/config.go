@@ -9,6 +9,7 @@ import (
 	"sluice/cluster"
 	"sluice/cluster/raftlog"
 	"sluice/internal/audit"
+	"sluice/queue"
 	"sluice/transport"
 )
 
@@ -63,6 +64,8 @@ type Config struct {
 	// DrainBeside is how many messages of instances that drain, all of them together, are handed out in the time that an
 	// entry takes, while other instances have work, 1 to 1,024; zero: the node's default.
 	DrainBeside int
+	// BlockCache, if set, is the cache of the node's store, which other nodes of the process may share; nil: one of its own.
+	BlockCache *queue.BlockCache
 	// Audit, if set, is told of every entry that the node applies, as cluster.Config says.
 	Audit func(rows ...audit.Row) error
 	// Tune and TuneTransport, if set, change the configuration of the node and of its port last; for tests and for what
@@ -180,6 +183,7 @@ func (c Config) cluster(carrier cluster.Transport) cluster.Config {
 		HeartbeatTimeout: c.ElectionTimeout, ElectionTimeout: c.ElectionTimeout, LeaderLeaseTimeout: c.ElectionTimeout,
 		SnapshotInterval: c.SnapshotInterval, SnapshotThreshold: c.SnapshotThreshold, TrailingLogs: c.TrailingLogs,
 		DrainBeside: c.DrainBeside,
+		BlockCache:  c.BlockCache,
 		Audit:       c.Audit,
 	}
 	if c.Tune != nil {

@@ -29,25 +29,28 @@ func TestACollectionIsNoticed(t *testing.T) {
 	}
 }
 
-// Memory is given back when the node has come to rest, and not again and again where that frees nothing.
+// Memory is given back when the nodes have come to rest, and not again and again where that frees nothing.
 func TestMemoryIsGivenBackAtRest(t *testing.T) {
 	t.Parallel()
 	const mib = 1 << 20
 	var r rest
 	for n, step := range []struct {
-		heap heap
-		want bool
+		heap   heap
+		gaveUp uint64 // by the cache
+		want   bool
 	}{
-		{heap{allocated: 100 * mib, free: 300 * mib, objects: 90 * mib, live: 60 * mib}, false},   // nothing to compare with yet
-		{heap{allocated: 900 * mib, free: 300 * mib, objects: 90 * mib, live: 60 * mib}, false},   // at work
-		{heap{allocated: 905 * mib, free: 300 * mib, objects: 90 * mib, live: 60 * mib}, true},    // at rest
-		{heap{allocated: 906 * mib, free: 20 * mib, objects: 71 * mib, live: 60 * mib}, false},    // still, with what it kept
-		{heap{allocated: 907 * mib, free: 20 * mib, objects: 95 * mib, live: 60 * mib}, false},    // a little garbage
-		{heap{allocated: 4000 * mib, free: 200 * mib, objects: 95 * mib, live: 60 * mib}, false},  // at work again
-		{heap{allocated: 4001 * mib, free: 200 * mib, objects: 95 * mib, live: 60 * mib}, true},   // and at rest
-		{heap{allocated: 4002 * mib, free: 200 * mib, objects: 95 * mib, live: 100 * mib}, false}, // objects read before live
+		{heap{allocated: 100 * mib, free: 300 * mib, objects: 90 * mib, live: 60 * mib}, 0, false},   // nothing to compare with yet
+		{heap{allocated: 900 * mib, free: 300 * mib, objects: 90 * mib, live: 60 * mib}, 0, false},   // at work
+		{heap{allocated: 905 * mib, free: 300 * mib, objects: 90 * mib, live: 60 * mib}, 0, true},    // at rest
+		{heap{allocated: 906 * mib, free: 20 * mib, objects: 71 * mib, live: 60 * mib}, 0, false},    // still, with what it kept
+		{heap{allocated: 907 * mib, free: 20 * mib, objects: 95 * mib, live: 60 * mib}, 0, false},    // a little garbage
+		{heap{allocated: 4000 * mib, free: 200 * mib, objects: 95 * mib, live: 60 * mib}, 0, false},  // at work again
+		{heap{allocated: 4001 * mib, free: 200 * mib, objects: 95 * mib, live: 60 * mib}, 0, true},   // and at rest
+		{heap{allocated: 4002 * mib, free: 200 * mib, objects: 95 * mib, live: 100 * mib}, 0, false}, // objects read before live
+		{heap{allocated: 4003 * mib, free: 185 * mib, objects: 70 * mib, live: 60 * mib}, 40 * mib, true},
+		{heap{allocated: 4004 * mib, free: 180 * mib, objects: 70 * mib, live: 60 * mib}, 20 * mib, false},
 	} {
-		got := r.look(step.heap)
+		got := r.look(step.heap) && r.worthwhile(step.heap, step.gaveUp)
 		if got != step.want {
 			t.Errorf("look %d: %v, want %v", n, got, step.want)
 		}

@@ -14,6 +14,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"sluice/queue"
 	"sluice/server"
 )
 
@@ -60,13 +61,16 @@ func (sh *shell) dev(ctx context.Context, d devSettings) error {
 	begun := sh.now()
 	ctx, stop := context.WithCancel(ctx)
 	defer stop()
-	tendMemory(ctx)
+	blocks := queue.NewBlockCache(len(configs))
+	defer blocks.Close()
+	tendMemory(ctx, blocks)
 	var (
 		nodes   []*server.Server
 		running sync.WaitGroup
 		ended   = make(chan error, len(configs))
 	)
 	for i, cfg := range configs {
+		cfg.BlockCache = blocks
 		node, err := server.New(cfg)
 		if err != nil {
 			stop()

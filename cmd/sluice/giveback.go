@@ -5,25 +5,28 @@ import (
 	"runtime/debug"
 	"runtime/metrics"
 	"time"
+
+	"sluice/queue"
 )
 
 const (
-	// restLook is how often it is looked whether the node rests: in that time it allocates no more than restAllocates.
+	// restLook is how often it is looked whether the nodes rest: in that time they allocate no more than restAllocates.
 	restLook      = 3 * time.Second
 	restAllocates = 8 << 20
 	// returnLeast is how much memory must be free, or garbage, to be given back.
 	returnLeast = 32 << 20
 )
 
-// tendMemory sees to the memory of a process that runs nodes, all of them together, until ctx ends.
-func tendMemory(ctx context.Context) {
+// tendMemory sees to the memory of a process that runs nodes, all of them together, until ctx ends: to the collector's pace, and
+// to what is given back while they rest, of the cache that they share, too.
+func tendMemory(ctx context.Context, blocks *queue.BlockCache) {
 	go paceCollector(ctx)
-	go returnMemory(ctx)
+	go returnMemory(ctx, blocks)
 }
 
-// returnMemory gives memory that is not used back to the operating system once the node rests, until ctx ends. Go keeps what a
-// burst took for the next one, and collects no garbage while nothing is allocated.
-func returnMemory(ctx context.Context) {
+// returnMemory gives memory that is not used back to the operating system once the nodes rest, until ctx ends. Go keeps what a
+// burst took for the next one, and collects no garbage while nothing is allocated; and the cache of blocks keeps what was read.
+func returnMemory(ctx context.Context, blocks *queue.BlockCache) {
 	look := time.NewTicker(restLook)
 	defer look.Stop()
 	var r rest
@@ -33,7 +36,12 @@ func returnMemory(ctx context.Context) {
 			return
 		case <-look.C:
 		}
-		if r.look(heapNow()) {
+		h := heapNow()
+		if !r.look(h) {
+			blocks.Wake()
+			continue
+		}
+		if r.worthwhile(h, uint64(blocks.Rest())) {
 			debug.FreeOSMemory()
 			r.returned(heapNow())
 		}
@@ -50,7 +58,7 @@ func heapNow() heap {
 	return heap{s[0].Value.Uint64(), s[1].Value.Uint64(), s[2].Value.Uint64(), s[3].Value.Uint64()}
 }
 
-// rest finds out when a node rests.
+// rest finds out when nodes rest.
 type rest struct {
 	// allocated is what had been allocated at the last look.
 	allocated uint64
@@ -58,11 +66,16 @@ type rest struct {
 	kept uint64
 }
 
-// look tells whether memory is to be given back: little was allocated since the last look, and there is enough of it.
+// look tells whether the nodes rest: little was allocated since the last look.
 func (r *rest) look(h heap) bool {
 	rests := r.allocated > 0 && h.allocated-r.allocated <= restAllocates
 	r.allocated, r.kept = h.allocated, min(r.kept, h.unused())
-	return rests && h.unused() >= r.kept+returnLeast
+	return rests
+}
+
+// worthwhile tells whether there is enough to be given back, with what the cache gave up just now.
+func (r *rest) worthwhile(h heap, gaveUp uint64) bool {
+	return h.unused()+gaveUp >= r.kept+returnLeast
 }
 
 // returned notes what could not be given back.

@@ -18,6 +18,7 @@ import (
 	"sluice/cluster"
 	"sluice/internal/audit"
 	"sluice/internal/obs"
+	"sluice/queue"
 	"sluice/server"
 )
 
@@ -159,11 +160,13 @@ func audited(ctx context.Context, cfg server.Config, name string) error {
 }
 
 func serve(ctx context.Context, cfg server.Config) error {
+	cfg.BlockCache = queue.NewBlockCache(1)
+	defer cfg.BlockCache.Close()
 	node, err := server.New(cfg)
 	if err != nil {
 		return startTrouble(cfg, err)
 	}
-	tendMemory(ctx)
+	tendMemory(ctx, cfg.BlockCache)
 	return folderTrouble(cfg, node.Run(ctx))
 }
 

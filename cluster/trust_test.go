@@ -303,7 +303,7 @@ const parkedChild = "SLUICE_TEST_PARKED"
 func TestATermThatCannotBeWrittenEndsTheNode(t *testing.T) {
 	if os.Getenv(parkedChild) == "" {
 		child := exec.Command(os.Args[0], "-test.run", "^"+t.Name()+"$")
-		child.Env = append(os.Environ(), parkedChild+"=1")
+		child.Env = append(os.Environ(), parkedChild+"=1", "TMPDIR="+t.TempDir()) // it ends without clearing up
 		out, err := child.CombinedOutput()
 		if err != nil || !strings.Contains(string(out), "ended: ") || !strings.Contains(string(out), unix.EIO.Error()) || strings.Contains(string(out), "panic") {
 			t.Fatalf("%v\n%s", err, out)

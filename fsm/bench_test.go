@@ -36,23 +36,7 @@ func BenchmarkWholeJob(b *testing.B) {
 
 func wholeJob(b *testing.B, store queue.Store) {
 	const instances, batch = 1000, 256
-	m, err := Open(store, Options{})
-	if err != nil {
-		b.Fatal(err)
-	}
-	index := uint64(0)
-	apply := func(cs []*logv1.Command) []*logv1.Outcome {
-		index++
-		data, err := proto.Marshal(&logv1.Entry{TimeMs: int64(index), Commands: cs})
-		if err != nil {
-			b.Fatal(err)
-		}
-		r, _, err := m.Apply([]Entry{{Index: index, Term: 1, Data: data}})
-		if err != nil {
-			b.Fatal(err)
-		}
-		return r[0].Outcomes
-	}
+	apply := applying(b, store)
 	apply([]*logv1.Command{
 		{Kind: &logv1.Command_ApplyApplication{ApplyApplication: &sluicev1.Application{Name: "app"}}},
 		{Kind: &logv1.Command_OpenSession{OpenSession: &logv1.OpenSession{SessionId: "s", Application: "app", Capacity: instances}}},
@@ -92,6 +76,73 @@ func wholeJob(b *testing.B, store queue.Store) {
 		n += batch
 	}
 	b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(n), "ns/job")
+}
+
+// BenchmarkSend measures what a replica does for one message that is accepted, or deferred, and stays there, in entries of 256
+// commands over 1,000 instances; 256 bytes of data.
+func BenchmarkSend(b *testing.B) {
+	for _, held := range []bool{false, true} {
+		b.Run(map[bool]string{false: "accepted", true: "deferred"}[held], func(b *testing.B) {
+			disk, err := queue.OpenPebble(b.TempDir(), queue.PebbleConfig{})
+			if err != nil {
+				b.Fatal(err)
+			}
+			store := queue.NewWriteBack(disk, 0)
+			defer store.Close()
+			sendAlone(b, store, held)
+		})
+	}
+}
+
+func sendAlone(b *testing.B, store queue.Store, held bool) {
+	const instances, batch = 1000, 256
+	apply := applying(b, store)
+	unlimited := uint64(0)
+	apply([]*logv1.Command{{Kind: &logv1.Command_ApplyApplication{ApplyApplication: &sluicev1.Application{Name: "app", Limits: &sluicev1.Limits{
+		MaxInboxMessages: &unlimited, MaxInboxBytes: &unlimited, MaxDeferredMessages: &unlimited, MaxDeferredBytes: &unlimited,
+	}}}}})
+	key := func(n int) string { return fmt.Sprint("instance-", n%instances) }
+	for n := 0; held && n < instances; n++ {
+		apply([]*logv1.Command{{Kind: &logv1.Command_EnterRecovery{EnterRecovery: &sluicev1.EnterRecoveryRequest{Application: "app", Instance: key(n), Cause: "measured"}}}})
+	}
+	payload := make([]byte, 256)
+	b.ReportAllocs()
+	n := 0
+	for b.Loop() {
+		var sends []*logv1.Command
+		for k := n; k < n+batch; k++ {
+			msg := &sluicev1.Message{Application: "app", Instance: key(k), Id: fmt.Sprint("message-", k), Type: "step", Data: payload}
+			sends = append(sends, &logv1.Command{Kind: &logv1.Command_Send{Send: &logv1.Send{Messages: []*sluicev1.Message{msg}}}})
+		}
+		for _, o := range apply(sends) {
+			if r := o.GetSend().Results[0].Receipt; r == nil || (r.Disposition == deferred) != held {
+				b.Fatal(o)
+			}
+		}
+		n += batch
+	}
+	b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(n), "ns/message")
+}
+
+// applying gives what applies commands as the next entry to a state machine over a store.
+func applying(b *testing.B, store queue.Store) func([]*logv1.Command) []*logv1.Outcome {
+	m, err := Open(store, Options{})
+	if err != nil {
+		b.Fatal(err)
+	}
+	index := uint64(0)
+	return func(cs []*logv1.Command) []*logv1.Outcome {
+		index++
+		data, err := proto.Marshal(&logv1.Entry{TimeMs: int64(index), Commands: cs})
+		if err != nil {
+			b.Fatal(err)
+		}
+		r, _, err := m.Apply([]Entry{{Index: index, Term: 1, Data: data}})
+		if err != nil {
+			b.Fatal(err)
+		}
+		return r[0].Outcomes
+	}
 }
 
 // BenchmarkDecodeEntry is what every replica does first with an entry of 256 sends of 256 bytes.

@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 
 	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/types/known/timestamppb"
 
 	logv1 "sluice/api/log/v1"
 	"sluice/api/reason"
@@ -32,11 +33,22 @@ func (t *txn) event(e *sluicev1.Event) error {
 	t.place++
 	t.fx.Events = true
 	t.fx.Counters.Events[e.Type]++
-	e.Time, e.Detail = timestamp(t.now), cutCause(e.Detail)
+	s := &t.m.saying
+	s.time.Seconds, s.time.Nanos = seconds(t.now)
+	e.Time, e.Detail = &s.time, cutCause(e.Detail)
 	if e.Actor == "" {
 		e.Actor = t.actor
 	}
-	return queue.Put(t, at.key(), &logv1.EventRecord{Event: e})
+	s.record.Event, s.key = e, at.appendTo(s.key[:0])
+	return queue.Put(t, s.key, &s.record)
+}
+
+// saying is what events are written with, one after the other: the store copies what it is given.
+type saying struct {
+	record logv1.EventRecord
+	event  sluicev1.Event
+	time   timestamppb.Timestamp
+	key    []byte
 }
 
 // noteEventPlace notes where an event lies, and drops what lies before the oldest place that is kept.
@@ -60,7 +72,10 @@ func (t *txn) eventOf(i *instance, e *sluicev1.Event) error {
 
 // messageEvent puts on record what happened to a message.
 func (t *txn) messageEvent(i *instance, what sluicev1.EventType, m *logv1.MessageRecord, detail string) error {
-	return t.eventOf(i, &sluicev1.Event{Type: what, MessageId: m.Message.Id, Seq: m.Seq, Lane: m.Lane, Detail: detail})
+	e := &t.m.saying.event
+	e.Reset()
+	e.Type, e.MessageId, e.Seq, e.Lane, e.Detail = what, m.Message.Id, m.Seq, m.Lane, detail
+	return t.eventOf(i, e)
 }
 
 // endEvent puts on record how a message ended; that it was completed is no news.
@@ -144,8 +159,10 @@ func (p EventPlace) next() EventPlace {
 	}
 }
 
-func (p EventPlace) key() []byte {
-	return binary.BigEndian.AppendUint32(numbered(tableEvent, p.Index), p.Place)
+func (p EventPlace) key() []byte { return p.appendTo(nil) }
+
+func (p EventPlace) appendTo(b []byte) []byte {
+	return binary.BigEndian.AppendUint32(u64(append(b, tableEvent), p.Index), p.Place)
 }
 
 // parseEventKey reads the place from a key of the table of events.

@@ -316,8 +316,13 @@ func (i *instance) answer() *sluicev1.Instance {
 }
 
 func timestamp(ms int64) *timestamppb.Timestamp {
-	return &timestamppb.Timestamp{Seconds: ms / 1000, Nanos: int32(ms%1000) * 1e6}
+	t := &timestamppb.Timestamp{}
+	t.Seconds, t.Nanos = seconds(ms)
+	return t
 }
+
+// seconds are the fields of a timestamp.
+func seconds(ms int64) (seconds int64, nanos int32) { return ms / 1000, int32(ms%1000) * 1e6 }
 
 // queueUp puts the instance in the queue of those that wait for an owner, or takes it out, as its state says.
 func (t *txn) queueUp(i *instance) error {

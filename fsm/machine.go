@@ -42,6 +42,7 @@ type Machine struct {
 	// bucketRecords is Options.BucketRecords.
 	bucketRecords uint64
 	scratch       queue.Scratch
+	saying        saying
 	remembered    logv1.SettledRecord // of the message that is being settled: filled in again for each, so nobody may keep it
 	// touched and settled are how many the last call of Apply had of each: about as many as the next one will.
 	touched, settled int

@@ -257,7 +257,7 @@ func (h *host) announce(hd *hosted, w *sluicev1.Delivery) {
 }
 
 // errNoRecoveryHandler is what a worker without a recovery handler reports of each recovery.
-var errNoRecoveryHandler = errors.New("this worker has no recovery handler (OnRecovery)")
+var errNoRecoveryHandler = errors.New("this worker has no recovery handler")
 
 // unhandled reports a recovery as failed, so that it does not pass for one that a handler is at work on, which the
 // completion of a whole application leaves alone. It comes again after the application's backoff, to a worker that may

@@ -30,16 +30,17 @@ func (n *Node) OpenSession(ctx context.Context, req *sluicev1.OpenSessionRequest
 
 // CloseSession ends a session in good order.
 func (n *Node) CloseSession(ctx context.Context, sessionID string) (*sluicev1.CloseSessionResponse, error) {
-	cmd := &logv1.Command{Actor: sessionActor(sessionID), Kind: &logv1.Command_CloseSession{CloseSession: &logv1.CloseSession{SessionId: sessionID}}}
+	cmd := &logv1.Command{Actor: SessionActor(sessionID), Kind: &logv1.Command_CloseSession{CloseSession: &logv1.CloseSession{SessionId: sessionID}}}
 	out, err := n.Propose(ctx, cmd)
 	return outcomeOf(out, err, (*logv1.Outcome).GetSessionClosed)
 }
 
-func sessionActor(id string) string { return "session " + id }
+// SessionActor is who acts, for histories, where a worker's session does.
+func SessionActor(id string) string { return "session " + id }
 
 // Settle ends the lives of messages, in order, and renews the session's lease.
 func (n *Node) Settle(ctx context.Context, req *sluicev1.SettleRequest) (*sluicev1.SettleResponse, error) {
-	cmd := &logv1.Command{Actor: sessionActor(req.SessionId), Kind: &logv1.Command_Settle{Settle: req}}
+	cmd := &logv1.Command{Actor: SessionActor(req.SessionId), Kind: &logv1.Command_Settle{Settle: req}}
 	out, err := n.propose(ctx, cmd, req.SessionId)
 	return outcomeOf(out, err, (*logv1.Outcome).GetSettle)
 }

@@ -9,6 +9,7 @@ import (
 	sluicev1 "sluice/api/sluice/v1"
 
 	"sluice/api/reason"
+	"sluice/cluster"
 	"sluice/fsm"
 )
 
@@ -110,6 +111,9 @@ func (s *instanceService) CompleteRecovery(ctx context.Context, req *connect.Req
 	err := first(checkInstance(m.GetApplication(), m.GetInstance()), checkOptional("request_id", m.GetRequestId()), checkOptional("session_id", m.GetSessionId()))
 	if err != nil {
 		return nil, err
+	}
+	if id := m.GetSessionId(); id != "" { // a worker's own completion, which is judged by its session
+		ctx = withActor(ctx, cluster.SessionActor(id))
 	}
 	return s.changeMode(ctx, &logv1.Command{Kind: &logv1.Command_CompleteRecovery{CompleteRecovery: m}})
 }

@@ -22,7 +22,7 @@ func newApp(sh *shell) *cobra.Command {
 func newAppApply(sh *shell) *cobra.Command {
 	var file string
 	c := &cobra.Command{
-		Use: "apply -f FILE", Short: "Create applications or replace their declarations", Args: cobra.NoArgs,
+		Use: "apply -f FILE", Short: "Create applications or replace their declarations", Args: noArgs,
 		Long: `Reads one or more applications, YAML or JSON, from a file (- is standard input) and applies each. Fields are those of
 the public contract; what it does not know is refused, before anything is applied. Enum values may be written short (suitable: recovery), durations
 as in 90s or 24h.`,
@@ -235,7 +235,7 @@ func whereInTransaction(m *sluicev1.MessageType) string {
 
 func newAppList(sh *shell) *cobra.Command {
 	return &cobra.Command{
-		Use: "list", Short: "List the applications with their instances by mode", Args: cobra.NoArgs,
+		Use: "list", Short: "List the applications with their instances by mode", Args: noArgs,
 		Example: "  sluice app list\n  sluice app list -o jsonl",
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return sh.withClient(cmd, func(ctx context.Context, c *client.Client) error {

@@ -19,7 +19,7 @@ func newCluster(sh *shell) *cobra.Command {
 
 // clusterCommand makes a command that asks the cluster one thing.
 func clusterCommand(sh *shell, use, short, example string, run func(context.Context, *client.Client) error) *cobra.Command {
-	return &cobra.Command{Use: use, Short: short, Example: example, Args: cobra.NoArgs, RunE: func(cmd *cobra.Command, _ []string) error {
+	return &cobra.Command{Use: use, Short: short, Example: example, Args: noArgs, RunE: func(cmd *cobra.Command, _ []string) error {
 		return sh.withClient(cmd, run)
 	}}
 }
@@ -113,7 +113,7 @@ func otherVoter(ctx context.Context, c *client.Client) error {
 
 func newClusterJoin(sh *shell) *cobra.Command {
 	var req sluicev1.JoinRequest
-	c := &cobra.Command{Use: "join", Short: "Propose a running node as a member", Args: cobra.NoArgs, Example: "  sluice cluster join --node-id n4 --address 127.0.0.1:7634"}
+	c := &cobra.Command{Use: "join", Short: "Propose a running node as a member", Args: noArgs, Example: "  sluice cluster join --node-id n4 --address 127.0.0.1:7634"}
 	c.RunE = func(cmd *cobra.Command, _ []string) error {
 		if req.NodeId == "" || req.Address == "" {
 			return usagef("which node? give --node-id ID and --address HOST:PORT")
@@ -144,7 +144,7 @@ func newClusterRemove(sh *shell) *cobra.Command {
 		Use: "remove NODE-ID", Short: "Take a member out of the cluster, for good", Args: cobra.ExactArgs(1), Example: "  sluice cluster remove n3 --yes",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if yes, _ := cmd.Flags().GetBool("yes"); !yes {
-				return usagef("%s can come back only with an empty data folder and another id; say --yes if that is meant", args[0])
+				return usagef("%s can come back only with an empty data folder; say --yes if that is meant", args[0])
 			}
 			return sh.withClient(cmd, func(ctx context.Context, c *client.Client) error {
 				if err := c.Cluster().Remove(ctx, args[0]); err != nil {

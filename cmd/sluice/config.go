@@ -38,7 +38,7 @@ var settings = []setting{
 	{"election-timeout", "", "how long a node waits for a word of the leader before it stands for election, 100ms to 1m (default 300ms)"},
 	{"snapshot-interval", "", "how often the node looks whether a snapshot is due: 10s, 2m (default 30s)"},
 	{"snapshot-threshold", 0, "entries after which a snapshot is due (default 8192); after 256 MiB of them one is made at once"},
-	{"trailing-logs", 0, "entries that are kept behind a snapshot, above 8: a node that lags by more may be sent the whole state (default 10240)"},
+	{"trailing-logs", 0, "entries that are kept behind a snapshot, at least 8: a node that lags by more may be sent the whole state (default 10240)"},
 	{"drain-beside", 0, "messages of instances that drain that are handed out in the time that an entry takes while others have work, 1 to 1024, which hardly holds anything up (default 4)"},
 	{"audit-file", "", "file to which every applied entry is appended, for tests of clusters; it grows without bound"},
 	{"profiles", false, "show /debug/pprof to callers on this machine"},

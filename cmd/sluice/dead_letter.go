@@ -80,7 +80,7 @@ func newDeadLettersList(sh *shell) *cobra.Command {
 		limit int
 	)
 	c := &cobra.Command{
-		Use: "list --app APP", Short: "List dead letters, by instance and sequence number", Args: cobra.NoArgs,
+		Use: "list --app APP", Short: "List dead letters, by instance and sequence number", Args: noArgs,
 		Example: "  sluice deadletters list --app orders\n  sluice deadletters list --app orders --prefix eu- -o jsonl\n  sluice instance peek orders/4711 --dead --seq 17    # one of them, with its content",
 	}
 	s.flags(c)
@@ -125,7 +125,7 @@ func (sh *shell) listDeadLetters(whole *sluicev1.ListDeadLettersResponse, limit 
 func newDeadLettersGroups(sh *shell) *cobra.Command {
 	var s selection
 	c := &cobra.Command{
-		Use: "groups --app APP", Short: "Count the dead letters that failed alike, the largest group first", Args: cobra.NoArgs,
+		Use: "groups --app APP", Short: "Count the dead letters that failed alike, the largest group first", Args: noArgs,
 		Example: "  sluice deadletters groups --app orders\n  sluice deadletters groups --app orders --prefix eu-",
 	}
 	s.placeFlags(c)
@@ -178,7 +178,7 @@ func newDeadLettersPutBack(sh *shell) *cobra.Command {
 		req  sluicev1.PutBackRequest
 	)
 	c := &cobra.Command{
-		Use: "put-back --app APP", Short: "Return dead letters to their old place in their instances' inboxes", Args: cobra.NoArgs,
+		Use: "put-back --app APP", Short: "Return dead letters to their old place in their instances' inboxes", Args: noArgs,
 		Long: `Revokes that messages were dead-lettered: they are unsettled again, under their old id and sequence number. In recovery they
 stand at their old place at once; otherwise they come first as soon as what is out with a worker is settled ("waiting").`,
 		Example: "  sluice deadletters put-back --app orders --instance 4711 --seq 17 --seq 19 --reason 'the parser is mended'\n  sluice deadletters put-back --app orders --fingerprint 6f1d… --reason 'the parser is mended'",
@@ -218,6 +218,9 @@ func (p *puttingBack) run(ctx context.Context, s *selection, req *sluicev1.PutBa
 		err = p.one(ctx, s.key, req)
 	} else {
 		err = p.all(ctx, s, req)
+	}
+	if p.back+p.wait+p.not == 0 && err != nil {
+		return err
 	}
 	if p.back+p.wait+p.not == 0 {
 		none := &client.Error{Code: client.ErrUnknownMessage.Code(), Message: fmt.Sprintf("no dead letter in the %s lane of %s has fingerprint %s: nothing was put back", word(req.Lane), firstOf(s.where(), "application "+s.app), s.fingerprint)}

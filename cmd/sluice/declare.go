@@ -93,10 +93,21 @@ func plainProtoError(err error) error {
 	return errors.New(protoNoise.ReplaceAllString(err.Error(), ""))
 }
 
-// enumPrefixes and durations are the fields that may be written as people do, under either spelling of their names.
+// choice is what a field may say, and what stands before that in the contract's names.
+type choice struct {
+	prefix string
+	words  []string
+}
+
+// choices and durations are the fields that may be written as people do, under either spelling of their names.
 var (
-	enumPrefixes = map[string]string{"suitable": "SUITABLE_", "onmaxattempts": "POLICY_", "onownerlost": "POLICY_", "expiryclock": "EXPIRY_CLOCK_"}
-	durations    = map[string]bool{"dedupwindow": true, "backoffinitial": true, "backoffmax": true, "heldafter": true, "outagewindow": true}
+	choices = map[string]choice{
+		"suitable":      {"SUITABLE_", []string{"normal", "recovery", "both"}},
+		"onmaxattempts": {"POLICY_", []string{"recover", "dead-letter"}},
+		"onownerlost":   {"POLICY_", []string{"recover", "redeliver"}},
+		"expiryclock":   {"EXPIRY_CLOCK_", []string{"run", "freeze"}},
+	}
+	durations = map[string]bool{"dedupwindow": true, "backoffinitial": true, "backoffmax": true, "heldafter": true, "outagewindow": true}
 )
 
 // checkFields refuses a field that the contract does not know, and says where it stands and which there are. What is
@@ -177,10 +188,15 @@ func spellOut(path string, value any) error {
 func spellField(path, key string, value any) (any, error) {
 	name := strings.ToLower(strings.ReplaceAll(key, "_", ""))
 	text, isText := value.(string)
-	switch prefix := enumPrefixes[name]; {
-	case isText && prefix != "":
-		text = strings.ToUpper(strings.ReplaceAll(text, "-", "_"))
-		return prefix + strings.TrimPrefix(text, prefix), nil
+	switch c, chosen := choices[name]; {
+	case isText && chosen:
+		said := strings.ToUpper(strings.ReplaceAll(text, "-", "_"))
+		for _, word := range append(c.words, "unspecified") {
+			if whole := c.prefix + strings.ToUpper(strings.ReplaceAll(word, "-", "_")); said == whole || c.prefix+said == whole {
+				return whole, nil
+			}
+		}
+		return nil, fmt.Errorf("%s: there is no %q; allowed: %s", path, text, strings.Join(c.words, ", "))
 	case value != nil && durations[name]:
 		d, err := time.ParseDuration(text)
 		if err != nil {

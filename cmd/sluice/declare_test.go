@@ -60,7 +60,7 @@ func TestWhatADeclarationMustNotSay(t *testing.T) {
 		"name: [":                           "line 1",
 		"name: 5":                           "name: want a string, got a number",
 		"name: a\ndelivery: {window: many}": `delivery.window: want a whole number from 0 on, of 32 bits, got "many"`,
-		"name: a\ndelivery: {on_owner_lost: sometimes}":                            `delivery.on_owner_lost: there is no "POLICY_SOMETIMES"; allowed: POLICY_RECOVER, POLICY_DEAD_LETTER, POLICY_REDELIVER`,
+		"name: a\ndelivery: {on_owner_lost: sometimes}":                            `delivery.on_owner_lost: there is no "sometimes"; allowed: recover, redeliver`,
 		"name: a\nretention: {dedup_window: soon}":                                 `retention.dedup_window: "soon" is no duration`,
 		"name: a\ndelivery: {window: -1}":                                          "delivery.window: want a whole number from 0 on, of 32 bits, got -1",
 		"name: a\nsupervision: 5":                                                  "supervision: want an object, got a number",

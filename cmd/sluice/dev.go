@@ -28,7 +28,7 @@ type devSettings struct {
 func newDev(sh *shell) *cobra.Command {
 	var d devSettings
 	c := &cobra.Command{
-		Use: "dev", Short: "Run one or more nodes in this process, to try things on", Args: cobra.NoArgs,
+		Use: "dev", Short: "Run one or more nodes in this process, to try things on", Args: noArgs,
 		Long: `Runs nodes in this process until it is interrupted, and says where they are and what to try next. Without --data-dir
 everything lies in a temporary folder that is removed at the end.`,
 		Example: "  sluice dev\n  sluice dev --nodes 3 --data-dir ./data",
@@ -40,8 +40,8 @@ everything lies in a temporary folder that is removed at the end.`,
 	f.BoolVar(&d.startHeld, "start-held", false, "put every application into recovery before anything is delivered")
 	f.StringVar(&d.level, "log-level", "warn", "what is logged: debug, info, warn or error")
 	c.RunE = func(cmd *cobra.Command, _ []string) error {
-		if d.nodes < 1 || d.nodes > 7 {
-			return usagef("--nodes %d: there can be 1 to 7", d.nodes)
+		if d.nodes < 1 || d.nodes > devNodesMost {
+			return usagef("--nodes %d: there can be 1 to %d", d.nodes, devNodesMost)
 		}
 		return sh.dev(cmd.Context(), d)
 	}
@@ -54,6 +54,9 @@ func (sh *shell) dev(ctx context.Context, d devSettings) error {
 		return err
 	}
 	defer remove()
+	if err := sameNodes(dir, d.nodes); err != nil {
+		return err
+	}
 	configs, err := devConfigs(sh, d, dir)
 	if err != nil {
 		return err
@@ -120,6 +123,26 @@ func dataFolder(named string) (dir string, remove func(), err error) {
 	return dir, func() { os.RemoveAll(dir) }, nil // what cannot be removed lies in the system's temporary folder
 }
 
+// sameNodes refuses a folder in which another number of nodes founded a cluster: too few would wait for the others for ever.
+func sameNodes(dir string, nodes int) error {
+	found := 0
+	for ; found < devNodesMost; found++ {
+		if _, err := os.Stat(filepath.Join(dir, devNode(found))); err != nil {
+			break
+		}
+	}
+	if found > 0 && found != nodes {
+		return usagef("--nodes %d: in %s are %d nodes; say --nodes %d, or name another folder", nodes, dir, found, found)
+	}
+	return nil
+}
+
+// devNodesMost is how many nodes dev runs at the most.
+const devNodesMost = 7
+
+// devNode is the id of a node.
+func devNode(n int) string { return fmt.Sprintf("dev%d", n+1) }
+
 func waitReady(ctx context.Context, nodes []*server.Server) error {
 	ctx, cancel := context.WithTimeout(ctx, time.Minute)
 	defer cancel()
@@ -148,7 +171,7 @@ func devConfigs(sh *shell, d devSettings, dir string) ([]server.Config, error) {
 	}
 	configs := make([]server.Config, d.nodes)
 	for i := range configs {
-		id := fmt.Sprintf("dev%d", i+1)
+		id := devNode(i)
 		configs[i] = server.Config{
 			NodeID: id, Cluster: "dev", DataDir: filepath.Join(dir, id), Version: branded(version), Logger: logger, Insecure: sh.insecure,
 			CertFile: sh.tls.cert, KeyFile: sh.tls.key, CAFile: sh.tls.ca, BootstrapExpect: d.nodes, StartHeld: d.startHeld,

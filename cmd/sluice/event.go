@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -24,7 +25,7 @@ type following struct {
 func newEvents(sh *shell) *cobra.Command {
 	var w following
 	c := &cobra.Command{
-		Use: "events", Short: "Show what happened in the cluster, and follow what happens", Args: cobra.NoArgs,
+		Use: "events", Short: "Show what happened in the cluster, and follow what happens", Args: noArgs,
 		Long: `Shows the events that the cluster keeps, the oldest first: recoveries, messages that were deferred, repeated, expired,
 dead-lettered or changed by hand, sessions, operations, leaders. Normal traffic makes none. With -f it goes on with what
 happens, over the loss of nodes, until it is interrupted. The column AT is a place to go on from with --since.
@@ -39,6 +40,7 @@ Types: ` + wrap(eventTypeNames(), 118, "       "),
 	f := c.Flags()
 	f.BoolVarP(&w.follow, "follow", "f", false, "go on with what happens")
 	f.StringVar(&w.application, "application", "", "only what concerns this application")
+	f.StringVar(&w.application, "app", "", "the same as --application")
 	f.StringVar(&w.instance, "instance", "", "only what concerns this instance, APP/KEY, what its application did as a whole included")
 	f.StringSliceVar(&w.types, "type", nil, "only events of these types, separated by commas")
 	f.StringVar(&w.since, "since", "", "only events after this log index, or place in it (INDEX or INDEX.PLACE)")
@@ -63,18 +65,17 @@ Types: ` + wrap(eventTypeNames(), 118, "       "),
 	return c
 }
 
+// existsWithin is how long a leader has to say whether what is watched exists.
+const existsWithin = time.Second
+
 // errNothingYet is a place from which on nothing has happened.
 var errNothingYet = errors.New("nothing has happened there yet")
 
 // watchable refuses to look for what cannot be there: events of what does not exist, and without -f those behind the
 // end of the log.
 func (sh *shell) watchable(ctx context.Context, c *client.Client, req *sluicev1.WatchRequest) error {
-	if req.GetInstance() != "" {
-		if _, err := getInstance(ctx, c, target{req.GetApplication(), req.GetInstance()}, false); err != nil {
-			return err
-		}
-	} else if req.GetApplication() != "" {
-		if _, err := ask[sluicev1.GetApplicationRequest, sluicev1.Application](ctx, c, sluicev1connect.ApplicationServiceGetProcedure, &sluicev1.GetApplicationRequest{Name: req.GetApplication()}); err != nil {
+	if req.GetApplication() != "" {
+		if err := exists(ctx, c, req); err != nil {
 			return err
 		}
 	}
@@ -84,6 +85,22 @@ func (sh *shell) watchable(ctx context.Context, c *client.Client, req *sluicev1.
 	end, err := presentIndex(ctx, c)
 	if err == nil && req.GetSinceIndex() > end {
 		err = hint(fmt.Errorf("--since %d: %w, the log ends at %d", req.GetSinceIndex(), errNothingYet, end), "wait for what comes with -f, or begin earlier")
+	}
+	return err
+}
+
+// exists looks for the instance or the application that a watch is about. Where there is no leader to say, it may exist: events
+// are read at a node alone.
+func exists(ctx context.Context, c *client.Client, req *sluicev1.WatchRequest) (err error) {
+	ctx, cancel := context.WithTimeout(ctx, existsWithin)
+	defer cancel()
+	if req.GetInstance() != "" {
+		_, err = getInstance(ctx, c, target{req.GetApplication(), req.GetInstance()}, false)
+	} else {
+		_, err = ask[sluicev1.GetApplicationRequest, sluicev1.Application](ctx, c, sluicev1connect.ApplicationServiceGetProcedure, &sluicev1.GetApplicationRequest{Name: req.GetApplication()})
+	}
+	if connectCode(err) == client.ErrNoLeader.Code() && !misfit(err) {
+		return nil
 	}
 	return err
 }

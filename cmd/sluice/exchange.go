@@ -27,7 +27,7 @@ func newInstanceExport(sh *shell) *cobra.Command {
 func newDeadLettersExport(sh *shell) *cobra.Command {
 	var s selection
 	c := &cobra.Command{
-		Use: "export --app APP", Short: "Write dead letters as JSON lines, to be looked at, mended and imported", Args: cobra.NoArgs,
+		Use: "export --app APP", Short: "Write dead letters as JSON lines, to be looked at, mended and imported", Args: noArgs,
 		Example: "  sluice deadletters export --app orders --fingerprint 6f1d… > dead.jsonl",
 	}
 	s.flags(c)

@@ -149,7 +149,7 @@ type ending struct {
 
 func (e *ending) flags(c *cobra.Command) {
 	c.Flags().StringVar(&e.until, "until", "", "complete by itself at this time, RFC 3339, unless something is in doubt then")
-	c.Flags().DurationVar(&e.in, "for", 0, "the same, after this time; not with --request-id, for a repeat would name another time")
+	c.Flags().DurationVar(&e.in, "for", 0, "complete by itself after this time, as --until does; not with --request-id, for a repeat would name another time")
 }
 
 // time is when the recovery is to complete by itself; nil: it does not. A change with a request id must be the same
@@ -171,6 +171,9 @@ func (e *ending) time(sh *shell, requestID string) (*timestamppb.Timestamp, erro
 	at, err := time.Parse(time.RFC3339, e.until)
 	if err != nil {
 		return nil, usagef("--until %s: a time is written as in 2026-05-04T18:30:00Z", e.until)
+	}
+	if now := sh.now(); requestID == "" && !at.After(now) { // a repeat may come late
+		return nil, usagef("--until %s is over: it is %s now", e.until, now.UTC().Format(time.RFC3339))
 	}
 	return timestamppb.New(at), nil
 }

@@ -97,7 +97,7 @@ type listing struct {
 func newInstanceList(sh *shell) *cobra.Command {
 	var l listing
 	c := &cobra.Command{
-		Use: "list --app APP", Short: "List the instances of an application", Args: cobra.NoArgs,
+		Use: "list --app APP", Short: "List the instances of an application", Args: noArgs,
 		Example: "  sluice instance list --app orders --mode recovery\n  sluice instance list --app orders --min-deferred 100 -o jsonl",
 	}
 	f := c.Flags()

@@ -21,7 +21,7 @@ func (sh *shell) link(ctx context.Context) (*client.Client, error) {
 func (sh *shell) linkBy(ctx context.Context, cfg client.Config) (*client.Client, error) {
 	c, err := client.New(cfg)
 	if err != nil {
-		wrong := usagef("%s", strings.TrimPrefix(err.Error(), "client: "))
+		wrong := usagef("%s", inFlags.Replace(strings.TrimPrefix(err.Error(), "client: ")))
 		if cfg.TLS == nil {
 			return nil, hint(wrong, "--addr takes HOST:PORT; for other than loopback addresses give --tls-ca FILE, or --insecure for plain text")
 		}
@@ -33,6 +33,9 @@ func (sh *shell) linkBy(ctx context.Context, cfg client.Config) (*client.Client,
 	}
 	return c, nil
 }
+
+// inFlags says by the names of flags what the client says by those of its configuration.
+var inFlags = strings.NewReplacer("both CertFile and KeyFile", "both --tls-cert and --tls-key", "give TLS files, or set Insecure to allow plain text", "give --tls-ca, or --insecure for plain text")
 
 func (sh *shell) clientConfig() client.Config {
 	cfg := client.Config{
@@ -94,11 +97,17 @@ func (s signer) RoundTrip(req *http.Request) (*http.Response, error) {
 
 func (sh *shell) sign(next http.RoundTripper) http.RoundTripper { return signer{next, sh.actor()} }
 
+// errInterrupted is a call that the user ended before there was an answer.
+var errInterrupted = errors.New("interrupted before an answer came")
+
 // ask calls a method that changes nothing: without an answer nothing was done.
 func ask[Req, Res any](ctx context.Context, c *client.Client, procedure string, req *Req) (*Res, error) {
 	res, err := client.Call[Req, Res](ctx, c, procedure, req)
 	var e *client.Error
 	if errors.As(err, &e) && (e.Code == "unknown" || e.Code == "canceled") {
+		if errors.Is(ctx.Err(), context.Canceled) {
+			return nil, errInterrupted
+		}
 		return nil, &client.Error{Code: client.ErrNoLeader.Code(), Reason: client.ErrNoLeader, Message: "no answer in time: " + e.Message, Node: e.Node}
 	}
 	return res, err

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -25,7 +26,7 @@ func newOperation(sh *shell) *cobra.Command {
 func newOperationList(sh *shell) *cobra.Command {
 	var app string
 	c := &cobra.Command{
-		Use: "list", Short: "List operations, oldest first", Args: cobra.NoArgs,
+		Use: "list", Short: "List operations, oldest first", Args: noArgs,
 		Example: "  sluice operation list\n  sluice operation list --app orders -o jsonl",
 	}
 	c.Flags().StringVar(&app, "app", "", "only those of this application")
@@ -117,7 +118,7 @@ func newOperationItems(sh *shell) *cobra.Command {
 		limit int
 	)
 	c := &cobra.Command{
-		Use: "items ID", Short: "Show what became of each instance of an operation's set", Args: cobra.ExactArgs(1),
+		Use: "items ID", Short: "Show what became of each instance of the set of a hold or a release", Args: cobra.ExactArgs(1),
 		Example: "  sluice operation items op-00000000000000000042\n  sluice operation items op-00000000000000000042 --state failed --limit 0 -o jsonl",
 	}
 	c.Flags().StringVar(&state, "state", "", "only those that are pending, done, passed-over or failed")
@@ -134,7 +135,16 @@ func newOperationItems(sh *shell) *cobra.Command {
 			}
 			req.State = want
 		}
-		return sh.withClient(cmd, func(ctx context.Context, c *client.Client) error { return sh.listItems(ctx, c, req, limit) })
+		return sh.withClient(cmd, func(ctx context.Context, c *client.Client) error {
+			if err := sh.listItems(ctx, c, req, limit); err != nil {
+				return err
+			}
+			op, err := getOperation(ctx, c, args[0])
+			if err == nil && op.GetSelector() == nil {
+				sh.say("the completion of a whole application keeps no list; see what it left: sluice instance list --app %s --mode recovery", op.GetApplication())
+			}
+			return err
+		})
 	}
 	return c
 }
@@ -221,6 +231,9 @@ What was put into recovery since for a reason of its own is left alone.`,
 			req := &sluicev1.CompleteApplicationRecoveryRequest{Application: args[0], RequestId: orNewID(&requestID), Rate: rate}
 			op, err := client.Call[sluicev1.CompleteApplicationRecoveryRequest, sluicev1.Operation](ctx, c, sluicev1connect.ApplicationServiceCompleteRecoveryProcedure, req)
 			if err != nil {
+				if errors.Is(err, client.ErrNotInRecovery) {
+					return hint(err, "see how the application stands: sluice app get %s; of single instances: sluice app release %s --mode recovery", args[0], args[0])
+				}
 				return repeatable(err, "request-id", requestID)
 			}
 			return sh.begun(cmd.Context(), c, op, wait)
@@ -237,7 +250,12 @@ func (sh *shell) begun(ctx context.Context, c *client.Client, op *sluicev1.Opera
 	if err := sh.printOperation(op); err != nil {
 		return err
 	}
-	sh.say("it goes on in the cluster; wait for it: sluice operation wait %s", op.GetId())
+	switch {
+	case op.GetState() != sluicev1.OperationState_OPERATION_DONE:
+		sh.say("it goes on in the cluster; wait for it: sluice operation wait %s", op.GetId())
+	case op.GetTotal() == 0:
+		sh.say("there was nothing to do: no instance is in its set")
+	}
 	return nil
 }
 

@@ -36,7 +36,7 @@ with the same --id.`,
 	at.flags(c)
 	f := c.Flags()
 	o.flags(f)
-	f.DurationVar(&wait, "wait", 30*time.Second, "how long to wait for the reply; 0 is without end")
+	f.DurationVar(&wait, "wait", 30*time.Second, "how long to wait for the reply, at most --timeout if that is given; 0 is without end")
 	c.RunE = func(cmd *cobra.Command, args []string) error {
 		if err := at.take(args); err != nil {
 			return err
@@ -54,6 +54,9 @@ with the same --id.`,
 				return err
 			}
 			sh.sayDeferred(at, receipt)
+			if sh.timed && sh.timeout > 0 && (wait == 0 || sh.timeout < wait) {
+				wait = sh.timeout
+			}
 			status, err := sh.awaitEnd(cmd.Context(), c, at, receipt.GetMessageId(), wait)
 			if err != nil {
 				return endUnknown(at, receipt, err)

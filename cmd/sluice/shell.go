@@ -56,8 +56,13 @@ messages are deferred; they are drained in order when the recovery is completed.
   sluice send orders/4711 --type order.placed --data '{"total": 12}'
   sluice worker exec --app orders -- ./handle.sh      # run a program per message`,
 		SilenceErrors: true, SilenceUsage: true,
-		Args: cobra.NoArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+		Args: cobra.ArbitraryArgs,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if len(args) > 0 {
+				return unknownCommand(cmd, args[0])
+			}
+			return cmd.Help()
+		},
 	}
 	root.SetOut(sh.out)
 	root.SetErr(sh.err)
@@ -90,7 +95,7 @@ func (sh *shell) globals(root *cobra.Command) {
 	f := root.PersistentFlags()
 	f.StringVar(&sh.addr, "addr", "", "nodes to talk to, host:port, separated by commas (SLUICE_ADDR; default "+defaultAddress+")")
 	f.StringVarP(&sh.output, "output", "o", "table", "how answers are printed: table, json or jsonl")
-	f.DurationVar(&sh.timeout, "timeout", 30*time.Second, "give up after this time; watch, events -f, replay and workers go on without end unless it is given")
+	f.DurationVar(&sh.timeout, "timeout", 30*time.Second, "give up after this time, 0 is never; request has --wait; watch, events -f, --wait, replay and workers go on without end unless it is given")
 	f.BoolVar(&sh.noColor, "no-color", false, "no colours (NO_COLOR)")
 	f.BoolVar(&sh.insecure, "insecure", false, "allow plain text to and on addresses other than loopback")
 	f.StringVar(&sh.tls.ca, "tls-ca", "", "file of the authorities that certificates are checked against, PEM (SLUICE_TLS_CA)")
@@ -194,10 +199,23 @@ func group(use, short, example string, commands ...*cobra.Command) *cobra.Comman
 		if len(args) == 0 {
 			return usagef("say which: %s", strings.Join(names(cmd), ", "))
 		}
-		return usagef("unknown command %q for %q; there are: %s", args[0], cmd.CommandPath(), strings.Join(names(cmd), ", "))
+		return unknownCommand(cmd, args[0])
 	}}
+	c.FParseErrWhitelist.UnknownFlags = true // they are those of a command that there is not, which is to be told of
 	c.AddCommand(commands...)
 	return c
+}
+
+func unknownCommand(of *cobra.Command, name string) error {
+	return usagef("unknown command %q for %q; there are: %s", name, of.CommandPath(), strings.Join(names(of), ", "))
+}
+
+// noArgs judges the arguments of a command that has flags alone.
+func noArgs(cmd *cobra.Command, args []string) error {
+	if len(args) > 0 {
+		return usagef("%s takes flags alone, and was given %q", cmd.CommandPath(), args[0])
+	}
+	return nil
 }
 
 func names(cmd *cobra.Command) []string {

@@ -43,7 +43,7 @@ func thisBuild() build {
 
 func newVersion(sh *shell) *cobra.Command {
 	return &cobra.Command{
-		Use: "version", Short: "Say which version this is", Args: cobra.NoArgs, Example: "  sluice version\n  sluice version -o json",
+		Use: "version", Short: "Say which version this is", Args: noArgs, Example: "  sluice version\n  sluice version -o json",
 		RunE: func(*cobra.Command, []string) error {
 			b := thisBuild()
 			if sh.output == "table" {

@@ -139,7 +139,13 @@ func (sh *shell) watchOver(ctx context.Context, c *client.Client, at target, las
 	case !errors.Is(ctx.Err(), context.DeadlineExceeded):
 		return fmt.Errorf("watch %s: interrupted", at.String())
 	}
-	late := &client.Error{Code: client.ErrNoLeader.Code(), Message: fmt.Sprintf("%s is not normal yet: %s, %d deferred", at.String(), firstOf(word(last.GetMode()), "unknown"), last.GetDeferredMessages())}
+	if last == nil {
+		return &client.Error{Code: client.ErrNoLeader.Code(), Reason: client.ErrNoLeader, Message: "how " + at.String() + " stands is not known: no answer in time"}
+	}
+	late := &client.Error{Code: client.ErrNoLeader.Code(), Message: fmt.Sprintf("%s is not normal yet: %s, %d deferred", at.String(), word(last.GetMode()), last.GetDeferredMessages())}
+	if last.GetMode() == sluicev1.Mode_MODE_DRAINING {
+		return hint(late, "draining needs a running worker: sluice worker exec --app %s -- COMMAND", at.app)
+	}
 	return hint(late, "complete its recovery with: %s; draining needs a running worker", howToComplete(ctx, c, at))
 }
 

@@ -7,6 +7,7 @@ import (
 	"os/exec"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"time"
 	"unicode"
 
@@ -16,6 +17,9 @@ import (
 	sluicev1 "sluice/api/sluice/v1"
 	"sluice/client"
 )
+
+// firstWord is after how long without a session a worker says so.
+const firstWord = 3 * time.Second
 
 // maxReply is how much of a program's standard output is taken as the reply.
 const maxReply = 1 << 20
@@ -46,7 +50,8 @@ for each header. (instance, epoch) fences, (instance, lane, seq) tells a repeat 
 
 An instance in recovery is handled by --recovery COMMAND, a line for sh: its standard input is a JSON object with cause,
 inDoubt and deferredMessages; exit 0 completes the recovery; a number on its standard output says up to which seq the
-messages in doubt took effect. Without it, --on-recovery says what becomes of a recovery:
+messages in doubt took effect. It has SLUICE_APPLICATION, SLUICE_INSTANCE, SLUICE_EPOCH, SLUICE_ATTEMPT, SLUICE_CAUSE and
+SLUICE_IN_DOUBT_COUNT. Recovery messages go to COMMAND, before and while it runs. Without it, --on-recovery says what becomes of a recovery:
   wait        leave it to an operator (sluice instance complete)
   redeliver   complete it; what is in doubt is delivered again
   processed   complete it; what is in doubt counts as done`,
@@ -55,6 +60,7 @@ messages in doubt took effect. Without it, --on-recovery says what becomes of a 
   sluice worker exec --app orders --recovery './reconcile.sh' -- ./handle.sh`,
 	}
 	f := c.Flags()
+	f.SetInterspersed(false) // what follows COMMAND is its own, with -- before it or without
 	f.StringVar(&e.app, "app", "", "application whose messages are handled (required)")
 	f.StringVar(&e.name, "name", "exec", "name of the worker, for people")
 	f.IntVar(&e.concurrency, "concurrency", 4, "how many commands run at once, for different instances")
@@ -89,8 +95,10 @@ func (e *execution) check() error {
 		return usagef("--concurrency %d: it can be 1 to 1024", e.concurrency)
 	case e.lease < time.Second || e.lease > time.Hour:
 		return usagef("--lease %v: it can be 1s to 1h", e.lease)
-	case e.limit < 0 || e.retryAfter < 0:
-		return usagef("--limit %v, --retry-after %v: a time is not negative", e.limit, e.retryAfter)
+	case e.limit < 0:
+		return usagef("--limit %v: a time is not negative", e.limit)
+	case e.retryAfter < 0:
+		return usagef("--retry-after %v: a time is not negative", e.retryAfter)
 	}
 	switch e.onRecovery {
 	case "wait", "redeliver", "processed":
@@ -115,9 +123,19 @@ func (sh *shell) execWorker(ctx context.Context, e execution, argv []string) err
 	}
 	defer c.Close()
 	x := &executor{execution: e, handler: sh.program(argv...), say: sh.say}
+	var opened atomic.Bool
+	tell := time.AfterFunc(firstWord, func() {
+		if !opened.Load() {
+			sh.say("worker: no session yet, it is tried again; see: sluice cluster status")
+		}
+	})
+	defer tell.Stop()
 	cfg := client.WorkerConfig{
 		Application: e.app, Name: e.name, TTL: e.lease, Capacity: max(64, 2*e.concurrency), Concurrency: e.concurrency,
-		Handler: x.handle, OnRecoveryMessage: x.handle, Logger: sh.logger(), OnEvent: sh.tellEvent,
+		Handler: x.handle, OnRecoveryMessage: x.handle, Logger: sh.logger(), OnEvent: func(e client.Event) {
+			opened.CompareAndSwap(false, e.Kind == client.EventSessionOpened)
+			sh.tellEvent(e)
+		},
 	}
 	switch {
 	case e.recovery != "":
@@ -131,6 +149,9 @@ func (sh *shell) execWorker(ctx context.Context, e execution, argv []string) err
 		return err
 	}
 	err = w.Run(ctx)
+	if err == nil && !opened.Load() && errors.Is(ctx.Err(), context.DeadlineExceeded) {
+		return &client.Error{Code: client.ErrNoLeader.Code(), Reason: client.ErrNoLeader, Message: "no session could be opened in time"}
+	}
 	if err != nil && ctx.Err() != nil {
 		return hint(fmt.Errorf("the worker stopped and its instances could not be handed back: they are recovered when its lease of %v ends: %w", e.lease, err),
 			"see what they wait for: sluice instance list --app %s --mode recovery", e.app)

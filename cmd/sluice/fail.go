@@ -133,7 +133,7 @@ func connectCode(err error) string {
 		return refusal.Code
 	case errors.As(err, &fault):
 		return fault.Reason.Code()
-	case errors.Is(err, errNotSettled):
+	case errors.Is(err, errNotSettled), errors.Is(err, errNotEnded):
 		return client.ErrNoLeader.Code()
 	case errors.Is(err, errNothingYet):
 		return client.ErrUnknownInstance.Code()

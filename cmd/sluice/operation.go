@@ -311,7 +311,14 @@ func (sh *shell) follow(ctx context.Context, c *client.Client, op *sluicev1.Oper
 	return op, nil
 }
 
+// errNotEnded is a wait that was over before its operation was.
+var errNotEnded = errors.New("has not ended in time")
+
 // goesOn says what becomes of an operation that is waited for no longer.
 func goesOn(ctx context.Context, op *sluicev1.Operation) error {
-	return hint(fmt.Errorf("the operation %s goes on in the cluster: %w", op.GetId(), ctx.Err()), "see how far it is: sluice operation get %s", op.GetId())
+	why := errNotEnded
+	if errors.Is(ctx.Err(), context.Canceled) {
+		why = errors.New("is waited for no longer: interrupted")
+	}
+	return hint(fmt.Errorf("the operation %s %w; it goes on in the cluster", op.GetId(), why), "see how far it is: sluice operation get %s", op.GetId())
 }

@@ -86,7 +86,7 @@ var policies = []Policy{"", PolicyRecover, PolicyDeadLetter, PolicyRedeliver}
 
 // Limits of an application. Zero: the default; NoLimit: none.
 type Limits struct {
-	// MaxMessageBytes of a message's data. Default 1 MiB.
+	// MaxMessageBytes of a message's data, up to 15 MiB, which is what a node takes, with NoLimit, too. Default 1 MiB.
 	MaxMessageBytes int64
 	// MaxInboxMessages and MaxInboxBytes of an instance, both lanes. Default 100,000 and 256 MiB.
 	MaxInboxMessages, MaxInboxBytes int64
@@ -106,7 +106,7 @@ type DeliveryPolicy struct {
 	Window int
 	// MaxAttempts before OnMaxAttempts; NoLimit: for ever. Default 10.
 	MaxAttempts int
-	// BackoffInitial and BackoffMax bound the pause after a failed attempt. Default 0.5 s and 60 s.
+	// BackoffInitial and BackoffMax bound the pause after a failed attempt, each up to 24 h. Default 0.5 s and 60 s.
 	BackoffInitial, BackoffMax time.Duration
 	// OnMaxAttempts is PolicyRecover (default) or PolicyDeadLetter.
 	OnMaxAttempts Policy
@@ -116,9 +116,9 @@ type DeliveryPolicy struct {
 
 // Retention says how long an application remembers.
 type Retention struct {
-	// DedupWindow is how long a settled message's id is remembered. Default 24 h, at least 1 s.
+	// DedupWindow is how long a settled message's id is remembered: 1 s to 366 days. Default 24 h.
 	DedupWindow time.Duration
-	// HistoryLimit is how many transitions are kept of an instance. Default 100.
+	// HistoryLimit is how many transitions are kept of an instance, 1 to 10,000. Default 100.
 	HistoryLimit int
 }
 

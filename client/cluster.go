@@ -28,7 +28,7 @@ type ClusterStatus struct {
 	// LeaderID and LeaderAddress are empty while the node knows no leader.
 	LeaderID, LeaderAddress         string
 	Term, CommitIndex, AppliedIndex uint64
-	// State is the node's part in raft.
+	// State is the node's part in raft: "leader", "follower", "candidate" or "shutdown"; "starting" before raft runs.
 	State, Version string
 	// Digest is a chained hash over everything applied, in hexadecimal: equal on nodes with an equal applied index.
 	Digest  string

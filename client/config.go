@@ -101,10 +101,18 @@ func (c Config) validate() error {
 		return errors.New("client: no address given")
 	case len(c.Addresses) > MaxAddresses:
 		return fmt.Errorf("client: %d addresses, at most %d are allowed", len(c.Addresses), MaxAddresses)
-	case c.CallTimeout < 0 || c.Retry.Attempts < 0 || c.Retry.Total < 0 || c.Retry.Initial < 0 || c.Retry.Max < 0:
-		return errors.New("client: a time-out or a retry budget is negative")
+	case c.Retry.Attempts < 0:
+		return fmt.Errorf("client: Retry.Attempts is %d; it must not be negative", c.Retry.Attempts)
 	case c.TLS != nil && (c.TLS.CertFile == "") != (c.TLS.KeyFile == ""):
 		return errors.New("client: a client certificate needs both CertFile and KeyFile")
+	}
+	for _, span := range []struct {
+		name string
+		d    time.Duration
+	}{{"CallTimeout", c.CallTimeout}, {"Retry.Total", c.Retry.Total}, {"Retry.Initial", c.Retry.Initial}, {"Retry.Max", c.Retry.Max}} {
+		if span.d < 0 {
+			return fmt.Errorf("client: %s is %v; it must not be negative", span.name, span.d)
+		}
 	}
 	return nil
 }

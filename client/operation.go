@@ -25,6 +25,7 @@ var operationStates = []OperationState{"", OperationRunning, OperationPaused, Op
 
 // Operation is long work of the leader over many instances.
 type Operation struct {
+	// Kind is "enter-recovery" or "complete-recovery".
 	ID, Kind, Application string
 	State                 OperationState
 	// Total counts instances, of which so many are done, were passed over because they need a recovery handler or an

@@ -2,7 +2,6 @@ package client
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"sync"
 	"time"
@@ -47,7 +46,7 @@ func (c *Client) NewSender(cfg SenderConfig) (*Sender, error) {
 	cfg.MaxPending = orDefault(cfg.MaxPending, 16*MaxBatch)
 	cfg.Requests = orDefault(cfg.Requests, 4)
 	if cfg.MaxPending < 1 || cfg.Requests < 1 {
-		return nil, errors.New("client: a limit of the sender is negative")
+		return nil, fmt.Errorf("client: MaxPending is %d and Requests %d; neither may be negative", cfg.MaxPending, cfg.Requests)
 	}
 	return &Sender{
 		client: c, room: make(chan struct{}, cfg.MaxPending),

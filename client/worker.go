@@ -28,7 +28,7 @@ type WorkerConfig struct {
 	Capacity int
 	// TTL is the length of the lease, 1 s to 1 h. A worker that is silent for longer has lost its instances. Default 15 s.
 	TTL time.Duration
-	// Concurrency is how many message handlers run at once, and how many recovery handlers. Default 16.
+	// Concurrency is how many message handlers run at once, and how many recovery handlers, 1 to 65,536. Default 16.
 	Concurrency int
 	// Prefetch is how many messages of normal lanes the worker has in hand at most, 1 to 1,024. Default 4 * Concurrency.
 	Prefetch int

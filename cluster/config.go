@@ -31,7 +31,8 @@ type Transport interface {
 // Config tells a node who it is, where it keeps its data and how it behaves. The zero value of an optional field
 // means its default, given by Defaults.
 type Config struct {
-	// NodeID names the node for ever: 1 to 63 letters, digits, dots, underscores and dashes. Required.
+	// NodeID names the node for ever: 1 to 63 letters, digits, dots, underscores and dashes, beginning with a letter or digit.
+	// Required.
 	NodeID string
 	// Cluster is the name that all nodes of a cluster share; default "sluice".
 	Cluster string
@@ -42,7 +43,7 @@ type Config struct {
 	// Version is what the node calls its program towards others.
 	Version string
 
-	// GossipBind is HOST:PORT of gossip; empty: none, which a cluster of one needs not.
+	// GossipBind is HOST:PORT of gossip; empty: none, a cluster of one needs none.
 	GossipBind string
 	// GossipAdvertise is the address that others use, if it is not GossipBind.
 	GossipAdvertise string
@@ -81,7 +82,7 @@ type Config struct {
 	// SnapshotInterval says; default 256 MiB. A node that starts reads the entries behind its last snapshot twice: raft looks for
 	// configurations, and the state machine passes over what it has.
 	SnapshotBytes uint64
-	// TrailingLogs is how many entries are kept behind a snapshot, above 8; default 10,240.
+	// TrailingLogs is how many entries are kept behind a snapshot, at least 8 with the default EntriesInFlight; default 10,240.
 	TrailingLogs uint64
 	// MaxAppendEntries is how many entries one append may carry, 1 to 1,024; default 64.
 	MaxAppendEntries int
@@ -92,7 +93,7 @@ type Config struct {
 	MaxCommandBytes int
 	// QueueLength and QueueBytes bound what waits to be proposed; default 8,192 and 64 MiB. Beyond them: OVERLOADED.
 	QueueLength, QueueBytes int
-	// EntriesInFlight is how many entries the leader has under way at most, below TrailingLogs/4; default 2. It has more than
+	// EntriesInFlight is how many entries the leader has under way at most, 1 to TrailingLogs/4; default 2. It has more than
 	// one only where what waits fills another.
 	EntriesInFlight int
 	// ForwardCalls is how many batches a follower has under way to the leader at once; default 4.
@@ -212,14 +213,14 @@ func (c Config) Validate() error {
 			errs = append(errs, fmt.Errorf("cluster: "+format, args...))
 		}
 	}
-	need(named.MatchString(c.NodeID), "the node id %q must be 1 to 63 letters, digits, dots, underscores and dashes", c.NodeID)
-	need(named.MatchString(c.Cluster), "the cluster name %q must be 1 to 63 letters, digits, dots, underscores and dashes", c.Cluster)
+	need(named.MatchString(c.NodeID), "the node id %q: want 1 to 63 letters, digits, dots, underscores and dashes, beginning with a letter or digit", c.NodeID)
+	need(named.MatchString(c.Cluster), "the cluster name %q: want 1 to 63 letters, digits, dots, underscores and dashes, beginning with a letter or digit", c.Cluster)
 	need(c.DataDir != "", "a data folder is needed")
 	need(c.Transport != nil, "a transport is needed")
 	need(c.BootstrapExpect >= 0 && c.BootstrapExpect <= 15, "bootstrap-expect %d must be 0 to 15", c.BootstrapExpect)
 	need(c.BootstrapExpect < 2 || c.GossipBind != "", "bootstrap-expect %d needs a gossip address", c.BootstrapExpect)
 	need(len(c.Join) == 0 || c.GossipBind != "", "join needs a gossip address")
-	need(c.EntriesInFlight >= 1 && uint64(c.EntriesInFlight) < max(c.TrailingLogs/4, 1)+1, "%d entries in flight must be below a quarter of %d trailing logs", c.EntriesInFlight, c.TrailingLogs)
+	need(c.EntriesInFlight >= 1 && uint64(c.EntriesInFlight) <= max(c.TrailingLogs/4, 1), "%d entries in flight: allowed are 1 to %d, a quarter of the %d trailing logs", c.EntriesInFlight, max(c.TrailingLogs/4, 1), c.TrailingLogs)
 	need(c.MaxAppendEntries >= 1 && c.MaxAppendEntries <= 1024, "%d entries in an append must be 1 to 1,024", c.MaxAppendEntries)
 	need(c.BatchCommands <= forwardCommandsMost && c.BatchBytes+c.MaxCommandBytes <= forwardBytesMost, "a batch of %d commands and %d bytes with one of %d more must be within %d and %d", c.BatchCommands, c.BatchBytes, c.MaxCommandBytes, forwardCommandsMost, forwardBytesMost)
 	need(c.BatchCommands > 0 && c.BatchBytes > 0 && c.MaxCommandBytes > 0, "a batch of %d commands or %d bytes and a command of %d bytes must be above zero", c.BatchCommands, c.BatchBytes, c.MaxCommandBytes)

@@ -170,14 +170,17 @@ func (i Identity) member() string {
 	return i.Promised
 }
 
-// raftTransport is raft's network transport with ten changes. Raft is given a message only when it has answered the one
-// before, but for heartbeats. Those take raft's main loop like every other message: handled beside it they could change the
-// term under a leader (hashicorp/raft #695). While that loop is at a message for long, the transport answers them itself, and
-// changes nothing (relay.go). It counts the snapshots that it sends to a peer (#697). It listens to what a leader says of
-// itself, before raft does. Who is asked for a vote does not hold it against the candidate that it has not heard yet of the
-// candidate's membership. And it notes who acknowledges what this node sends as a leader, and when that was sent; raft is
-// told of it when what was acknowledged is on this node's disk, too (beside.go). It answers itself what raft would do harm
-// with, and cuts off a call what raft could make nothing of (spare.go).
+// raftTransport is raft's network transport, changed where raft would do harm or wait for ever:
+//   - relay.go: raft is given one message at a time, each when it has answered the one before, but for heartbeats; all go over
+//     its main loop, for handled beside it a heartbeat could change the term under a leader (hashicorp/raft #695). While that
+//     loop is at a message for long, heartbeats are answered here, and change nothing.
+//   - beside.go: raft is told that a follower has what a leader sent once it is on the leader's own disk, too.
+//   - pipeline.go: the answers of a pipeline are always taken.
+//   - spare.go: entries that there is no room for, and snapshots of what the node has, are answered here; calls are cut off what
+//     raft could make nothing of; a question before a vote does not ask for membership.
+//   - fresh.go: what a leader says of itself is heard before raft hears it.
+//   - here: nor does a vote ask for membership; who acknowledges, and when that was sent, is noted (confirm.go); snapshots that
+//     are sent to a peer are counted (#697).
 type raftTransport struct {
 	*raft.NetworkTransport
 	node *Node

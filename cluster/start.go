@@ -104,11 +104,11 @@ func (n *Node) raftConfig() *raft.Config {
 	return cfg
 }
 
-// snapshotPause is how long there is no second snapshot because much has come.
+// snapshotPause is the least time between two snapshots that takeSnapshots asks for.
 const snapshotPause = 10 * time.Second
 
-// takeSnapshots makes a snapshot when much has come since the last one, and tries again later if it could not, of which raft
-// tells. Else raft makes them by itself.
+// takeSnapshots asks raft for a snapshot when snapshotDue rings, and again after snapshotPause if raft could not make it, of
+// which raft tells. Raft makes all others by itself, by interval and threshold.
 func (n *Node) takeSnapshots(ctx context.Context) {
 	for {
 		select {

@@ -13,5 +13,5 @@
 // any place on, after a restart as well as before.
 //
 // An instance that is behind its application's recovery generation is in recovery though nothing of it was written;
-// it is caught up (see generation.go) whenever a command touches it. Reads show it as if it had been.
+// it is caught up (see catchUp in mode.go) whenever a command touches it. Reads show it as if it had been.
 package fsm

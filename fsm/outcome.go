@@ -34,7 +34,7 @@ func instanceOutcome(i *instance) (*logv1.Outcome, error) {
 	return &logv1.Outcome{Result: &logv1.Outcome_Instance{Instance: i.answer()}}, nil
 }
 
-// ignoreNotFound is for what may be absent.
+// ignore passes an error on unless it is what: then there is none.
 func ignore(err, what error) error {
 	if errors.Is(err, what) {
 		return nil

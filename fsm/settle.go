@@ -138,8 +138,7 @@ func checkOutgoing(s *sluicev1.Settlement) error {
 		if m == nil {
 			return reason.BadField.Errorf("outgoing[%d] is empty", n)
 		}
-		probe := *checkable(m)
-		if err := errors.Join(checkApplicationName(probe.application), checkMessage(probe.message)); err != nil {
+		if err := errors.Join(checkApplicationName(m.Application), checkMessage(withID(m))); err != nil {
 			f, _ := fault(err)
 			return reason.BadField.Errorf("outgoing[%d]: %s", n, f.GetMessage())
 		}
@@ -147,21 +146,15 @@ func checkOutgoing(s *sluicev1.Settlement) error {
 	return nil
 }
 
-type probe struct {
-	application string
-	message     *sluicev1.Message
-}
-
-// checkable is an outgoing message with an id, for an id that is left out is derived.
-func checkable(m *sluicev1.Message) *probe {
-	p := &probe{m.Application, m}
-	if m.Id == "" {
-		p.message = &sluicev1.Message{
-			Application: m.Application, Instance: m.Instance, Id: "derived", Type: m.Type, Transaction: m.Transaction, Source: m.Source,
-			ContentType: m.ContentType, Headers: m.Headers, ExpireTime: m.ExpireTime,
-		}
+// withID is an outgoing message to be checked: an id that is left out is derived later.
+func withID(m *sluicev1.Message) *sluicev1.Message {
+	if m.Id != "" {
+		return m
 	}
-	return p
+	return &sluicev1.Message{
+		Application: m.Application, Instance: m.Instance, Id: "derived", Type: m.Type, Transaction: m.Transaction, Source: m.Source,
+		ContentType: m.ContentType, Headers: m.Headers, ExpireTime: m.ExpireTime,
+	}
 }
 
 // settledBefore tells whether this very settlement took effect before, and notes what is remembered of its message.

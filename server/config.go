@@ -31,7 +31,7 @@ type Config struct {
 	Listen string
 	// Advertise is the HOST:PORT under which others reach it, if it is not the one bound.
 	Advertise string
-	// Gossip is the HOST:PORT of gossip; empty: none, which a cluster of one needs not.
+	// Gossip is the HOST:PORT of gossip; empty: none, a cluster of one needs none.
 	Gossip string
 	// GossipAdvertise is the address that others use, if it is not Gossip.
 	GossipAdvertise string
@@ -81,7 +81,7 @@ type Config struct {
 	Profiles bool
 }
 
-// A shorter election timeout has leaders deposed for one slow sync; with a longer one nothing would be accepted for
+// With a shorter election timeout a pause of the process deposes a leader; with a longer one nothing would be accepted for
 // minutes after a leader's death.
 const electionTimeoutLeast, electionTimeoutMost = 100 * time.Millisecond, time.Minute
 
@@ -156,8 +156,21 @@ func (c Config) Validate() error {
 	need(c.CAFile == "" || c.CertFile != "", "a CA without a certificate of our own serves nothing")
 	need(c.LogStore == "" || c.LogStore == string(raftlog.WAL) || c.LogStore == string(raftlog.Bolt), "log store %q: want %q or %q", c.LogStore, raftlog.WAL, raftlog.Bolt)
 	need(c.ElectionTimeout == 0 || c.ElectionTimeout >= electionTimeoutLeast && c.ElectionTimeout <= electionTimeoutMost, "the election timeout, %v, must be from %v to %v", c.ElectionTimeout, electionTimeoutLeast, electionTimeoutMost)
-	need(c.Limits.Calls > 0 && c.Limits.CallBytes > 0 && c.Limits.MessageBytes > 0 && c.Limits.Streams > 0 && c.Limits.Watches > 0, "limits must be above zero")
-	need(c.DrainTime > 0, "the drain time must be above zero")
+	l := c.Limits
+	for _, count := range []struct {
+		name string
+		n    int
+	}{{"Calls", l.Calls}, {"CallBytes", l.CallBytes}, {"MessageBytes", l.MessageBytes}, {"Streams", l.Streams}, {"Watches", l.Watches}, {"HeaderBytes", l.HeaderBytes}} {
+		need(count.n > 0, "limit %s is %d; it must be above zero", count.name, count.n)
+	}
+	for _, span := range []struct {
+		name string
+		d    time.Duration
+	}{
+		{"HeaderTime", l.HeaderTime}, {"BodyTime", l.BodyTime}, {"IdleTime", l.IdleTime}, {"PingAfter", l.PingAfter}, {"PingTime", l.PingTime}, {"DrainTime", c.DrainTime},
+	} {
+		need(span.d > 0, "%s is %v; it must be above zero", span.name, span.d)
+	}
 	return errors.Join(errs...)
 }
 

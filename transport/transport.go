@@ -136,9 +136,6 @@ func (t *Transport) Addr() net.Addr { return t.listener.Addr() }
 // Advertise is the HOST:PORT under which others reach this node.
 func (t *Transport) Advertise() string { return t.advertise }
 
-// Secure tells whether the port speaks TLS.
-func (t *Transport) Secure() bool { return t.certs != nil }
-
 // CertificateExpires is when the node's certificate ends; the zero time in plain mode.
 func (t *Transport) CertificateExpires() time.Time {
 	if t.certs == nil {

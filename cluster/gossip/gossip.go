@@ -247,7 +247,7 @@ func (g *Gossip) leave() error {
 	}
 	m.Leaving = true
 	if err := errors.Join(g.UpdateMeta(m), g.list.Leave(g.cfg.LeaveTimeout)); err != nil {
-		g.log.Debug("the good-bye was not heard by all", "err", err)
+		g.log.Debug("the good-bye was not heard by all", "error", err)
 	}
 	return g.Close()
 }
@@ -405,7 +405,7 @@ func (e *events) NotifyLeave(n *memberlist.Node) {
 func (g *Gossip) note(kind EventKind, n *memberlist.Node) {
 	m, err := member(n)
 	if err != nil {
-		g.log.Warn("a node is passed over", "err", err)
+		g.log.Warn("a node is passed over", "error", err)
 		return
 	}
 	m.Alive = kind == Joined || kind == Updated

@@ -140,7 +140,7 @@ func (s *Store) List() ([]*raft.SnapshotMeta, error) {
 		}
 		m, _, err := s.read(name)
 		if err != nil {
-			s.cfg.Logger.Warn("a snapshot is passed over", "snapshot", name, "err", err)
+			s.cfg.Logger.Warn("a snapshot is passed over", "snapshot", name, "error", err)
 			continue
 		}
 		metas = append(metas, &m.SnapshotMeta)

@@ -24,7 +24,7 @@ type setting struct {
 
 // settings are all of them. The flag wins over the environment, the environment over the file, the file over the default.
 var settings = []setting{
-	{"node-id", "", "name of this node, for ever: 1 to 63 bytes (required)"},
+	{"node-id", "", "name of this node, for ever: 1 to 63 letters, digits, dots, underscores and dashes, beginning with a letter or digit (required)"},
 	{"data-dir", "", "folder for this node's data, used by no other (required)"},
 	{"listen", "", "where the node listens for clients and other nodes, HOST:PORT (required)"},
 	{"gossip", "", "where the node listens for gossip, HOST:PORT, TCP and UDP; a single node needs none"},
@@ -39,10 +39,10 @@ var settings = []setting{
 	{"snapshot-interval", "", "how often the node looks whether a snapshot is due: 10s, 2m (default 30s)"},
 	{"snapshot-threshold", 0, "entries after which a snapshot is due (default 8192); after 256 MiB of them one is made at once"},
 	{"trailing-logs", 0, "entries that are kept behind a snapshot, at least 8: a node that lags by more may be sent the whole state (default 10240)"},
-	{"drain-beside", 0, "messages of instances that drain that are handed out in the time that an entry takes while others have work, 1 to 1024, which hardly holds anything up (default 4)"},
+	{"drain-beside", 0, "how many messages of instances that drain, all together, are handed out in the time that a log entry takes, while other instances have work: 1 to 1024; 1024 hardly slows a drain (default 4)"},
 	{"audit-file", "", "file to which every applied entry is appended, for tests of clusters; it grows without bound"},
 	{"profiles", false, "show /debug/pprof to callers on this machine"},
-	{"log-store", "", "library that keeps the raft log: wal or bolt (default: the faster one)"},
+	{"log-store", "", "library that keeps the raft log: wal or bolt (default wal)"},
 }
 
 // shared are the settings whose flags belong to every command.

@@ -34,13 +34,14 @@ Types: ` + wrap(eventTypeNames(), 118, "       "),
 		Example: `  sluice events
   sluice events -f --from-now
   sluice events --instance orders/4711
-  sluice events --application orders --type recovery-entered,held-too-long -f
+  sluice events --app orders --type recovery-entered,held-too-long -f
   sluice events --since 1042 -o jsonl`,
 	}
 	f := c.Flags()
 	f.BoolVarP(&w.follow, "follow", "f", false, "go on with what happens")
-	f.StringVar(&w.application, "application", "", "only what concerns this application")
-	f.StringVar(&w.application, "app", "", "the same as --application")
+	f.StringVar(&w.application, "app", "", "only what concerns this application")
+	f.StringVar(&w.application, "application", "", "what --app was called before")
+	_ = f.MarkHidden("application") // it was just defined
 	f.StringVar(&w.instance, "instance", "", "only what concerns this instance, APP/KEY, what its application did as a whole included")
 	f.StringSliceVar(&w.types, "type", nil, "only events of these types, separated by commas")
 	f.StringVar(&w.since, "since", "", "only events after this log index, or place in it (INDEX or INDEX.PLACE)")
@@ -151,7 +152,7 @@ func (w *following) request() (*sluicev1.WatchRequest, error) {
 			return nil, usagef("--instance %q: an instance is written APP/KEY, as in orders/4711", w.instance)
 		}
 		if w.application != "" && w.application != id.Application {
-			return nil, usagef("--application %s and --instance %s name two applications", w.application, w.instance)
+			return nil, usagef("--app %s and --instance %s name two applications", w.application, w.instance)
 		}
 		req.Application, req.Instance = id.Application, id.Key
 	}

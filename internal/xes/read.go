@@ -25,7 +25,7 @@ func Read(from io.Reader, limits Limits, visit func(*Case) error) (*Log, error) 
 	if err != nil {
 		return r.log, err
 	}
-	r.src = &meter{from: src, total: r.limits.Bytes, token: r.limits.Token}
+	r.src = &meter{from: src, most: r.limits.Bytes, total: r.limits.Bytes, token: r.limits.Token}
 	r.xml = xml.NewDecoder(r.src)
 	r.xml.CharsetReader = func(charset string, _ io.Reader) (io.Reader, error) {
 		return nil, fmt.Errorf("the log declares the encoding %q; only UTF-8 is read: convert it first, for example with iconv", clip(charset))
@@ -61,14 +61,15 @@ func unpack(from io.Reader) (*bufio.Reader, error) {
 // meter is what the decoder reads from: it bounds the whole file, and each token before it is in memory.
 type meter struct {
 	from  *bufio.Reader
-	total int64 // bytes that may still be read
+	most  int64 // bytes that may be read
+	total int64 // those that may still be
 	token int64 // bytes that one token may have
 	used  int64 // bytes read since the last token
 }
 
 var (
-	errTotal = errors.New("the log is larger than the limit")
-	errToken = errors.New("one tag or text is longer than the limit")
+	errTotal = errors.New("the log is larger than what is read")
+	errToken = errors.New("one tag or text is longer than what is read")
 )
 
 // ReadByte keeps the decoder from buffering on its own.
@@ -76,10 +77,10 @@ func (m *meter) ReadByte() (byte, error) {
 	m.total--
 	m.used++
 	if m.total < 0 {
-		return 0, errTotal
+		return 0, fmt.Errorf("%w: at most %d bytes", errTotal, m.most)
 	}
 	if m.used > m.token {
-		return 0, errToken
+		return 0, fmt.Errorf("%w: at most %d bytes", errToken, m.token)
 	}
 	return m.from.ReadByte()
 }

@@ -167,7 +167,7 @@ func TestWhatIsWrongIsSaidWithItsPlace(t *testing.T) {
 		"deep":               {event(strings.Repeat(`<container key="k">`, 33) + strings.Repeat(`</container>`, 33)), Limits{}, "nest deeper than 32"},
 		"deep foreign":       {"<log>" + strings.Repeat(`<x xmlns="u">`, 1001), Limits{}, "nest deeper than 1000"},
 		"long token":         {event(`<string key="k" value="` + strings.Repeat("x", 100) + `"/>`), Limits{Token: 64}, "one tag or text is longer"},
-		"long file":          {event(`<string key="k" value="x"/>`), Limits{Bytes: 32}, "larger than the limit"},
+		"long file":          {event(`<string key="k" value="x"/>`), Limits{Bytes: 32}, "larger than what is read: at most 32 bytes"},
 		"many attributes":    {event(`<int key="a" value="1"/><int key="b" value="1"/>`), Limits{Attributes: 1}, "more than 1 attributes"},
 		"many events":        {"<log><trace><event/></trace><trace><event/></trace></log>", Limits{Events: 1}, "the log has more than 1 events"},
 		"many events a case": {"<log><trace><event/><event/></trace></log>", Limits{CaseEvents: 1}, "the case has more than 1 events"},

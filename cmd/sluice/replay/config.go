@@ -103,8 +103,10 @@ func (c Config) Validate() error {
 		return fmt.Errorf("a batch of %d: there can be 1 to %d messages in one", c.Batch, client.MaxBatch)
 	case c.Window < 1 || c.Window > 1024:
 		return fmt.Errorf("a window of %d: it can be 1 to 1024", c.Window)
-	case c.Patience < 0 || c.Lease < time.Second:
-		return errors.New("a time is too short")
+	case c.Patience < 0:
+		return fmt.Errorf("a patience of %v: it is not negative", c.Patience)
+	case c.Lease < time.Second || c.Lease > time.Hour:
+		return fmt.Errorf("a lease of %v: it can be 1s to 1h", c.Lease)
 	}
 	return nil
 }

@@ -69,10 +69,8 @@ func holdsWork(data []byte) bool {
 	return false
 }
 
-// keepsBack tells that a proposal must wait: this node leads, and the applications are not in recovery yet.
-func (h *heldStart) keepsBack(q *proposal) bool {
-	return !q.opening && h.pending.Load() && h.node.isLeader()
-}
+// keepsBack tells a node that leads that a proposal must wait: the applications are not in recovery yet.
+func (h *heldStart) keepsBack(q *proposal) bool { return !q.opening && h.pending.Load() }
 
 // watch asks whoever leads for a read index until one is given: a leader gives none before it is at work.
 func (h *heldStart) watch(ctx context.Context) {

@@ -21,10 +21,12 @@ const dutyPause = 100 * time.Millisecond
 // leadership is what a node does and knows for as long as it leads. It begins after the leader has applied an entry of
 // its own term, so that it sees all that any leader before it has answered.
 type leadership struct {
-	node     *Node
-	ctx      context.Context
-	cancel   context.CancelFunc
-	done     chan struct{}
+	node   *Node
+	ctx    context.Context
+	cancel context.CancelFunc
+	done   chan struct{}
+	// term is that of the lead: what this knows holds in no other, though the same node may lead again before it has ended.
+	term     uint64
 	dispatch *dispatcher
 	effects  *effectQueue
 	// The bells of the duties.
@@ -78,7 +80,9 @@ func (n *Node) runLeadership(ctx context.Context) {
 // run takes the lead and does its duties until it is cancelled.
 func (l *leadership) run() {
 	defer close(l.done)
-	if err := l.node.settled(l.node.raft().Barrier(0)); err != nil {
+	l.term = l.node.raft().CurrentTerm()
+	err := l.node.settled(l.node.raft().Barrier(0))
+	if err != nil || l.node.raft().CurrentTerm() != l.term {
 		l.node.log.Info("lost the lead before it began", "error", err)
 		return
 	}
@@ -99,7 +103,7 @@ func (l *leadership) run() {
 	l.node.lead.Store(l)
 	defer l.node.lead.CompareAndSwap(l, nil)
 	l.node.leaderNews.tell()
-	l.node.log.Info("this node leads", "term", l.node.raft().CurrentTerm())
+	l.node.log.Info("this node leads", "term", l.term)
 	var duties errgroup.Group
 	for _, duty := range []func(context.Context){l.announce, l.runAssign, l.runLeases, l.runDeadlines, l.runOutgoing, l.runOperations, l.runPromotion, l.runPace} {
 		duties.Go(func() error {

@@ -69,9 +69,11 @@ func (p *proposer) run(ctx context.Context) {
 			p.refuseAll()
 			return
 		}
-		if p.node.held.keepsBack(first) {
+		// It is asked once: a node that is elected between two questions would pass on what it is to keep back.
+		leads := p.node.isLeader()
+		if leads && p.node.held.keepsBack(first) {
 			first.finish(nil, reason.NoLeader.Errorf("node %s is about to lead, and puts every application into recovery first", p.node.cfg.NodeID))
-		} else if p.node.isLeader() {
+		} else if leads {
 			p.toRaft(ctx, first)
 		} else {
 			p.toLeader(ctx, first)

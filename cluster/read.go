@@ -150,7 +150,9 @@ func (n *Node) confirmedIndex() (uint64, error) {
 	if err := n.verify(); err != nil {
 		return 0, err
 	}
-	if n.lead.Load() != lead {
+	// A node that lost the lead and was elected anew may not have noticed: what it has applied may lack what another leader
+	// answered between.
+	if n.lead.Load() != lead || n.raft().CurrentTerm() != lead.term {
 		return 0, n.notLeader()
 	}
 	return index, nil

@@ -65,6 +65,27 @@ func TestAnAnswerThatWasUnderWayConfirmsNothing(t *testing.T) {
 	})
 }
 
+// A node that lost the lead and was elected anew may not have noticed yet: it is confirmed by a majority, and what it has
+// applied may lack what another leader answered between.
+func TestALeadershipOfAFormerTermConfirmsNothing(t *testing.T) {
+	w := newWorld(t, nil)
+	w.founded("a", "b", "c")
+	n := w.leader("a", "b", "c").Node
+	w.until("it leads", n, func() bool { return n.lead.Load() != nil })
+	if _, err := n.confirmedIndex(); err != nil {
+		t.Fatal(err)
+	}
+	now := n.lead.Load()
+	former := newLeadership(t.Context(), n)
+	former.term = now.term - 1
+	n.lead.Store(former)
+	_, err := n.confirmedIndex()
+	n.lead.Store(now)
+	if !errors.Is(err, reason.NoLeader) {
+		t.Errorf("want NO_LEADER, got %v", err)
+	}
+}
+
 func TestAMajorityOfTheVotersBacksALeader(t *testing.T) {
 	now := time.Now()
 	servers := []raft.Server{

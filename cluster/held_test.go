@@ -1,12 +1,14 @@
 package cluster
 
 import (
+	"errors"
 	"testing"
 
 	"github.com/hashicorp/raft"
 	"google.golang.org/protobuf/proto"
 
 	logv1 "sluice/api/log/v1"
+	"sluice/api/reason"
 	sluicev1 "sluice/api/sluice/v1"
 	"sluice/fsm"
 )
@@ -114,6 +116,24 @@ func TestANodeThatRestartsInARunningClusterHoldsNothing(t *testing.T) {
 	w.until(id+" leads", m.Node, func() bool { return m.lead.Load() != nil })
 	if got := w.generation(m, "app"); got != 0 {
 		t.Fatalf("held at %d", got)
+	}
+}
+
+// What was to be passed on to a leader before this node was elected is not proposed after it: it was not asked then whether it is
+// to be kept back.
+func TestWhatCameBeforeTheElectionIsNotProposedAfterIt(t *testing.T) {
+	w := newWorld(t, func(c *Config) { c.GossipBind = "" })
+	m := w.start("a", 1)
+	w.ready("a")
+	data, err := marshal(declare("app"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	q := newProposal([][]byte{data}, len(data))
+	newProposer(m.Node).pass(t.Context(), q, false)
+	<-q.done
+	if !errors.Is(q.err, reason.NoLeader) {
+		t.Errorf("want NO_LEADER, got %v", q.err)
 	}
 }
 

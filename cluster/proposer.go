@@ -69,15 +69,20 @@ func (p *proposer) run(ctx context.Context) {
 			p.refuseAll()
 			return
 		}
-		// It is asked once: a node that is elected between two questions would pass on what it is to keep back.
-		leads := p.node.isLeader()
-		if leads && p.node.held.keepsBack(first) {
-			first.finish(nil, reason.NoLeader.Errorf("node %s is about to lead, and puts every application into recovery first", p.node.cfg.NodeID))
-		} else if leads {
-			p.toRaft(ctx, first)
-		} else {
-			p.toLeader(ctx, first)
-		}
+		p.pass(ctx, first, p.node.isLeader())
+	}
+}
+
+// pass passes on what waits, the first of it first. Whether this node leads was asked once: if it was elected between two
+// questions it would propose what it is to keep back.
+func (p *proposer) pass(ctx context.Context, first *proposal, leads bool) {
+	switch {
+	case !leads:
+		p.toLeader(ctx, first)
+	case p.node.held.keepsBack(first):
+		first.finish(nil, reason.NoLeader.Errorf("node %s is about to lead, and puts every application into recovery first", p.node.cfg.NodeID))
+	default:
+		p.toRaft(ctx, first)
 	}
 }
 

@@ -28,6 +28,16 @@ type Transport interface {
 	Advertise() string
 }
 
+// entriesInFlight is the default of Config.EntriesInFlight.
+const entriesInFlight = 2
+
+const (
+	// TrailingLogsLeast is how few entries may be kept behind a snapshot, with the default EntriesInFlight.
+	TrailingLogsLeast = 4 * entriesInFlight
+	// DrainBesideMost is the greatest Config.DrainBeside.
+	DrainBesideMost = pollMost
+)
+
 // Config tells a node who it is, where it keeps its data and how it behaves. The zero value of an optional field
 // means its default, given by Defaults.
 type Config struct {
@@ -82,7 +92,7 @@ type Config struct {
 	// SnapshotInterval says; default 256 MiB. A node that starts reads the entries behind its last snapshot twice: raft looks for
 	// configurations, and the state machine passes over what it has.
 	SnapshotBytes uint64
-	// TrailingLogs is how many entries are kept behind a snapshot, at least 8 with the default EntriesInFlight; default 10,240.
+	// TrailingLogs is how many entries are kept behind a snapshot, at least four for each of EntriesInFlight; default 10,240.
 	TrailingLogs uint64
 	// MaxAppendEntries is how many entries one append may carry, 1 to 1,024; default 64.
 	MaxAppendEntries int
@@ -179,7 +189,7 @@ func (c Config) Defaults() Config {
 	number(&c.MaxCommandBytes, 16<<20)
 	number(&c.QueueLength, 8192)
 	number(&c.QueueBytes, 64<<20)
-	number(&c.EntriesInFlight, 2)
+	number(&c.EntriesInFlight, entriesInFlight)
 	number(&c.ForwardCalls, 4)
 	number(&c.DigestEvery, 1000)
 	number(&c.LeaderWait, 5*time.Second)
@@ -225,7 +235,7 @@ func (c Config) Validate() error {
 	need(c.BatchCommands <= forwardCommandsMost && c.BatchBytes+c.MaxCommandBytes <= forwardBytesMost, "a batch of %d commands and %d bytes with one of %d more must be within %d and %d", c.BatchCommands, c.BatchBytes, c.MaxCommandBytes, forwardCommandsMost, forwardBytesMost)
 	need(c.BatchCommands > 0 && c.BatchBytes > 0 && c.MaxCommandBytes > 0, "a batch of %d commands or %d bytes and a command of %d bytes must be above zero", c.BatchCommands, c.BatchBytes, c.MaxCommandBytes)
 	need(c.QueueLength > 0 && c.QueueBytes >= c.MaxCommandBytes, "the queue of %d calls and %d bytes must hold at least one command, which may have %d bytes", c.QueueLength, c.QueueBytes, c.MaxCommandBytes)
-	need(c.DrainBeside >= 1 && c.DrainBeside <= pollMost, "%d messages to be drained beside others' work, in the time that an entry takes, must be 1 to %d", c.DrainBeside, pollMost)
+	need(c.DrainBeside >= 1 && c.DrainBeside <= DrainBesideMost, "%d messages to be drained beside others' work, in the time that an entry takes, must be 1 to %d", c.DrainBeside, DrainBesideMost)
 	need(c.ForwardCalls > 0 && c.DigestEvery > 0, "%d forward calls and a digest after %d entries must be above zero", c.ForwardCalls, c.DigestEvery)
 	for _, d := range []struct {
 		what string

@@ -152,10 +152,12 @@ func (c Config) Validate() error {
 	need(c.NodeID != "", "a node id is needed")
 	need(c.DataDir != "", "a data folder is needed")
 	need(c.Listen != "", "an address to listen on is needed")
-	need((c.CertFile == "") == (c.KeyFile == ""), "a certificate and its key go together")
-	need(c.CAFile == "" || c.CertFile != "", "a CA without a certificate of our own serves nothing")
+	need((c.CertFile == "") == (c.KeyFile == ""), "tls-cert and tls-key go together: give both, or neither")
+	need(c.CAFile == "" || c.CertFile != "", "tls-ca is of no use without tls-cert and tls-key: give all three")
 	need(c.LogStore == "" || c.LogStore == string(raftlog.WAL) || c.LogStore == string(raftlog.Bolt), "log store %q: want %q or %q", c.LogStore, raftlog.WAL, raftlog.Bolt)
 	need(c.ElectionTimeout == 0 || c.ElectionTimeout >= electionTimeoutLeast && c.ElectionTimeout <= electionTimeoutMost, "the election timeout, %v, must be from %v to %v", c.ElectionTimeout, electionTimeoutLeast, electionTimeoutMost)
+	need(c.TrailingLogs == 0 || c.TrailingLogs >= cluster.TrailingLogsLeast, "trailing-logs: %d are too few, give %d or more", c.TrailingLogs, cluster.TrailingLogsLeast)
+	need(c.DrainBeside >= 0 && c.DrainBeside <= cluster.DrainBesideMost, "drain-beside: %d is not within 1 and %d", c.DrainBeside, cluster.DrainBesideMost)
 	l := c.Limits
 	for _, count := range []struct {
 		name string

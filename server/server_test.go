@@ -281,17 +281,17 @@ func TestConfigurationsThatCannotServe(t *testing.T) {
 		return Config{NodeID: "n1", DataDir: t.TempDir(), Listen: "127.0.0.1:0", BootstrapExpect: 1, Logger: slog.New(slog.NewTextHandler(io.Discard, nil))}
 	}
 	for want, change := range map[string]func(*Config){
-		"node id":              func(c *Config) { c.NodeID = "" },
-		"data folder":          func(c *Config) { c.DataDir = "" },
-		"address to listen":    func(c *Config) { c.Listen = "" },
-		"go together":          func(c *Config) { c.CertFile = "x" },
-		"log store":            func(c *Config) { c.LogStore = "tape" },
-		"from 100ms to 1m0s":   func(c *Config) { c.ElectionTimeout = 99 * time.Millisecond },
-		"timeout, 1m1s":        func(c *Config) { c.ElectionTimeout = 61 * time.Second },
-		"address already in u": func(c *Config) { c.Listen = s.Addr().String() },
-		"loopback":             func(c *Config) { c.Listen = "0.0.0.0:0" },
-		"must be 1 to 1024":    func(c *Config) { c.DrainBeside = 1025 },
-		"gossip":               func(c *Config) { c.BootstrapExpect = 3 },
+		"node id":               func(c *Config) { c.NodeID = "" },
+		"data folder":           func(c *Config) { c.DataDir = "" },
+		"address to listen":     func(c *Config) { c.Listen = "" },
+		"go together":           func(c *Config) { c.CertFile = "x" },
+		"log store":             func(c *Config) { c.LogStore = "tape" },
+		"from 100ms to 1m0s":    func(c *Config) { c.ElectionTimeout = 99 * time.Millisecond },
+		"timeout, 1m1s":         func(c *Config) { c.ElectionTimeout = 61 * time.Second },
+		"address already in u":  func(c *Config) { c.Listen = s.Addr().String() },
+		"loopback":              func(c *Config) { c.Listen = "0.0.0.0:0" },
+		"not within 1 and 1024": func(c *Config) { c.DrainBeside = 1025 },
+		"gossip":                func(c *Config) { c.BootstrapExpect = 3 },
 	} {
 		cfg := good()
 		change(&cfg)

@@ -96,26 +96,10 @@ func serverConfig(sh *shell, k *koanf.Koanf) (server.Config, error) {
 	if cfg.TrailingLogs, err = count(k, "trailing-logs"); err != nil {
 		return server.Config{}, err
 	}
-	if err := errors.Join(checkBounds(cfg), gossipAddresses(cfg)); err != nil {
+	if err := gossipAddresses(cfg); err != nil {
 		return server.Config{}, err
 	}
 	return cfg, cfg.Defaults().Validate()
-}
-
-// checkBounds refuses, by the names of the settings, what a node could not do; zero is a setting's default.
-func checkBounds(cfg server.Config) error {
-	const logsLeast, besideMost = 8, 1024
-	switch {
-	case cfg.TrailingLogs > 0 && cfg.TrailingLogs < logsLeast:
-		return fmt.Errorf("trailing-logs: %d are too few, give %d or more", cfg.TrailingLogs, logsLeast)
-	case cfg.DrainBeside < 0 || cfg.DrainBeside > besideMost:
-		return fmt.Errorf("drain-beside: %d is not within 1 and %d", cfg.DrainBeside, besideMost)
-	case (cfg.CertFile == "") != (cfg.KeyFile == ""):
-		return errors.New("tls-cert and tls-key go together: give both, or neither")
-	case cfg.CAFile != "" && cfg.CertFile == "":
-		return errors.New("tls-ca is of no use without tls-cert and tls-key: give all three")
-	}
-	return nil
 }
 
 // gossipAddresses refuses addresses of which gossip would only find out, again and again, that nobody is there.

@@ -135,7 +135,7 @@ func (c Config) baseURL(address string) (*url.URL, error) {
 		return nil, fmt.Errorf("client: address %q: the port must be within 1 and 65535", given)
 	}
 	if u.Scheme == "http" && !c.Insecure && !loopback(u.Hostname()) {
-		return nil, fmt.Errorf("client: %s is not a loopback address: give TLS files, or set Insecure to allow plain text", u.Host)
+		return nil, fmt.Errorf("client: %s is not a loopback address: it needs TLS, or Insecure, which allows plain text", u.Host)
 	}
 	return &url.URL{Scheme: u.Scheme, Host: u.Host}, nil
 }

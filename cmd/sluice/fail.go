@@ -158,7 +158,7 @@ var steps = []struct {
 	{reason.UnknownMessage, "see what is unsettled: sluice instance messages APP/KEY"},
 	{reason.UnknownOperation, "see which there are: sluice operation list"},
 	{reason.MemberExists, "give the node another id; or, if that member is gone and its folder lost: sluice cluster remove ID --yes"},
-	{reason.Rate, "end or cancel some of what there are so many of; see: sluice operation list"},
+	{reason.Rate, "ask another node, with --addr; of operations end some, see: sluice operation list"},
 	{reason.UnknownMember, "see who is one: sluice cluster members"},
 	{reason.UnknownTransaction, "the transaction must be begun by a type that opens it; see the application's patterns: sluice app get APP"},
 	{reason.UnknownType, "see which types the application knows: sluice app get APP -o json"},

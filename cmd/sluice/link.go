@@ -19,9 +19,12 @@ func (sh *shell) link(ctx context.Context) (*client.Client, error) {
 
 // linkBy is link with a configuration of the command's own.
 func (sh *shell) linkBy(ctx context.Context, cfg client.Config) (*client.Client, error) {
+	if (sh.tls.cert == "") != (sh.tls.key == "") {
+		return nil, usagef("--tls-cert and --tls-key go together: give both, or neither")
+	}
 	c, err := client.New(cfg)
 	if err != nil {
-		wrong := usagef("%s", inFlags.Replace(strings.TrimPrefix(err.Error(), "client: ")))
+		wrong := usagef("%s", strings.TrimPrefix(err.Error(), "client: "))
 		if cfg.TLS == nil {
 			return nil, hint(wrong, "--addr takes HOST:PORT; for other than loopback addresses give --tls-ca FILE, or --insecure for plain text")
 		}
@@ -33,9 +36,6 @@ func (sh *shell) linkBy(ctx context.Context, cfg client.Config) (*client.Client,
 	}
 	return c, nil
 }
-
-// inFlags says by the names of flags what the client says by those of its configuration.
-var inFlags = strings.NewReplacer("both CertFile and KeyFile", "both --tls-cert and --tls-key", "give TLS files, or set Insecure to allow plain text", "give --tls-ca, or --insecure for plain text")
 
 func (sh *shell) clientConfig() client.Config {
 	cfg := client.Config{

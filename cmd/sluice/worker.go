@@ -50,8 +50,9 @@ for each header. (instance, epoch) fences, (instance, lane, seq) tells a repeat 
 
 An instance in recovery is handled by --recovery COMMAND, a line for sh: its standard input is a JSON object with cause,
 inDoubt and deferredMessages; exit 0 completes the recovery; a number on its standard output says up to which seq the
-messages in doubt took effect. It has SLUICE_APPLICATION, SLUICE_INSTANCE, SLUICE_EPOCH, SLUICE_ATTEMPT, SLUICE_CAUSE and
-SLUICE_IN_DOUBT_COUNT. Recovery messages go to COMMAND, before and while it runs. Without it, --on-recovery says what becomes of a recovery:
+messages in doubt took effect. Its variables are SLUICE_APPLICATION, SLUICE_INSTANCE, SLUICE_EPOCH, SLUICE_ATTEMPT,
+SLUICE_CAUSE and SLUICE_IN_DOUBT_COUNT. Recovery messages go to the COMMAND for messages, before the recovery is completed.
+Without --recovery, --on-recovery says what becomes of a recovery:
   wait        leave it to an operator (sluice instance complete)
   redeliver   complete it; what is in doubt is delivered again
   processed   complete it; what is in doubt counts as done`,
@@ -133,7 +134,9 @@ func (sh *shell) execWorker(ctx context.Context, e execution, argv []string) err
 	cfg := client.WorkerConfig{
 		Application: e.app, Name: e.name, TTL: e.lease, Capacity: max(64, 2*e.concurrency), Concurrency: e.concurrency,
 		Handler: x.handle, OnRecoveryMessage: x.handle, Logger: sh.logger(), OnEvent: func(e client.Event) {
-			opened.CompareAndSwap(false, e.Kind == client.EventSessionOpened)
+			if e.Kind == client.EventSessionOpened {
+				opened.Store(true)
+			}
 			sh.tellEvent(e)
 		},
 	}

@@ -26,11 +26,8 @@ type BlockCache struct {
 // NewBlockCache makes a cache for so many stores of the default configuration: 48 MiB of blocks for each, and as much more as
 // their tables in memory leave of the room that is theirs. It must be closed.
 func NewBlockCache(stores int) *BlockCache {
-	return newBlockCache(int64(stores)*(defaultCacheBytes+memTablesMax*defaultMemTableBytes), int64(stores)*restBytes)
-}
-
-func newBlockCache(bytes, rest int64) *BlockCache {
-	return &BlockCache{cache: pebble.NewCache(bytes), rest: rest}
+	n := int64(stores)
+	return &BlockCache{cache: pebble.NewCache(n * (defaultCacheBytes + memTablesMax*defaultMemTableBytes)), rest: n * restBytes}
 }
 
 // Rest gives up all but about 16 MiB of blocks for each store, and keeps to that until Wake. It tells how many bytes it gave up: they
